@@ -1,0 +1,53 @@
+"""The backbones by name: facts only, no TensorFlow."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What is known about a pretrained extractor before it is built.
+
+    Attributes:
+        constructor: where it comes from, "library:name" with the library one of `keras`
+            (`keras.applications`), `keras_hub` (the extra `mura-tf[resnet18]`) and `mura_tf`.
+        image_size: side of the square input, pixels; Table III for the paper's seven.
+        preprocessing: its native preprocessing, by Keras' names: "caffe" (BGR minus the ImageNet
+            mean), "tf" ([-1, 1]), "torch" (ImageNet mean and deviation of [0, 1]), "raw" ([0, 255],
+            it rescales inside).
+        parameters: of the whole model with the paper's head; Table III for the paper's seven.
+        top1: published ImageNet top-1 accuracy, a fraction; Table III for the paper's seven, the
+            Keras Applications page for the others it lists, None where neither does.
+    """
+
+    constructor: str
+    image_size: int
+    preprocessing: str
+    parameters: int
+    top1: float | None = None
+
+
+BACKBONES: dict[str, Backbone] = {
+    # the paper's seven, Table III
+    "mobilenet_v2": Backbone("keras:MobileNetV2", 300, "tf", 2_264_385, 0.747),
+    "densenet169": Backbone("keras:DenseNet169", 300, "torch", 12_651_201, 0.762),
+    "efficientnet_b0": Backbone("keras:EfficientNetB0", 224, "raw", 4_055_972, 0.763),
+    "efficientnet_b1": Backbone("keras:EfficientNetB1", 240, "raw", 6_581_640, 0.788),
+    "xception": Backbone("keras:Xception", 300, "tf", 20_871_721, 0.790),
+    "efficientnet_b2": Backbone("keras:EfficientNetB2", 260, "raw", 7_775_610, 0.798),
+    "efficientnet_b3": Backbone("keras:EfficientNetB3", 300, "raw", 10_791_216, 0.811),
+    # the other documents', and those for small machines
+    "densenet121": Backbone("keras:DenseNet121", 224, "torch", 7_042_625, 0.750),
+    "resnet18": Backbone("keras_hub:resnet_18_imagenet", 224, "torch", 11_179_841),
+    "resnet50": Backbone("keras:ResNet50", 224, "caffe", 23_597_953, 0.749),
+    "efficientnet_v2_b0": Backbone("keras:EfficientNetV2B0", 224, "raw", 5_925_713, 0.787),
+    "mobilenet_v2_035": Backbone("keras:MobileNetV2", 224, "tf", 416_609),
+    "small_cnn": Backbone("mura_tf:small_cnn", 96, "tf", 0),
+}
+"""Every backbone that `build_model` knows; the one registry."""
+
+
+def find_backbone(name: str) -> Backbone:
+    """`BACKBONES[name]`, or a ValueError that lists the names."""
+    if name not in BACKBONES:
+        raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}. Received: {name!r}.")
+    return BACKBONES[name]

@@ -1,0 +1,218 @@
+"""Model + views -> predictions table -> study probabilities -> scores.
+
+Only `predict_views` needs Keras; the rest works on tables alone.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mura_tf.metrics import bootstrap_weights, interval, weighted_scores
+
+STUDY_KEY = ["split", "study_type", "patient", "study"]
+SYSTEM_KEY = ["backbone", "stage", "repeat"]
+SCORES = ["accuracy", "kappa", "auroc", "sensitivity", "specificity"]
+
+
+def predict_views(
+    model,
+    views: pd.DataFrame,
+    *,
+    preprocessing: str = "caffe",
+    batch_size: int = 32,
+    cache_dir: str | os.PathLike | None = None,
+    backbone: str | None = None,
+    stage: str = "imagenet",
+    repeat: int = 0,
+    member: int = 0,
+) -> pd.DataFrame:
+    """The probability of abnormality of every view.
+
+    Args:
+        model: a `keras.Model` with square inputs (B, S, S, 3) and one sigmoid output (B, 1).
+        views: views table; every row is predicted, in its order.
+        preprocessing: what the model was trained with, see `make_dataset`.
+        batch_size: views per step; it changes speed only.
+        cache_dir: where prepared images are kept, see `prepare`.
+        backbone: name for the table; the model's own name by default.
+        stage, repeat, member: which of the paper's runs the model is, for the table.
+
+    Returns:
+        Predictions table: the columns of `views` and `backbone, stage, repeat, member,
+        probability` (float in [0, 1]).
+    """
+    from mura_tf.pipeline import make_dataset
+
+    batches = make_dataset(
+        views,
+        image_size=model.input_shape[1],
+        batch_size=batch_size,
+        training=False,
+        preprocessing=preprocessing,
+        cache_dir=cache_dir,
+    )
+    probabilities = model.predict(batches, verbose=0)[:, 0]
+    return views.reset_index(drop=True).assign(
+        backbone=backbone or model.name,
+        stage=stage,
+        repeat=repeat,
+        member=member,
+        probability=probabilities.astype(float),
+    )
+
+
+def load_predictions(run_dirs: Iterable[str | os.PathLike]) -> pd.DataFrame:
+    """The predictions tables of finished runs, one below the other.
+
+    Raises:
+        FileNotFoundError: a folder holds no `predictions.csv`; all such folders are named.
+    """
+    paths = [Path(run_dir) / "predictions.csv" for run_dir in run_dirs]
+    missing = [str(path.parent) for path in paths if not path.is_file()]
+    if missing or not paths:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(paths)} run folders hold no predictions.csv, expected a "
+            f"finished run in each. Received: {', '.join(missing[:5]) or 'no folder'}. "
+            "Train them (again) with the same command: finished runs are kept."
+        )
+    return pd.concat([read_predictions(path) for path in paths], ignore_index=True)
+
+
+def read_predictions(path: str | os.PathLike) -> pd.DataFrame:
+    """Reads one predictions table.
+
+    Probabilities come back bit for bit, and keys stay text: a patient "007" is not the number 7.
+    """
+    keys = ["split", "study_type", "patient", "study", "view", "path", "backbone", "stage"]
+    return pd.read_csv(
+        path,
+        dtype=dict.fromkeys(keys, str),
+        keep_default_na=False,
+        na_values={"probability": [""]},
+        float_precision="round_trip",
+    )
+
+
+def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The arithmetic mean over a study's views, and over the members of an ensemble.
+
+    Args:
+        predictions: predictions table of one or more systems (backbone, stage, repeat).
+
+    Returns:
+        One row per study and system, in order of appearance: `split, study_type, patient, study,
+        label, backbone, stage, repeat, members, views, probability`.
+
+    Raises:
+        ValueError: members saw different views of a study, or a study has two labels.
+
+    Source: the paper, section V-D.
+
+    >>> one_study = pd.DataFrame({
+    ...     "split": "valid", "study_type": "finger", "patient": "p1", "study": "study1",
+    ...     "view": ["image1.png", "image2.png"], "label": 1, "backbone": "efficientnet_b3",
+    ...     "stage": "type", "repeat": 0, "member": 0, "probability": [0.715, 0.957]})
+    >>> float(study_probabilities(one_study).probability[0])
+    0.836
+    """
+    key = STUDY_KEY + SYSTEM_KEY
+    studies = (
+        predictions.groupby(key, sort=False)
+        .agg(
+            label=("label", "first"),
+            labels=("label", "nunique"),
+            members=("member", "nunique"),
+            views=("view", "nunique"),
+            rows=("view", "size"),
+            probability=("probability", "mean"),
+        )
+        .reset_index()
+    )
+    uneven = studies[studies.rows != studies.members * studies.views]
+    if len(uneven):
+        raise ValueError(
+            f"every member must predict every view of a study once. {len(uneven)} studies do not "
+            f"fit, the first: {_name(uneven.iloc[0])} has {uneven.iloc[0].rows} predictions for "
+            f"{uneven.iloc[0].views} views and {uneven.iloc[0].members} members. "
+            "Evaluate all members on the same views table."
+        )
+    doubtful = studies[studies.labels > 1]
+    if len(doubtful):
+        raise ValueError(
+            f"a study has one label. {len(doubtful)} studies have two, the first: "
+            f"{_name(doubtful.iloc[0])}. Mend the data set's labels; `mura-tf check` lists them."
+        )
+    columns = [*STUDY_KEY, "label", *SYSTEM_KEY, "members", "views", "probability"]
+    return studies[columns]
+
+
+def score(
+    studies: pd.DataFrame, intervals: bool = True, *, replicates: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """Scores one system per study type and overall, at study level.
+
+    "overall" pools the studies of all types. The intervals are 95 % percentile intervals of a
+    bootstrap that resamples patients, with all their studies.
+
+    Args:
+        studies: table of `study_probabilities`, one system and one split.
+        intervals: whether to add the intervals.
+        replicates: number of bootstrap samples.
+        seed: of the bootstrap.
+
+    Returns:
+        One row per study type and "overall": `study_type, n, accuracy, kappa, kappa_low,
+        kappa_high, auroc, auroc_low, auroc_high, sensitivity, specificity, one_class`. n counts
+        studies. `one_class` flags a row whose studies all have one label: its kappa is 0 unless
+        undefined scores (AUROC, and sensitivity or specificity) say NaN.
+
+    Raises:
+        ValueError: no study, several systems or splits, or a probability that is not in [0, 1].
+    """
+    _require_one_system(studies)
+    groups = [(study_type, rows) for study_type, rows in studies.groupby("study_type", sort=True)]
+    rows = []
+    for name, group in [*groups, ("overall", studies)]:
+        labels, probabilities = group.label.to_numpy(), group.probability.to_numpy()
+        point = weighted_scores(labels, probabilities, np.ones((1, len(group))))
+        row = {"study_type": name, "n": len(group)} | {key: point[key][0] for key in SCORES}
+        row["one_class"] = len(np.unique(labels)) == 1
+        if intervals:
+            weights = bootstrap_weights(group.patient, replicates, seed)
+            samples = weighted_scores(labels, probabilities, weights)
+            for key in ("kappa", "auroc"):
+                row[f"{key}_low"], row[f"{key}_high"] = interval(samples[key])
+        rows.append(row)
+    columns = ["study_type", "n", "accuracy", "kappa", "kappa_low", "kappa_high"]
+    columns += ["auroc", "auroc_low", "auroc_high", "sensitivity", "specificity", "one_class"]
+    return pd.DataFrame(rows)[[column for column in columns if column in rows[0]]]
+
+
+def reported_split(predictions: pd.DataFrame) -> str:
+    """The split whose scores are reported: test where there is one, otherwise valid."""
+    splits = set(predictions.split)
+    return "test" if "test" in splits else "valid"
+
+
+def _require_one_system(studies: pd.DataFrame) -> None:
+    if studies.empty:
+        raise ValueError("studies holds no row, expected at least one study to score.")
+    systems = studies[[*SYSTEM_KEY, "split"]].drop_duplicates()
+    if len(systems) > 1:
+        raise ValueError(
+            f"score takes one system (backbone, stage, repeat) on one split. Received: "
+            f"{systems.to_dict('records')}. Select one, or use studies.groupby({SYSTEM_KEY})."
+        )
+    wrong = studies[~studies.probability.between(0, 1)]
+    if len(wrong):
+        raise ValueError(
+            f"probabilities must lie in [0, 1]. Received: {wrong.probability.iloc[0]} for "
+            f"{_name(wrong.iloc[0])}."
+        )
+
+
+def _name(study) -> str:
+    return "/".join(str(study[column]) for column in STUDY_KEY)

@@ -1,0 +1,119 @@
+"""Scores of study probabilities and their bootstrap intervals, in NumPy."""
+
+import numpy as np
+
+THRESHOLD = 0.5
+"""A study is abnormal above this probability (the paper, section V-D)."""
+
+
+def cohen_kappa(labels, predictions, num_classes: int = 2) -> float:
+    """Cohen's kappa of two raters: (p_o - p_e) / (1 - p_e).
+
+    p_o is the share of agreement, p_e the share that chance would give two raters with these
+    class frequencies. Where both raters know one and the same class only, 0/0 is defined as 0.
+
+    Args:
+        labels: int (n,), the first rater.
+        predictions: int (n,), the second rater.
+        num_classes: number of classes K; both arrays hold values in [0, K).
+
+    Returns:
+        Kappa in [-1, 1]; 0 is agreement by chance, 1 complete agreement.
+
+    Source: Cohen, "A coefficient of agreement for nominal scales", 1960.
+
+    >>> round(cohen_kappa([0] * 25 + [1] * 25, [0] * 20 + [1] * 5 + [0] * 10 + [1] * 15), 3)
+    0.4
+    """
+    confusion = np.zeros((num_classes, num_classes))
+    np.add.at(confusion, (np.asarray(labels, int), np.asarray(predictions, int)), 1)
+    return float(kappa_of_confusion(confusion))
+
+
+def kappa_of_confusion(confusion: np.ndarray) -> np.ndarray:
+    """Cohen's kappa of confusion matrices (..., K, K), 0 where it is 0/0; shape (...)."""
+    total = confusion.sum(axis=(-2, -1))
+    total = np.where(total == 0, 1, total)
+    observed = np.trace(confusion, axis1=-2, axis2=-1) / total
+    expected = (confusion.sum(axis=-1) * confusion.sum(axis=-2)).sum(axis=-1) / total**2
+    return _ratio(observed - expected, 1 - expected, undefined=0.0)
+
+
+def weighted_scores(labels, probabilities, weights) -> dict[str, np.ndarray]:
+    """Every score of one set of studies under many weightings at once.
+
+    A weighting is a bootstrap replicate (how often each study was drawn) or all ones.
+
+    Args:
+        labels: int (n,), 0 or 1.
+        probabilities: float (n,), in [0, 1].
+        weights: float (replicates, n), >= 0.
+
+    Returns:
+        `accuracy, kappa, auroc, sensitivity, specificity`, each float (replicates,). Without an
+        abnormal study sensitivity is NaN, without a normal one specificity is, and AUROC in both
+        cases; kappa is always a number.
+    """
+    labels = np.asarray(labels, bool)
+    abnormal = np.asarray(probabilities) > THRESHOLD
+    true_positive = weights @ (labels & abnormal)
+    false_negative = weights @ (labels & ~abnormal)
+    false_positive = weights @ (~labels & abnormal)
+    true_negative = weights @ (~labels & ~abnormal)
+    confusion = np.stack(
+        [true_negative, false_positive, false_negative, true_positive], axis=-1
+    ).reshape(-1, 2, 2)
+    return {
+        "accuracy": _ratio(true_positive + true_negative, weights.sum(axis=1)),
+        "kappa": kappa_of_confusion(confusion),
+        "auroc": _weighted_auroc(labels, probabilities, weights),
+        "sensitivity": _ratio(true_positive, true_positive + false_negative),
+        "specificity": _ratio(true_negative, true_negative + false_positive),
+    }
+
+
+def bootstrap_weights(clusters, replicates: int, seed: int) -> np.ndarray:
+    """How often each study is drawn when whole clusters (patients) are resampled.
+
+    Args:
+        clusters: (n,), the patient of each study.
+        replicates: number of bootstrap samples.
+        seed: of the random draw.
+
+    Returns:
+        float (replicates, n). In each row as many patients are drawn, with replacement, as there
+        are, and each brings all their studies.
+    """
+    codes = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    count = codes.max() + 1
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), replicates)
+    return draws[:, codes].astype(float)
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of bootstrap values, NaN replicates left out; NaN if none is left."""
+    values = values[~np.isnan(values)]
+    if not values.size:
+        return np.nan, np.nan
+    tail = (1 - level) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _weighted_auroc(labels: np.ndarray, probabilities, weights: np.ndarray) -> np.ndarray:
+    """The share of (abnormal, normal) pairs in the right order, ties counted half."""
+    distinct, rank = np.unique(np.asarray(probabilities), return_inverse=True)
+    member = np.zeros((len(rank), len(distinct)))
+    member[np.arange(len(rank)), rank] = 1
+    positive = (weights * labels) @ member
+    negative = (weights * ~labels) @ member
+    below = np.cumsum(negative, axis=1) - negative / 2
+    return _ratio(
+        (positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1)
+    )
+
+
+def _ratio(numerator, denominator, undefined: float = np.nan) -> np.ndarray:
+    numerator, denominator = np.asarray(numerator, float), np.asarray(denominator, float)
+    filled = np.full(numerator.shape, undefined)
+    return np.divide(numerator, denominator, out=filled, where=denominator != 0)

@@ -1,0 +1,223 @@
+"""Everything fixed before a run. The only configuration system."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mura_tf.backbones import find_backbone
+from mura_tf.files import write_json
+
+PREPROCESSINGS = ("caffe", "native")
+STAGES = ("imagenet", "mura", "type")
+AUGMENTATIONS = {
+    "flip": "a horizontal flip of every second view; no value",
+    "rotation": "degrees to either side",
+    "shift": "fraction of the side, in both directions",
+    "shear": "degrees to either side",
+    "zoom": "fraction, in or out",
+    "autocontrast": "probability of stretching the grey values to [0, 255]",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run, before it is run. The defaults are the paper's (sections IV and V).
+
+    Attributes:
+        backbone: a key of `BACKBONES`.
+        weights: what the backbone starts from: "imagenet", None (random) or a path to backbone
+            weights (`.h5`, `.weights.h5`).
+        initial: a `best.keras` of an earlier run that the whole model starts from, instead of
+            `weights`: the paper's mura checkpoint for the type stage.
+        study_types: what it trains on; None for all types of the data set together.
+        image_size: side of the square, pixels; None for the backbone's own (Table III).
+        preprocessing: "caffe", the paper's sentence (zero-centred with the ImageNet mean, not
+            scaled), or "native", what the backbone was pretrained with.
+        augment: augmentations of the training views, "name" or "name:value": see `AUGMENTATIONS`.
+        batch_size: views per step.
+        learning_rate: Adam's, at the start.
+        plateau_patience: epochs without a lower training loss before the learning rate is divided
+            by 10. The paper says "each time" and names no number: 1 is its literal reading.
+        patience: epochs without a higher validation kappa (image level) that are tolerated; one
+            more ends the run.
+        max_epochs: the run ends here if it did not before. The paper has no such limit.
+        dropout: rate in the head (Table II).
+        weighted: whether the loss weighs each label by the other's share in its study type.
+        select_on: where the epoch is selected: "valid", as in the paper, or "holdout", a
+            patient-disjoint tenth of the training split that is then not trained on.
+        mixed_precision: whether layers compute in float16 (GPU) with float32 weights.
+        seed: of everything random, together with `repeat` and `member`.
+        stage: what the run starts from and trains on: "imagenet", "mura" or "type".
+        repeat, member: which of the ensembles, and which model of it.
+
+    Raises:
+        ValueError: a value that cannot be, in one sentence.
+
+    >>> Recipe(backbone="efficientnet_b0").side
+    224
+    >>> dataclasses.replace(Recipe(), member=1).run_seed == Recipe().run_seed
+    False
+    """
+
+    backbone: str = "efficientnet_b3"
+    weights: str | None = "imagenet"
+    initial: str | None = None
+    study_types: tuple[str, ...] | None = None
+    image_size: int | None = None
+    preprocessing: str = "caffe"
+    augment: tuple[str, ...] = ("flip",)
+    batch_size: int = 8
+    learning_rate: float = 1e-4
+    plateau_patience: int = 1
+    patience: int = 5
+    max_epochs: int = 100
+    dropout: float = 0.5
+    weighted: bool = True
+    select_on: str = "valid"
+    mixed_precision: bool = False
+    seed: int = 0
+    stage: str = "imagenet"
+    repeat: int = 0
+    member: int = 0
+
+    def __post_init__(self):
+        find_backbone(self.backbone)
+        for name in ("study_types", "augment"):  # JSON has lists only
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        _require(self, "preprocessing", PREPROCESSINGS)
+        _require(self, "select_on", ("valid", "holdout"))
+        _require(self, "stage", STAGES)
+        for name in ("batch_size", "plateau_patience", "patience", "max_epochs"):
+            _require_whole(self, name, least=1)
+        for name in ("seed", "repeat", "member"):
+            _require_whole(self, name, least=0)
+        if self.image_size is not None:
+            _require_whole(self, "image_size", least=32)
+        _require_number(self, "learning_rate", "above 0", lambda rate: 0 < rate < float("inf"))
+        _require_number(self, "dropout", "at least 0 and below 1", lambda rate: 0 <= rate < 1)
+        if self.study_types is not None and (
+            isinstance(self.study_types, str) or not self.study_types
+        ):
+            raise ValueError(
+                "study_types must be a tuple of names such as ('elbow', 'wrist'), or None for all. "
+                f"Received: {self.study_types!r}."
+            )
+        if isinstance(self.augment, str):
+            raise ValueError(
+                f"augment must be a tuple such as ('flip',). Received: {self.augment!r}."
+            )
+        for spec in self.augment:
+            parse_augmentation(spec)
+
+    @property
+    def side(self) -> int:
+        """Side of the square input, pixels: `image_size`, or the backbone's own."""
+        return self.image_size or find_backbone(self.backbone).image_size
+
+    @property
+    def preprocessing_mode(self) -> str:
+        """The preprocessing by Keras' names, see `make_dataset`."""
+        if self.preprocessing == "native":
+            return find_backbone(self.backbone).preprocessing
+        return self.preprocessing
+
+    @property
+    def run_seed(self) -> int:
+        """A seed of this run alone, so that members and repeats of one seed differ."""
+        return int(np.random.SeedSequence([self.seed, self.repeat, self.member]).generate_state(1)[0])
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that name these settings."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict:
+        """The settings as JSON knows them."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_dict(cls, settings: Mapping) -> "Recipe":
+        """A recipe from `to_dict`'s result; settings left out keep their defaults.
+
+        Raises:
+            ValueError: an unknown setting, with the nearest known one.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in settings:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ValueError(
+                    f"a recipe has the settings {', '.join(known)}. Received: {name!r}.{hint}"
+                )
+        return cls(**settings)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the settings as JSON."""
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Recipe":
+        """Reads a JSON file of settings; see `from_dict`."""
+        try:
+            settings = json.loads(Path(path).read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} must be JSON: {error}.") from None
+        if not isinstance(settings, dict):
+            raise ValueError(f"{path} must hold one JSON object. Received: {settings!r}.")
+        return cls.from_dict(settings)
+
+
+def parse_augmentation(spec: str) -> tuple[str, float | None]:
+    """Splits "name:value" and checks both.
+
+    >>> parse_augmentation("rotation:30")
+    ('rotation', 30.0)
+    """
+    name, _, text = str(spec).partition(":")
+    if name not in AUGMENTATIONS:
+        raise ValueError(
+            f"an augmentation must be one of {', '.join(AUGMENTATIONS)}. Received: {spec!r}."
+        )
+    if name == "flip":
+        if text:
+            raise ValueError(f"the augmentation 'flip' takes no value. Received: {spec!r}.")
+        return name, None
+    limit = 180.0 if name in ("rotation", "shear") else 1.0
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= limit:
+        raise ValueError(
+            f"the augmentation {name!r} needs a value above 0 and up to {limit:g} "
+            f"({AUGMENTATIONS[name]}), written as '{name}:{limit / 10:g}'. Received: {spec!r}."
+        )
+    return name, value
+
+
+def _require(recipe: Recipe, name: str, allowed: tuple[str, ...]) -> None:
+    value = getattr(recipe, name)
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}. Received: {value!r}.")
+
+
+def _require_whole(recipe: Recipe, name: str, least: int) -> None:
+    value = getattr(recipe, name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number from {least} up. Received: {value!r}.")
+
+
+def _require_number(recipe: Recipe, name: str, range_text: str, fits) -> None:
+    value = getattr(recipe, name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not fits(value):
+        raise ValueError(f"{name} must be a number {range_text}. Received: {value!r}.")
