@@ -1,6 +1,13 @@
 """The backbones by name: facts only, no TensorFlow."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
+"""Keras' "caffe" constants, grey levels."""
+IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
+IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
+"""Keras' "torch" constants, of values in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +24,7 @@ class Backbone:
         parameters: of the whole model with the paper's head; Table III for the paper's seven.
         top1: published ImageNet top-1 accuracy, a fraction; Table III for the paper's seven, the
             Keras Applications page for the others it lists, None where neither does.
+        arguments: what the constructor is called with besides weights and input size.
     """
 
     constructor: str
@@ -24,6 +32,7 @@ class Backbone:
     preprocessing: str
     parameters: int
     top1: float | None = None
+    arguments: Mapping = field(default_factory=dict)
 
 
 BACKBONES: dict[str, Backbone] = {
@@ -40,8 +49,10 @@ BACKBONES: dict[str, Backbone] = {
     "resnet18": Backbone("keras_hub:resnet_18_imagenet", 224, "torch", 11_179_841),
     "resnet50": Backbone("keras:ResNet50", 224, "caffe", 23_597_953, 0.749),
     "efficientnet_v2_b0": Backbone("keras:EfficientNetV2B0", 224, "raw", 5_925_713, 0.787),
-    "mobilenet_v2_035": Backbone("keras:MobileNetV2", 224, "tf", 416_609),
-    "small_cnn": Backbone("mura_tf:small_cnn", 96, "tf", 0),
+    "mobilenet_v2_035": Backbone(
+        "keras:MobileNetV2", 224, "tf", 416_609, arguments={"alpha": 0.35}
+    ),
+    "small_cnn": Backbone("mura_tf:small_cnn", 96, "tf", 98_801),
 }
 """Every backbone that `build_model` knows; the one registry."""
 

@@ -40,6 +40,12 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
         raise
 
 
+def remove_parts(folder: str | os.PathLike) -> None:
+    """Removes what a killed process had begun to write into `folder`."""
+    for part in Path(folder).glob(".part-*"):
+        part.unlink()
+
+
 def write_json(path: str | os.PathLike, content: dict) -> None:
     """Writes `content` as indented JSON, whole."""
     with written_whole(path) as part:

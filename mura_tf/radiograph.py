@@ -26,11 +26,15 @@ def read_radiograph(path: str | os.PathLike) -> np.ndarray:
     Raises:
         BadRadiographError: the file is missing, empty, unreadable, truncated or no image.
     """
+    return decode_radiograph(read_content(path), path)
+
+
+def read_content(path: str | os.PathLike) -> bytes:
+    """The bytes of a file; BadRadiographError if it cannot be read."""
     try:
-        content = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise BadRadiographError(f"{path}: {_os_reason(error)}") from None
-    return decode_radiograph(content, path)
 
 
 def decode_radiograph(content: bytes, path: str | os.PathLike) -> np.ndarray:

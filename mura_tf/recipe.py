@@ -132,7 +132,9 @@ class Recipe:
     @property
     def run_seed(self) -> int:
         """A seed of this run alone, so that members and repeats of one seed differ."""
-        return int(np.random.SeedSequence([self.seed, self.repeat, self.member]).generate_state(1)[0])
+        return int(
+            np.random.SeedSequence([self.seed, self.repeat, self.member]).generate_state(1)[0]
+        )
 
     @property
     def hash(self) -> str:
@@ -192,7 +194,7 @@ def parse_augmentation(spec: str) -> tuple[str, float | None]:
         if text:
             raise ValueError(f"the augmentation 'flip' takes no value. Received: {spec!r}.")
         return name, None
-    limit = 180.0 if name in ("rotation", "shear") else 1.0
+    limit = {"rotation": 180.0, "shear": 45.0}.get(name, 1.0)
     try:
         value = float(text)
     except ValueError:
