@@ -68,9 +68,11 @@ else:
 features = keras.layers.Dropout(0.5)(keras.layers.GlobalAveragePooling2D()(features))
 model = keras.Model(images, keras.layers.Dense(1, "sigmoid")(features))
 model.compile(
-    keras.optimizers.Adam(1e-4), "binary_crossentropy", [keras.metrics.AUC(name="auc")],
-    jit_compile=False,
-)  # fmt: skip
+    optimizer=keras.optimizers.Adam(1e-4),
+    loss="binary_crossentropy",
+    metrics=[keras.metrics.AUC(name="auc")],
+    jit_compile=False,  # slower on a CPU
+)
 
 started = time.perf_counter()
 share = train.label.mean()

@@ -25,11 +25,14 @@ _HOME = {
     "CohenKappa": "keras_metrics",
     "cohen_kappa": "metrics",
     "train": "training",
-    "Run": "training",
+    "Run": "run",
     "predict_views": "evaluate",
     "load_predictions": "evaluate",
     "study_probabilities": "evaluate",
     "score": "evaluate",
+    "score_systems": "evaluate",
+    "plot_kappa": "plots",
+    "plot_learning_curves": "plots",
     "write_report": "report",
 }
 

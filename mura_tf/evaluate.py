@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mura_tf.layouts import STUDY_KEY
 from mura_tf.metrics import bootstrap_weights, interval, weighted_scores
 
-STUDY_KEY = ["split", "study_type", "patient", "study"]
 SYSTEM_KEY = ["backbone", "stage", "repeat"]
 EVALUATION_BATCH = 32
 """Views per step where nothing is trained; it changes speed only."""
@@ -88,14 +88,8 @@ def read_predictions(path: str | os.PathLike) -> pd.DataFrame:
 
     Probabilities come back bit for bit, and keys stay text: a patient "007" is not the number 7.
     """
-    keys = ["split", "study_type", "patient", "study", "view", "path", "backbone", "stage"]
-    return pd.read_csv(
-        path,
-        dtype=dict.fromkeys(keys, str),
-        keep_default_na=False,
-        na_values={"probability": [""]},
-        float_precision="round_trip",
-    )
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return table.astype({"label": int, "repeat": int, "member": int, "probability": float})
 
 
 def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -168,8 +162,8 @@ def score(
     Returns:
         One row per study type and "overall": `study_type, n, accuracy, kappa, kappa_low,
         kappa_high, auroc, auroc_low, auroc_high, sensitivity, specificity, one_class`. n counts
-        studies. `one_class` flags a row whose studies all have one label: its kappa is 0 unless
-        undefined scores (AUROC, and sensitivity or specificity) say NaN.
+        studies. `one_class` flags a row whose studies all have one label: its kappa is 0, and its
+        AUROC and sensitivity or specificity, which are not defined then, are NaN.
 
     Raises:
         ValueError: no study, several systems or splits, or a probability that is not in [0, 1].
@@ -191,6 +185,34 @@ def score(
     columns = ["study_type", "n", "accuracy", "kappa", "kappa_low", "kappa_high"]
     columns += ["auroc", "auroc_low", "auroc_high", "sensitivity", "specificity", "one_class"]
     return pd.DataFrame(rows)[[column for column in columns if column in rows[0]]]
+
+
+def score_systems(predictions: pd.DataFrame, intervals: bool = True) -> pd.DataFrame:
+    """Scores every system (backbone, stage, repeat) on the split that is reported for it.
+
+    Args:
+        predictions: predictions table of one or more systems.
+        intervals: whether to add the intervals, see `score`.
+
+    Returns:
+        The rows of `score` of each system below `backbone, stage, repeat, members, split`.
+        `members` is how many models' mean a probability is, the least where a row's studies
+        differ. Systems of the stage "type" come first, then those with more members.
+    """
+    tables = []
+    for system, rows in predictions.groupby(SYSTEM_KEY):
+        split = reported_split(rows)
+        studies = study_probabilities(rows[rows.split == split])
+        table = score(studies, intervals=intervals)
+        members = studies.groupby("study_type").members.min().to_dict()
+        members["overall"] = studies.members.min()
+        facts = dict(zip(SYSTEM_KEY, system, strict=True))
+        facts |= {"members": table.study_type.map(members), "split": split}
+        for column, values in reversed(facts.items()):
+            table.insert(0, column, values)
+        tables.append(table)
+    tables.sort(key=lambda table: (table.stage[0] != "type", -table.members.max()))
+    return pd.concat(tables, ignore_index=True)
 
 
 def reported_split(predictions: pd.DataFrame) -> str:

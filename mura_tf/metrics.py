@@ -108,9 +108,7 @@ def _weighted_auroc(labels: np.ndarray, probabilities, weights: np.ndarray) -> n
     positive = (weights * labels) @ member
     negative = (weights * ~labels) @ member
     below = np.cumsum(negative, axis=1) - negative / 2
-    return _ratio(
-        (positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1)
-    )
+    return _ratio((positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
 
 
 def _ratio(numerator, denominator, undefined: float = np.nan) -> np.ndarray:

@@ -34,8 +34,9 @@ class Recipe:
         backbone: a key of `BACKBONES`.
         weights: what the backbone starts from: "imagenet", None (random) or a path to backbone
             weights (`.h5`, `.weights.h5`).
-        initial: a `best.keras` of an earlier run that the whole model starts from, instead of
-            `weights`: the paper's mura checkpoint for the type stage.
+        initial: the `best.keras` of an earlier run that the whole model starts from, instead of
+            `weights`: the paper's mura checkpoint for the type stage. An absolute path, or one
+            relative to the run folder, so that an experiment can be moved as a whole.
         study_types: what it trains on; None for all types of the data set together.
         image_size: side of the square, pixels; None for the backbone's own (Table III).
         preprocessing: "caffe", the paper's sentence (zero-centred with the ImageNet mean, not

@@ -7,8 +7,6 @@ import json
 import os
 import platform
 import time
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import keras
@@ -18,12 +16,13 @@ from filelock import FileLock
 
 from mura_tf.cache import BadViewsError, data_fingerprint, prepare
 from mura_tf.dataset import class_weights, patient_split
-from mura_tf.evaluate import EVALUATION_BATCH, predict_views, read_predictions
+from mura_tf.evaluate import EVALUATION_BATCH, predict_views
 from mura_tf.files import remove_parts, write_json, written_whole
 from mura_tf.keras_metrics import CohenKappa
 from mura_tf.model import build_model
 from mura_tf.pipeline import make_dataset
 from mura_tf.recipe import Recipe
+from mura_tf.run import Run
 
 HISTORY_COLUMNS = ["epoch", "learning_rate", "loss", "kappa", "val_loss", "val_kappa"]
 HOLDOUT_FRACTION = 0.1
@@ -31,41 +30,6 @@ HOLDOUT_FRACTION = 0.1
 
 class NonFiniteLossError(RuntimeError):
     """The loss became NaN or infinite; the message names the epoch and the step."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run folder: `recipe.json`, `run.json`, `history.csv`, `best.keras`, `predictions.csv`."""
-
-    path: Path
-
-    @cached_property
-    def recipe(self) -> Recipe:
-        return Recipe.load(self.path / "recipe.json")
-
-    @property
-    def info(self) -> dict:
-        """Versions, device, seed, data fingerprint, seconds, whether it is finished."""
-        path = self.path / "run.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-    @property
-    def finished(self) -> bool:
-        return self.info.get("finished", False)
-
-    @property
-    def history(self) -> pd.DataFrame:
-        """One row per epoch, counted from 1."""
-        return pd.read_csv(self.path / "history.csv", float_precision="round_trip")
-
-    @property
-    def predictions(self) -> pd.DataFrame:
-        """Predictions table of every view of the recipe's types that is not in the train split."""
-        return read_predictions(self.path / "predictions.csv")
-
-    def model(self) -> keras.Model:
-        """The model of the best epoch, not compiled."""
-        return keras.models.load_model(self.path / "best.keras", compile=False)
 
 
 def train(
@@ -123,7 +87,7 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
     write_json(run.path / "run.json", {"finished": False} | info)
 
     keras.utils.set_random_seed(recipe.run_seed)
-    model = _compiled_model(recipe)
+    model = _compiled_model(recipe, run.path)
     checkpoint.attach(model, recipe)
     weights = class_weights(splits["train"]) if recipe.weighted else _equal_weights(views)
     batches = {
@@ -299,7 +263,7 @@ def _state(model: keras.Model) -> list:
     return [*model.variables, *model.optimizer.variables]
 
 
-def _compiled_model(recipe: Recipe) -> keras.Model:
+def _compiled_model(recipe: Recipe, run_dir: Path) -> keras.Model:
     policy = keras.config.dtype_policy()
     if recipe.mixed_precision:
         keras.config.set_dtype_policy("mixed_float16")
@@ -313,7 +277,7 @@ def _compiled_model(recipe: Recipe) -> keras.Model:
     finally:
         keras.config.set_dtype_policy(policy)
     if recipe.initial:
-        _load_initial(model, Path(recipe.initial))
+        _load_initial(model, run_dir / recipe.initial)
     optimizer = keras.optimizers.Adam(recipe.learning_rate, beta_1=0.9, beta_2=0.999)
     if recipe.mixed_precision:
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)

@@ -1,0 +1,247 @@
+"""`mura-tf`: parses, calls, prints."""
+
+import dataclasses
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Abnormality detection in bone radiographs: train, evaluate and report.\n\n"
+    "Not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[
+    Path, typer.Argument(help="A MURA-shaped or FracAtlas folder, or the folder above it.")
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where prepared images are kept. [default: $MURA_TF_CACHE or ~/.cache/mura_tf]"
+    ),
+]
+
+
+@app.command()
+def check(data: Data):
+    """List everything that is wrong with a data set, file by file; exit 1 if anything is."""
+    with _failures_as_sentences():
+        from mura_tf.check import check_dataset
+
+        problems = check_dataset(data, progress=True)
+        if problems.empty:
+            _summary(data)
+            print(f"Nothing is wrong with {data}.")
+            return
+        for problem in problems.itertuples():
+            print(f"{problem.problem}: {problem.path}: {problem.reason}")
+        print(f"{len(problems)} problems in {data}.")
+        raise typer.Exit(1)
+
+
+@app.command()
+def prepare(
+    data: Data,
+    image_size: Annotated[int, typer.Option(help="Side of the squares, pixels.")] = 300,
+    cache_dir: CacheDir = None,
+):
+    """Decode, resize and pad every radiograph once; training then starts at once."""
+    with _failures_as_sentences():
+        import mura_tf as mt
+
+        views = mt.load_views(data)
+        mt.prepare(views, image_size, cache_dir, progress=True)
+        print(f"{len(views)} views are ready at {image_size} px.")
+
+
+@app.command()
+def synthesize(
+    out: Annotated[Path, typer.Argument(help="A new MURA-v1.1 folder is made in here.")],
+    studies_per_type: Annotated[int, typer.Option(help="Studies of each study type.")] = 60,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+):
+    """Write a MURA-shaped data set of procedural radiographs with known lesions."""
+    with _failures_as_sentences():
+        import mura_tf as mt
+
+        root = mt.write_synthetic_mura(out, studies_per_type, seed)
+        _summary(root)
+        print(f"Written to {root}.")
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="Folder above the run folders and the report.")],
+    scheme: Annotated[
+        str,
+        typer.Option(
+            help="two-stage: one model on all study types, then from it one per type (the "
+            "paper's). direct: one per type. whole: one on all types together."
+        ),
+    ] = "two-stage",
+    types: Annotated[
+        str | None, typer.Option(help="Study types with a model of their own. [default: all]")
+    ] = None,
+    members: Annotated[int, typer.Option(min=1, help="Models per ensemble.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="How often the ensembles are trained.")] = 1,
+    recipe: Annotated[
+        Path | None, typer.Option(help="JSON file of settings; the options below override it.")
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="See mura_tf.BACKBONES.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="'imagenet', 'none' or the path of backbone weights (.h5).")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels. [default: the backbone's]")
+    ] = None,
+    preprocessing: Annotated[
+        str | None, typer.Option(help="caffe (the paper's) or native.")
+    ] = None,
+    augment: Annotated[
+        str | None, typer.Option(help="For example flip,rotation:10,zoom:0.1 or none.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option()] = None,
+    learning_rate: Annotated[float | None, typer.Option()] = None,
+    max_epochs: Annotated[int | None, typer.Option()] = None,
+    select_on: Annotated[str | None, typer.Option(help="valid (the paper's) or holdout.")] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    mixed_precision: Annotated[bool | None, typer.Option("--mixed-precision")] = None,
+    skip_bad: Annotated[bool, typer.Option(help="Go on without unreadable files.")] = False,
+    tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard logs.")] = False,
+    cache_dir: CacheDir = None,
+):
+    """Train ensembles, score them, write OUT/scores.csv and OUT/report.html.
+
+    Settings that are not given are the paper's. The same command again goes on where a killed one
+    stopped, and trains no finished run twice.
+    """
+    given = {
+        "backbone": backbone,
+        "weights": weights,
+        "image_size": image_size,
+        "preprocessing": preprocessing,
+        "augment": augment,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "max_epochs": max_epochs,
+        "select_on": select_on,
+        "seed": seed,
+        "mixed_precision": mixed_precision,
+    }
+    with _failures_as_sentences():
+        import mura_tf as mt
+        from mura_tf.grid import plan_runs, run_plan
+
+        base = mt.Recipe.load(recipe) if recipe else mt.Recipe()
+        given = {name: value for name, value in given.items() if value is not None}
+        if given.get("weights") == "none":
+            given["weights"] = None
+        if "augment" in given:
+            given["augment"] = () if augment == "none" else tuple(augment.split(","))
+        views = mt.load_views(data)
+        plan = plan_runs(
+            dataclasses.replace(base, **given),
+            out,
+            types.split(",") if types else sorted(views.study_type.unique()),
+            scheme=scheme,
+            members=members,
+            repeats=repeats,
+        )
+        runs = run_plan(
+            plan, views, skip_bad=skip_bad, tensorboard=tensorboard, cache_dir=cache_dir
+        )
+        _report([run.path for run in runs], out)
+
+
+@app.command()
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders above them.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where scores.csv and report.html go. [default: the first]")
+    ] = None,
+):
+    """Score finished runs as ensembles, from their predictions alone, and write the report."""
+    with _failures_as_sentences():
+        folders = [path.parent for root in runs for path in sorted(root.rglob("run.json"))]
+        if not folders:
+            raise FileNotFoundError(
+                f"no run.json below {', '.join(map(str, runs))}, expected at least one run folder. "
+                "`mura-tf train` makes them."
+            )
+        _report(folders, out or runs[0])
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(help="Folder of data, runs and report.")] = Path("demo"),
+):
+    """The whole line on synthetic radiographs, offline, in minutes; leaves OUT/report.html."""
+    with _failures_as_sentences():
+        from mura_tf.demo import run_demo
+
+        _report([run.path for run in run_demo(out)], out)
+
+
+def _report(folders: list[Path], out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mura_tf.evaluate import load_predictions, score_systems
+    from mura_tf.files import written_whole
+    from mura_tf.report import write_report
+
+    scores = score_systems(load_predictions(folders))
+    with written_whole(out / "scores.csv") as part:
+        scores.to_csv(part, index=False)
+    page = write_report(folders, out / "report.html")
+    columns = ["study_type", "n", "accuracy", "kappa", "interval", "auroc"]
+    for (backbone, stage, repeat), rows in scores.groupby(
+        ["backbone", "stage", "repeat"], sort=False
+    ):
+        first = rows.iloc[0]
+        table = Table(
+            *columns,
+            title=f"{backbone}, stage {stage}, repeat {repeat}: {first.members} members, "
+            f"{first.split} split",
+        )
+        for row in rows.itertuples():
+            table.add_row(
+                row.study_type,
+                str(row.n),
+                f"{row.accuracy:.3f}",
+                f"{row.kappa:.3f}",
+                f"[{row.kappa_low:.3f}, {row.kappa_high:.3f}]",
+                f"{row.auroc:.3f}",
+                end_section=row.study_type == scores.study_type.unique()[-2],
+            )
+        Console().print(table)
+    print(f"Scores: {out / 'scores.csv'}\nReport: {page}")
+
+
+def _summary(data: Path) -> None:
+    import mura_tf as mt
+
+    table = mt.summarize(mt.load_views(data))
+    print(table.to_string())
+    published = table.attrs["published"]
+    if published is not None:
+        print("The counts are " + ("" if published else "not ") + "those of the paper's Table I.")
+
+
+@contextmanager
+def _failures_as_sentences():
+    """What is wrong with the input or the machine is one sentence on stderr and exit status 1."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on from here.", file=sys.stderr)
+        raise typer.Exit(130) from None

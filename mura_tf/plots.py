@@ -1,0 +1,133 @@
+"""Figures of scores and of learning curves."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mura_tf.evaluate import SYSTEM_KEY
+
+COLOURS = {  # name: (on white, on black); the hues are Okabe and Ito's, safe for colour-blind eyes
+    "paper": ("#ffffff", "#14181c"),
+    "ink": ("#1d2730", "#e4e9ee"),
+    "muted": ("#65717d", "#97a3af"),
+    "line": ("#dde3e8", "#323a42"),
+    "wash": ("#f5f7f9", "#1c2227"),
+    "blue": ("#0072b2", "#5cb8ec"),
+    "orange": ("#c65300", "#f08c4a"),
+    "green": ("#00875f", "#35c496"),
+    "purple": ("#a8548a", "#d98fbd"),
+}
+SYSTEM_COLOURS = ("blue", "orange", "green", "purple")
+STAGE_NAMES = {
+    "imagenet": "trained directly",
+    "mura": "whole-data model",
+    "type": "fine-tuned per study type",
+}
+
+
+def plot_kappa(scores: pd.DataFrame) -> Figure:
+    """Kappa per study type as dots, with 95 % intervals as whiskers where `scores` has them.
+
+    Args:
+        scores: table of `score_systems`; up to four systems, told apart by colour.
+
+    Returns:
+        A figure to save: `plot_kappa(scores).savefig("kappa.png", dpi=200)`.
+
+    Raises:
+        ValueError: more than four systems.
+    """
+    systems = [rows for _, rows in scores.groupby(SYSTEM_KEY, sort=False)]
+    if len(systems) > len(SYSTEM_COLOURS):
+        raise ValueError(
+            f"plot_kappa tells {len(SYSTEM_COLOURS)} systems apart. Received: {len(systems)}. "
+            "Select some of them."
+        )
+    types = [name for name in sorted(scores.study_type.unique()) if name != "overall"]
+    place = {name: row for row, name in enumerate([*types, "overall"])}
+    figure = Figure(figsize=(4.4, 0.6 + 0.15 * len(systems) + 0.47 * len(place)))
+    figure.set_layout_engine("constrained")
+    axes = _calm_axes(figure.add_subplot())
+    gap = 0.5 / len(systems)
+    for index, rows in enumerate(systems):
+        y = rows.study_type.map(place) + (index - (len(systems) - 1) / 2) * gap
+        colour = colour_of(SYSTEM_COLOURS[index])
+        low, high = rows.get("kappa_low", rows.kappa), rows.get("kappa_high", rows.kappa)
+        axes.hlines(y, low, high, color=colour, linewidth=1.8, alpha=0.55)
+        axes.plot(rows.kappa, y, "o", color=colour, markersize=6, label=system_name(rows.iloc[0]))
+    least = np.nanmin([scores.get("kappa_low", scores.kappa).min(), 0])
+    axes.set_xlim(max(-1, np.floor(least * 10 - 0.5) / 10), 1.02)
+    axes.set_ylim(len(place) - 0.5, -0.5)
+    axes.axhline(len(types) - 0.5, color=colour_of("muted"), linewidth=0.8)
+    axes.axvline(0, color=colour_of("muted"), linewidth=0.8)
+    axes.grid(axis="x", color=colour_of("line"), linewidth=0.8)
+    axes.set_yticks(range(len(place)), list(place), parse_math=False)
+    axes.tick_params(axis="y", labelsize=12, labelcolor=colour_of("ink"))
+    axes.get_yticklabels()[-1].set_fontweight("bold")
+    axes.set_xlabel("study-level kappa (0 is chance)", color=colour_of("muted"), fontsize=11)
+    if len(systems) > 1:
+        figure.legend(
+            loc="outside upper left",
+            ncols=1,
+            frameon=False,
+            labelcolor=colour_of("ink"),
+            fontsize=11,
+        )
+    return figure
+
+
+def plot_learning_curves(histories: list[pd.DataFrame], best_epochs: list[int]) -> Figure:
+    """Loss and image-level validation kappa over the epochs, one thin line per run.
+
+    Args:
+        histories: the `history.csv` of each run: epoch (from 1), loss, val_loss, val_kappa.
+        best_epochs: the epoch each run chose, counted from 1; marked with a dot.
+
+    Returns:
+        A figure to save.
+    """
+    figure = Figure(figsize=(3.3, 2.9))
+    figure.subplots_adjust(left=0.1, right=0.99, top=0.92, bottom=0.15, hspace=0.42)
+    loss, kappa = (_calm_axes(axes) for axes in figure.subplots(2, sharex=True))
+    for history, best_epoch in zip(histories, best_epochs, strict=True):
+        chosen = history[history.epoch == best_epoch]
+        curves = ((loss, "loss", "muted"), (loss, "val_loss", "blue"), (kappa, "val_kappa", "blue"))
+        for axes, column, colour in curves:
+            axes.plot(history.epoch, history[column], color=colour_of(colour), linewidth=1.1)
+            if colour == "blue":
+                axes.plot(
+                    chosen.epoch, chosen[column], "o", color=colour_of(colour), markersize=4.5
+                )
+    loss.set_title("training loss", loc="left", fontsize=9, color=colour_of("muted"))
+    loss.set_title("validation loss", loc="right", fontsize=9, color=colour_of("blue"))
+    kappa.set_title("validation kappa", loc="right", fontsize=9, color=colour_of("blue"))
+    for axes in (loss, kappa):
+        axes.grid(axis="y", color=colour_of("line"), linewidth=0.8)
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+    loss.set_ylim(bottom=0)
+    kappa.set_ylim(min(-0.05, kappa.get_ylim()[0]), 1.05)
+    kappa.set_yticks([0, 0.5, 1])
+    kappa.set_xlim(0.5, max(len(history) for history in histories) + 0.5)
+    kappa.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    kappa.set_xlabel("epoch", color=colour_of("muted"), fontsize=9)
+    return figure
+
+
+def system_name(row) -> str:
+    """What a system (a row with `backbone, stage, repeat`) is called in titles and legends."""
+    name = f"{row.backbone}, {STAGE_NAMES.get(row.stage, row.stage)}"
+    return f"{name}, repeat {row['repeat']}" if row["repeat"] else name
+
+
+def colour_of(name: str) -> str:
+    """The colour of that name on white."""
+    return COLOURS[name][0]
+
+
+def _calm_axes(axes: Axes) -> Axes:
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, labelcolor=colour_of("muted"), labelsize=10)
+    axes.set_axisbelow(True)
+    return axes

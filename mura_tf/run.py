@@ -1,0 +1,57 @@
+"""What a training leaves behind, read without Keras."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from mura_tf.evaluate import read_predictions
+from mura_tf.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder: `recipe.json`, `run.json`, `history.csv`, `best.keras`, `predictions.csv`."""
+
+    path: Path
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        return Recipe.load(self.path / "recipe.json")
+
+    @property
+    def info(self) -> dict:
+        """Versions, device, seed, data fingerprint, seconds, whether it is finished."""
+        path = self.path / "run.json"
+        if not path.exists():
+            return {}
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{path} must be JSON: {error}. Delete the folder to train this run again."
+            ) from None
+
+    @property
+    def finished(self) -> bool:
+        return self.info.get("finished", False)
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row per epoch, counted from 1."""
+        return (
+            pd.read_csv(self.path / "history.csv", dtype=str).astype(float).astype({"epoch": int})
+        )
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """Predictions table of every view of the recipe's types that is not in the train split."""
+        return read_predictions(self.path / "predictions.csv")
+
+    def model(self):
+        """The `keras.Model` of the best epoch, not compiled."""
+        import keras
+
+        return keras.models.load_model(self.path / "best.keras", compile=False)

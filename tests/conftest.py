@@ -1,0 +1,68 @@
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_dir(tmp_path_factory):
+    """No test writes to the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("MURA_TF_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real data and weights, which is no part of the repository."""
+    beside = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("MURA_TF_SHARED", beside))
+    if not folder.is_dir():
+        pytest.skip(f"needs real data: no folder {folder}; set MURA_TF_SHARED to it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fracatlas(shared):
+    folder = shared / "data" / "FracAtlas"
+    if not folder.is_dir():
+        pytest.skip(f"needs FracAtlas in {folder}")
+    return folder
+
+
+MURA_IMAGES = [
+    "train/XR_ELBOW/patient00001/study1_positive/image1.png",
+    "train/XR_ELBOW/patient00001/study1_positive/image2.png",
+    "train/XR_ELBOW/patient00001/study1_positive/image10.png",
+    "train/XR_ELBOW/patient00002/study1_negative/image1.png",
+    "train/XR_ELBOW/patient00002/study2_positive/image1.png",
+    "train/XR_WRIST/patient00001/study1_negative/image1.png",
+    "train/XR_WRIST/patient00003/study1_positive/image1.png",
+    "valid/XR_ELBOW/patient00004/study1_positive/image1.png",
+    "valid/XR_ELBOW/patient00005/study1_negative/image1.png",
+    "valid/XR_WRIST/patient00005/study1_negative/image1.png",
+    "valid/XR_WRIST/patient00006/study1_positive/image1.png",
+]
+
+
+@pytest.fixture
+def mura(tmp_path):
+    """A folder as MURA-v1.1 is shipped, with nothing wrong: 11 images, 9 studies, 6 patients."""
+    folder = tmp_path / "data" / "MURA-v1.1"
+    rng = np.random.default_rng(0)
+    for image in MURA_IMAGES:
+        (folder / image).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / image), rng.integers(0, 256, (12, 10), np.uint8))
+    for split in ("train", "valid"):
+        images = [image for image in MURA_IMAGES if image.startswith(split)]
+        studies = dict.fromkeys(os.path.dirname(image) for image in images)
+        (folder / f"{split}_image_paths.csv").write_text(
+            "".join(f"MURA-v1.1/{image}\n" for image in images)
+        )
+        (folder / f"{split}_labeled_studies.csv").write_text(
+            "".join(f"MURA-v1.1/{study}/,{int('positive' in study)}\n" for study in studies)
+        )
+    return folder

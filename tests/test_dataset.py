@@ -1,0 +1,252 @@
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mura_tf.dataset import (
+    PUBLISHED_TABLE_I,
+    class_weights,
+    load_fracatlas,
+    load_mura,
+    load_views,
+    patient_split,
+    summarize,
+)
+
+MURA_TYPES = ["elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist"]
+
+
+def table_i_views():
+    """Views with the counts of Table I, the images dealt evenly to the studies."""
+    tables = []
+    for (study_type, label), counts in PUBLISHED_TABLE_I.items():
+        if study_type not in MURA_TYPES:
+            continue
+        for split, n_studies, n_images in (("train", *counts[:2]), ("valid", *counts[2:])):
+            study = np.arange(n_images) % n_studies
+            patient = [f"{split}-{study_type}-{label}-{number}" for number in study]
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "split": split,
+                        "study_type": study_type,
+                        "patient": patient,
+                        "study": "study1",
+                        "view": [f"image{number}.png" for number in range(n_images)],
+                        "label": int(label == "Abnormal"),
+                        "path": "",
+                    }
+                )
+            )
+    return pd.concat(tables, ignore_index=True)
+
+
+def remove_csvs(folder):
+    for csv in folder.glob("*.csv"):
+        csv.unlink()
+
+
+def test_mura_as_shipped(mura):
+    views = load_mura(mura)
+    assert list(views) == ["split", "study_type", "patient", "study", "view", "label", "path"]
+    assert views.index.equals(pd.RangeIndex(11))
+    assert views.drop(columns="path").to_numpy().tolist() == [
+        ["train", "elbow", "patient00001", "study1", "image1.png", 1],
+        ["train", "elbow", "patient00001", "study1", "image2.png", 1],
+        ["train", "elbow", "patient00001", "study1", "image10.png", 1],
+        ["train", "elbow", "patient00002", "study1", "image1.png", 0],
+        ["train", "elbow", "patient00002", "study2", "image1.png", 1],
+        ["train", "wrist", "patient00001", "study1", "image1.png", 0],
+        ["train", "wrist", "patient00003", "study1", "image1.png", 1],
+        ["valid", "elbow", "patient00004", "study1", "image1.png", 1],
+        ["valid", "elbow", "patient00005", "study1", "image1.png", 0],
+        ["valid", "wrist", "patient00005", "study1", "image1.png", 0],
+        ["valid", "wrist", "patient00006", "study1", "image1.png", 1],
+    ]
+    expected = mura / "train/XR_ELBOW/patient00001/study1_positive/image10.png"
+    assert views["path"][2] == str(expected)
+    assert views["label"].dtype == np.int64
+
+
+def test_mura_from_the_folder_above(mura):
+    pd.testing.assert_frame_equal(load_mura(mura.parent), load_mura(str(mura)))
+
+
+def test_mura_in_a_renamed_folder(mura):
+    renamed = mura.rename(mura.parent / "bones")
+    views = load_mura(renamed)
+    assert len(views) == 11
+    assert views["path"].str.startswith(str(renamed)).all()
+
+
+def test_bare_tree_equals_csvs(mura):
+    from_csvs = load_mura(mura)
+    remove_csvs(mura)
+    pd.testing.assert_frame_equal(load_mura(mura), from_csvs)
+
+
+def test_csvs_of_one_split_only(mura):
+    views = load_mura(mura)
+    for csv in mura.glob("train_*.csv"):
+        csv.unlink()
+    pd.testing.assert_frame_equal(load_mura(mura), views)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_hidden_files_are_no_radiographs(mura, bare):
+    hidden = "train/XR_ELBOW/patient00001/study1_positive/._image1.png"
+    (mura / hidden).write_bytes(b"Mac OS X")
+    with open(mura / "train_image_paths.csv", "a") as csv:
+        csv.write(f"MURA-v1.1/{hidden}\n")
+    if bare:
+        remove_csvs(mura)
+    assert len(load_mura(mura)) == 11
+
+
+def test_own_study_type_and_test_split(mura):
+    study = mura / "test/XR_KNEE/patient00007/study1_positive"
+    study.mkdir(parents=True)
+    shutil.copy(mura / "train/XR_ELBOW/patient00001/study1_positive/image1.png", study)
+    last = load_mura(mura).iloc[-1]
+    assert (last["split"], last["study_type"], last["label"]) == ("test", "knee", 1)
+
+
+def test_load_views_recognises_mura(mura):
+    pd.testing.assert_frame_equal(load_views(mura.parent), load_mura(mura))
+
+
+def test_real_fracatlas(fracatlas):
+    with pytest.warns(UserWarning, match=r"contradicting folder \(1\): .*IMG0003298.jpg: label 0"):
+        views = load_fracatlas(fracatlas)
+    assert len(views) == 3432
+    assert views["label"].sum() == 609  # IMG0003298 lies in Fractured/ as the 610th
+    counts = views.groupby(["study_type", "label"]).size()
+    assert counts.to_dict() == {
+        ("hand", 0): 748,
+        ("hand", 1): 323,
+        ("hip", 0): 144,
+        ("hip", 1): 8,
+        ("leg", 0): 1611,
+        ("leg", 1): 180,
+        ("mixed", 0): 245,
+        ("mixed", 1): 90,
+        ("shoulder", 0): 75,
+        ("shoulder", 1): 8,
+    }
+    assert views["study"].is_unique
+    assert views["patient"].nunique() == 3432 - 14  # byte-identical files
+    assert not views[["patient", "split"]].drop_duplicates()["patient"].duplicated().any()
+    dealt = views.groupby(["study_type", "label"])["split"].value_counts()
+    for (study_type, label), n in counts.items():
+        for split, fraction in (("train", 0.70), ("valid", 0.15), ("test", 0.15)):
+            assert abs(dealt[study_type, label, split] - fraction * n) <= 2
+
+
+@pytest.mark.filterwarnings("ignore:contradicting folder")
+def test_real_fracatlas_split_depends_on_the_seed_only(fracatlas):
+    views = load_fracatlas(fracatlas)
+    pd.testing.assert_frame_equal(load_views(fracatlas.parent, seed=0), views)
+    other = load_fracatlas(fracatlas, seed=1, fractions=(0.5, 0.25, 0.25))
+    assert other["split"].value_counts().to_dict() == {"train": 1716, "valid": 858, "test": 858}
+
+
+@pytest.mark.parametrize("fractions", [(0.7, 0.3), (0.7, 0.3, 0.0), (0.7, 0.2, 0.2)])
+def test_fracatlas_fractions(tmp_path, fractions):
+    with pytest.raises(ValueError, match=r"three positive numbers with sum 1.*Received: \(0.7"):
+        load_fracatlas(tmp_path, fractions=fractions)
+
+
+def test_patient_split():
+    views = table_i_views().query("split == 'train'").reset_index(drop=True)
+    # Patients of two study types, as in MURA: wrist patient k is hand patient k.
+    views["patient"] = views["patient"].str.replace("wrist", "hand")
+    rest, held_out = patient_split(views, fraction=0.1, seed=3)
+    assert not set(rest["patient"]) & set(held_out["patient"])
+    assert rest.index.equals(pd.RangeIndex(len(rest)))
+    assert len(rest) + len(held_out) == len(views)
+    assert abs(len(held_out) / len(views) - 0.1) < 0.001
+    share = held_out.groupby(["study_type", "label"])["patient"].nunique()
+    share /= views.groupby(["study_type", "label"])["patient"].nunique()
+    assert share.between(0.08, 0.12).all()
+
+
+def test_patient_split_depends_on_the_seed_not_on_the_order_of_rows():
+    views = table_i_views().query("split == 'valid'").reset_index(drop=True)
+    held = set(patient_split(views, seed=0)[1]["patient"])
+    shuffled = views.sample(frac=1, random_state=0)
+    assert set(patient_split(shuffled, seed=0)[1]["patient"]) == held
+    assert set(patient_split(views, seed=1)[1]["patient"]) != held
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 10])
+def test_patient_split_fraction(mura, fraction):
+    with pytest.raises(ValueError, match=f"between 0 and 1, exclusive. Received: {fraction}"):
+        patient_split(load_mura(mura), fraction)
+
+
+def test_patient_split_of_one_patient(mura):
+    views = load_mura(mura).query("patient == 'patient00001'")
+    with pytest.raises(ValueError, match=r"0.1 of 1 patients leaves one side empty"):
+        patient_split(views)
+
+
+def test_class_weights():
+    weights = class_weights(table_i_views().query("split == 'train'"))
+    assert list(weights) == MURA_TYPES
+    assert weights["elbow"] == pytest.approx((2006 / 4931, 2925 / 4931))
+    assert weights["shoulder"] == pytest.approx((4168 / 8379, 4211 / 8379))
+
+
+def test_class_weights_of_one_class():
+    views = pd.DataFrame({"study_type": ["knee", "knee"], "label": [1, 1]})
+    assert class_weights(views) == {"knee": (1.0, 0.0)}
+
+
+def test_table_i_adds_up():
+    """The paper's "All types" and "Total" rows are the sums of its other rows, in every cell."""
+    table = pd.DataFrame(PUBLISHED_TABLE_I).T
+    types = table.loc[MURA_TYPES]
+    assert len(types) == 14
+    for label in ("Normal", "Abnormal"):
+        assert types.xs(label, level=1).sum().tolist() == table.loc["All types", label].tolist()
+    assert types.sum().tolist() == table.loc["Total", ""].tolist()
+    studies, images, valid_studies, valid_images = PUBLISHED_TABLE_I["Total", ""]
+    assert (studies, valid_studies) == (13457, 1199)
+    assert images + valid_images == 40561 - 556  # the unpublished test set has 207 studies
+
+
+def test_summarize_published():
+    table = summarize(table_i_views())
+    assert table.attrs == {"published": True, "differences": []}
+    assert table.index.to_list() == list(PUBLISHED_TABLE_I)
+    assert table.columns.to_list() == [
+        ("train", "Studies"),
+        ("train", "Images"),
+        ("valid", "Studies"),
+        ("valid", "Images"),
+    ]
+    assert list(map(tuple, table.to_numpy())) == list(PUBLISHED_TABLE_I.values())
+
+
+def test_summarize_with_a_study_less():
+    views = table_i_views()
+    table = summarize(views[views["patient"] != "train-hand-Normal-0"])
+    assert table.attrs["published"] is False
+    assert table.attrs["differences"] == [
+        "train, hand Normal: 1496 studies, Table I has 1497.",
+        "train, hand Normal: 4056 images, Table I has 4059.",
+        "train, All types Normal: 8279 studies, Table I has 8280.",
+        "train, All types Normal: 21932 images, Table I has 21935.",
+        "train, Total: 13456 studies, Table I has 13457.",
+        "train, Total: 36805 images, Table I has 36808.",
+    ]
+
+
+def test_summarize_other_data(mura):
+    table = summarize(load_mura(mura))
+    assert table.attrs == {"published": None, "differences": []}
+    assert table.loc[("elbow", "Abnormal")].tolist() == [2, 4, 1, 1]
+    assert table.loc[("Total", "")].tolist() == [5, 7, 4, 4]
+    train_only = table_i_views().query("split == 'train'")
+    assert summarize(train_only).attrs["published"] is None
