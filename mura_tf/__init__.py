@@ -34,6 +34,7 @@ _HOME = {
     "plot_kappa": "plots",
     "plot_learning_curves": "plots",
     "write_report": "report",
+    "run_experiment": "experiment",
 }
 
 __all__ = [*_HOME, "__version__"]

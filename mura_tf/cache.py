@@ -16,6 +16,7 @@ from rich.progress import track
 from mura_tf.radiograph import (
     BadRadiographError,
     decode_radiograph,
+    os_reason,
     read_content,
     resize_with_pad,
 )
@@ -138,7 +139,7 @@ class _Store:
         try:
             parsed = [json.loads(line) for line in lines]
             return {tuple(file): (row, digest) for row, (*file, digest) in enumerate(parsed)}
-        except ValueError:
+        except (ValueError, TypeError):
             raise ValueError(
                 f"{self.index_path} must hold one JSON list a line and does not. Delete the "
                 f"folder {self.folder}: it is made again from the radiographs."
@@ -217,8 +218,8 @@ def _stat_all(paths: list[str]) -> tuple[dict[str, tuple], dict[str, str]]:
     for path in paths:
         try:
             status = os.stat(path)
-        except OSError:
-            problems[path] = f"{path}: there is no such file"
+        except OSError as error:
+            problems[path] = f"{path}: {os_reason(error)}"
         else:
             files[path] = (path, status.st_size, status.st_mtime_ns)
     return files, problems

@@ -136,7 +136,7 @@ def train(
     }
     with _failures_as_sentences():
         import mura_tf as mt
-        from mura_tf.grid import plan_runs, run_plan
+        from mura_tf.experiment import run_experiment
 
         base = mt.Recipe.load(recipe) if recipe else mt.Recipe()
         given = {name: value for name, value in given.items() if value is not None}
@@ -144,19 +144,19 @@ def train(
             given["weights"] = None
         if "augment" in given:
             given["augment"] = () if augment == "none" else tuple(augment.split(","))
-        views = mt.load_views(data)
-        plan = plan_runs(
+        scores = run_experiment(
             dataclasses.replace(base, **given),
+            data,
             out,
-            types.split(",") if types else sorted(views.study_type.unique()),
             scheme=scheme,
+            study_types=types.split(",") if types else None,
             members=members,
             repeats=repeats,
+            skip_bad=skip_bad,
+            tensorboard=tensorboard,
+            cache_dir=cache_dir,
         )
-        runs = run_plan(
-            plan, views, skip_bad=skip_bad, tensorboard=tensorboard, cache_dir=cache_dir
-        )
-        _report([run.path for run in runs], out)
+        _show(scores, out)
 
 
 @app.command()
@@ -174,7 +174,9 @@ def evaluate(
                 f"no run.json below {', '.join(map(str, runs))}, expected at least one run folder. "
                 "`mura-tf train` makes them."
             )
-        _report(folders, out or runs[0])
+        from mura_tf.experiment import report_runs
+
+        _show(report_runs(folders, out or runs[0]), out or runs[0])
 
 
 @app.command()
@@ -185,43 +187,14 @@ def demo(
     with _failures_as_sentences():
         from mura_tf.demo import run_demo
 
-        _report([run.path for run in run_demo(out)], out)
+        _show(run_demo(out), out)
 
 
-def _report(folders: list[Path], out: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _show(scores, out: Path) -> None:
+    from mura_tf.experiment import print_scores
 
-    from mura_tf.evaluate import load_predictions, score_systems
-    from mura_tf.files import written_whole
-    from mura_tf.report import write_report
-
-    scores = score_systems(load_predictions(folders))
-    with written_whole(out / "scores.csv") as part:
-        scores.to_csv(part, index=False)
-    page = write_report(folders, out / "report.html")
-    columns = ["study_type", "n", "accuracy", "kappa", "interval", "auroc"]
-    for (backbone, stage, repeat), rows in scores.groupby(
-        ["backbone", "stage", "repeat"], sort=False
-    ):
-        first = rows.iloc[0]
-        table = Table(
-            *columns,
-            title=f"{backbone}, stage {stage}, repeat {repeat}: {first.members} members, "
-            f"{first.split} split",
-        )
-        for row in rows.itertuples():
-            table.add_row(
-                row.study_type,
-                str(row.n),
-                f"{row.accuracy:.3f}",
-                f"{row.kappa:.3f}",
-                f"[{row.kappa_low:.3f}, {row.kappa_high:.3f}]",
-                f"{row.auroc:.3f}",
-                end_section=row.study_type == scores.study_type.unique()[-2],
-            )
-        Console().print(table)
-    print(f"Scores: {out / 'scores.csv'}\nReport: {page}")
+    print_scores(scores)
+    print(f"Scores: {out / 'scores.csv'}\nReport: {out / 'report.html'}")
 
 
 def _summary(data: Path) -> None:
@@ -239,6 +212,8 @@ def _failures_as_sentences():
     """What is wrong with the input or the machine is one sentence on stderr and exit status 1."""
     try:
         yield
+    except typer.Exit:  # a RuntimeError, too
+        raise
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"Error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None

@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
-from mura_tf.dataset import load_mura
-from mura_tf.grid import plan_runs, run_plan
+import pandas as pd
+
+from mura_tf.experiment import run_experiment
 from mura_tf.recipe import Recipe
-from mura_tf.run import Run
 from mura_tf.synthetic import FOLDER, write_synthetic_mura
 
 STUDIES_PER_TYPE = 100
@@ -22,16 +22,16 @@ RECIPE = Recipe(
 )
 
 
-def run_demo(out: str | os.PathLike) -> list[Run]:
-    """Writes `out/MURA-v1.1` and trains `out/runs`; what is there already is kept.
+def run_demo(out: str | os.PathLike) -> pd.DataFrame:
+    """Writes `out/MURA-v1.1`, trains `out/runs`, reports in `out`; what is there is kept.
 
     It is what `mura-tf synthesize` and `mura-tf train` do, with a small network: one model on all
     study types, then an ensemble per type from it.
+
+    Returns:
+        Table of `score_systems`.
     """
     out = Path(out)
-    root = out / FOLDER
-    if not root.exists():
-        root = write_synthetic_mura(out, STUDIES_PER_TYPE, seed=0)
-    views = load_mura(root)
-    plan = plan_runs(RECIPE, out / "runs", sorted(views.study_type.unique()), members=MEMBERS)
-    return run_plan(plan, views, cache_dir=out / "cache")
+    if not (out / FOLDER).exists():
+        write_synthetic_mura(out, STUDIES_PER_TYPE, seed=0)
+    return run_experiment(RECIPE, out / FOLDER, out, members=MEMBERS, cache_dir=out / "cache")

@@ -41,6 +41,9 @@ def plan_runs(
     """
     if scheme not in SCHEMES:
         raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}. Received: {scheme!r}.")
+    for name, count in (("members", members), ("repeats", repeats)):
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1. Received: {count!r}.")
     copies = [(repeat, member) for repeat in range(repeats) for member in range(members)]
     whole = dataclasses.replace(recipe, stage="mura", study_types=None)
     if scheme == "whole":
@@ -74,8 +77,10 @@ def run_plan(plan: list[tuple[Recipe, Path]], views: pd.DataFrame, **settings) -
     """Trains what is not finished yet, in order; `settings` go to `train`."""
     import keras
 
-    from mura_tf.training import train
+    from mura_tf.training import selected_views, train
 
+    for recipe, _ in plan:
+        selected_views(views, recipe)  # raises now, not after hours of other runs
     runs = []
     for number, (recipe, folder) in enumerate(plan, start=1):
         if settings.get("verbose", "auto") != 0 and not Run(folder).finished:

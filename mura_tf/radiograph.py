@@ -34,7 +34,7 @@ def read_content(path: str | os.PathLike) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise BadRadiographError(f"{path}: {_os_reason(error)}") from None
+        raise BadRadiographError(f"{path}: {os_reason(error)}") from None
 
 
 def decode_radiograph(content: bytes, path: str | os.PathLike) -> np.ndarray:
@@ -94,6 +94,17 @@ def padded_box(height: int, width: int, size: int) -> tuple[int, int, int, int]:
     return top, left, max(1, int(inner_height)), max(1, int(inner_width))
 
 
+def os_reason(error: OSError) -> str:
+    """Why the system would not give a file, in a few words."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, IsADirectoryError):
+        return "a directory, not an image file"
+    if isinstance(error, PermissionError):
+        return "not readable (permission denied)"
+    return error.strerror or str(error)
+
+
 def _lacks_end_of_image(jpeg: bytes) -> bool:
     """Whether no end-of-image marker follows the last start-of-scan.
 
@@ -107,13 +118,3 @@ def _kind(content: bytes) -> str:
     if content.startswith(b"\x89PNG"):
         return "PNG"
     return "JPEG" if content.startswith(b"\xff\xd8") else ""
-
-
-def _os_reason(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    if isinstance(error, IsADirectoryError):
-        return "a directory, not an image file"
-    if isinstance(error, PermissionError):
-        return "not readable (permission denied)"
-    return error.strerror or str(error)

@@ -93,6 +93,11 @@ class Recipe:
         for name in ("study_types", "augment"):  # JSON has lists only
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("weights", "initial"):
+            if isinstance(getattr(self, name), os.PathLike):
+                object.__setattr__(self, name, os.fspath(getattr(self, name)))
+            if not isinstance(getattr(self, name), str | None):
+                raise ValueError(f"{name} must be text or None. Received: {getattr(self, name)!r}.")
         _require(self, "preprocessing", PREPROCESSINGS)
         _require(self, "select_on", ("valid", "holdout"))
         _require(self, "stage", STAGES)
@@ -104,6 +109,13 @@ class Recipe:
             _require_whole(self, "image_size", least=32)
         _require_number(self, "learning_rate", "above 0", lambda rate: 0 < rate < float("inf"))
         _require_number(self, "dropout", "at least 0 and below 1", lambda rate: 0 <= rate < 1)
+        for name in ("learning_rate", "dropout"):  # 1 and 1.0 are one recipe, with one hash
+            object.__setattr__(self, name, float(getattr(self, name)))
+        for name in ("weighted", "mixed_precision"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(
+                    f"{name} must be one of True, False. Received: {getattr(self, name)!r}."
+                )
         if self.study_types is not None and (
             isinstance(self.study_types, str) or not self.study_types
         ):

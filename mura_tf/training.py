@@ -3,10 +3,13 @@
 import contextlib
 import errno
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
 import time
+import warnings
+import zipfile
 from pathlib import Path
 
 import keras
@@ -67,28 +70,34 @@ def train(
         NonFiniteLossError: the loss became NaN.
         OSError: the disk is full; the last checkpoint is kept.
     """
+    if tensorboard and not importlib.util.find_spec("tensorboard"):
+        raise ImportError(
+            "tensorboard=True needs the package tensorboard, which is not installed. "
+            "Install the extra: pip install 'mura-tf[tensorboard]'."
+        )
     run = Run(Path(run_dir))
     run.path.mkdir(parents=True, exist_ok=True)
     with FileLock(run.path / ".lock"):
         remove_parts(run.path)
-        _claim(run, recipe)
-        views = _selected(views, recipe)
+        _require_same_recipe(run, recipe)
+        views = selected_views(views, recipe)
         usable, fingerprint = _prepared(views, recipe, run, cache_dir, skip_bad)
         _require_same_data(run, fingerprint)
         if not run.finished:
             info = _info(recipe, usable, fingerprint) | {"skipped": len(views) - len(usable)}
             _train_and_predict(run, recipe, usable, info, cache_dir, tensorboard, verbose)
+        _Checkpoint(run.path).path.unlink(missing_ok=True)
     return run
 
 
 def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose) -> None:
     splits = _splits(views, recipe)
     checkpoint = _Checkpoint(run.path)
-    write_json(run.path / "run.json", {"finished": False} | info)
-
     keras.utils.set_random_seed(recipe.run_seed)
     model = _compiled_model(recipe, run.path)
     checkpoint.attach(model, recipe)
+    recipe.save(run.path / "recipe.json")  # only now, so that a mistake before can be mended
+    write_json(run.path / "run.json", {"finished": False} | info)
     weights = class_weights(splits["train"]) if recipe.weighted else _equal_weights(views)
     batches = {
         "image_size": recipe.side,
@@ -97,7 +106,7 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
         "cache_dir": cache_dir,
     }
     if not checkpoint.stopped:
-        callbacks = [checkpoint.stopping, checkpoint.plateau, checkpoint, _StopOnNonFiniteLoss()]
+        callbacks = [_StopOnNonFiniteLoss(), checkpoint.stopping, checkpoint.plateau, checkpoint]
         if tensorboard:
             callbacks.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
         model.fit(
@@ -143,7 +152,6 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
             "seconds": round(sum(checkpoint.seconds), 1),
         }
         write_json(run.path / "run.json", {"finished": True} | info | seconds)
-    checkpoint.path.unlink()
 
 
 _REMEMBERED = {"stopping": ("wait", "best", "best_epoch"), "plateau": ("wait", "best")}
@@ -249,12 +257,18 @@ class _StopOnNonFiniteLoss(keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        loss = float(logs["loss"])
+        self._require_finite(logs["loss"], f"the loss became {{}} at step {batch + 1}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        # the last step's weights, which no training loss has seen yet
+        self._require_finite(logs["val_loss"], "the validation loss became {} at the end")
+
+    def _require_finite(self, loss, sentence):
         if not np.isfinite(loss):
             raise NonFiniteLossError(
-                f"the loss became {loss} at step {batch + 1} of epoch {self.epoch + 1}; expected a "
-                "finite number. The epochs before are kept. Lower learning_rate, or turn "
-                "mixed_precision off, and train into a new folder."
+                f"{sentence.format(float(loss))} of epoch {self.epoch + 1}; expected a finite "
+                "number. The epochs before are kept. Lower learning_rate, or turn mixed_precision "
+                "off, and train into a new folder."
             )
 
 
@@ -299,18 +313,18 @@ def _load_initial(model: keras.Model, path: Path) -> None:
     if path.suffix != ".keras":
         raise ValueError(f"initial must be a .keras file. Received: {path}.")
     try:
-        model.load_weights(path)
-    except ValueError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a hundred lines before the one error
+            model.load_weights(path)
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"initial must hold a {model.name} with the paper's head. Received: {path}, of which "
             f"Keras says: {str(error).splitlines()[0]}"
         ) from error
 
 
-def _claim(run: Run, recipe: Recipe) -> None:
-    path = run.path / "recipe.json"
-    if not path.exists():
-        recipe.save(path)
+def _require_same_recipe(run: Run, recipe: Recipe) -> None:
+    if not (run.path / "recipe.json").exists():
         return
     there, asked = run.recipe.to_dict(), recipe.to_dict()
     changed = [
@@ -325,7 +339,7 @@ def _claim(run: Run, recipe: Recipe) -> None:
         )
 
 
-def _selected(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     """The views of the recipe's study types, checked for what training needs."""
     known = sorted(views.study_type.unique())
     unknown = sorted(set(recipe.study_types or ()) - set(known))
@@ -368,7 +382,7 @@ def _prepared(views, recipe, run: Run, cache_dir, skip_bad) -> tuple[pd.DataFram
         with written_whole(run.path / "skipped.csv") as part:
             error.problems.to_csv(part, index=False)
         views = views[~views.path.isin(error.problems.path)]
-        views = _selected(views, recipe)
+        views = selected_views(views, recipe)
         prepared = prepare(views, recipe.side, cache_dir)
     return views, data_fingerprint(views, prepared.digests)
 

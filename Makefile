@@ -1,0 +1,27 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test slow bench clean
+
+demo: $(VENV)/installed  ## the whole line on synthetic radiographs -> demo/report.html
+	$(BIN)/mura-tf demo demo
+
+test: $(VENV)/installed  ## ruff, doctests and the fast tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -q
+
+slow: $(VENV)/installed  ## the long tests
+	$(BIN)/python -m pytest -q -m slow
+
+bench: $(VENV)/installed  ## the speed table of benchmarks/README.md
+	$(BIN)/python benchmarks/bench.py
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info
+
+$(VENV)/installed: setup.cfg requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@

@@ -1,0 +1,156 @@
+"""Measures the line's speed on MURA-like input and prints the table of `benchmarks/README.md`.
+
+    python benchmarks/bench.py
+
+Grey PNGs with a long side of 512 pixels (the synthetic data set). Run it on a quiet machine; every
+pair of numbers is taken in turns, and the median of the turns is printed.
+"""
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+SIDE = 300
+BATCH = 8
+TURNS = 5
+MEMORY_IMAGES = 20_000
+
+
+def preparing(views, folder: Path) -> tuple[float, float]:
+    """Images/s of `prepare` and of a bare `cv2.imread` loop on one core."""
+    import cv2
+
+    from mura_tf import prepare
+
+    ours, bare = [], []
+    for turn in range(TURNS):
+        started = time.perf_counter()
+        prepare(views, SIDE, folder / f"cache{turn}")
+        ours.append(len(views) / (time.perf_counter() - started))
+        started = time.perf_counter()
+        for path in views.path:
+            cv2.imread(path, cv2.IMREAD_GRAYSCALE)
+        bare.append(len(views) / (time.perf_counter() - started))
+    return statistics.median(ours), statistics.median(bare)
+
+
+def feeding(views, folder: Path) -> tuple[float, float]:
+    """Images/s of `make_dataset` from a warm cache and of a pipeline that decodes every epoch."""
+    import tensorflow as tf
+
+    from mura_tf import make_dataset
+
+    def decoded(path, label):
+        image = tf.io.decode_png(tf.io.read_file(path), channels=1)
+        image = tf.image.resize_with_pad(image, SIDE, SIDE)
+        image = tf.image.random_flip_left_right(image)
+        return image - tf.constant([103.939, 116.779, 123.68]), label
+
+    ours = make_dataset(
+        views, image_size=SIDE, batch_size=BATCH, training=True, cache_dir=folder / "cache0"
+    ).repeat(4)
+    theirs = tf.data.Dataset.from_tensor_slices((views.path.to_numpy(), views.label.to_numpy()))
+    theirs = theirs.shuffle(len(views)).map(decoded, num_parallel_calls=tf.data.AUTOTUNE)
+    theirs = theirs.batch(BATCH).prefetch(tf.data.AUTOTUNE)
+    rates = [(_rate(ours), _rate(theirs)) for _ in range(TURNS)]
+    return tuple(statistics.median(column) for column in zip(*rates, strict=True))
+
+
+def training(views, folder: Path, backbone: str) -> tuple[float, float]:
+    """Images/s of `fit` from a warm cache and of the same train step on a batch in memory."""
+    import keras
+    import tensorflow as tf
+
+    from mura_tf import BACKBONES, CohenKappa, build_model, make_dataset, prepare
+
+    side = BACKBONES[backbone].image_size
+    prepare(views, side, folder / "cache0")
+    batches = make_dataset(
+        views, image_size=side, batch_size=BATCH, training=True, cache_dir=folder / "cache0"
+    )
+    model = build_model(backbone, weights=None)
+    model.compile(
+        optimizer=keras.optimizers.Adam(1e-4),
+        loss="binary_crossentropy",
+        metrics=[CohenKappa()],
+        jit_compile=False,
+    )
+    steps = 120
+    in_memory = [next(iter(batches))]
+    repeated = tf.data.Dataset.from_tensors(in_memory[0]).repeat(1)
+    model.fit(repeated, verbose=0, shuffle=False)  # traces the step
+    step = model.train_function
+    fitted, bare = [], []
+    for _ in range(3):
+        started = time.perf_counter()
+        model.fit(batches.repeat(), steps_per_epoch=steps, verbose=0, shuffle=False)
+        fitted.append(BATCH * steps / (time.perf_counter() - started))
+        iterator = iter(tf.data.Dataset.from_tensors(in_memory[0]).repeat(steps))
+        started = time.perf_counter()
+        for _ in range(steps):
+            logs = step(iterator)
+        float(logs["loss"])
+        bare.append(BATCH * steps / (time.perf_counter() - started))
+    return statistics.median(fitted), statistics.median(bare)
+
+
+def peak_memory(views, folder: Path) -> float:
+    """MiB that preparing 20,000 images adds to an interpreter with TensorFlow loaded."""
+    links = folder / "links"
+    links.mkdir()
+    paths = views.path.tolist()
+    for number in range(MEMORY_IMAGES):
+        (links / f"{number}.png").symlink_to(paths[number % len(paths)])
+    code = (
+        "import resource, sys, pandas, tensorflow\n"
+        "from pathlib import Path\n"
+        "from mura_tf import prepare\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "views = pandas.DataFrame({'path': sorted(map(str, Path(sys.argv[1]).iterdir()))})\n"
+        f"prepare(views, {SIDE}, sys.argv[2])\n"
+        "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "print((after - before) / 1024)\n"
+    )
+    command = [sys.executable, "-c", code, str(links), str(folder / "memory")]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _rate(batches) -> float:
+    started, images = time.perf_counter(), 0
+    for batch in batches:
+        images += batch[0].shape[0]
+    return images / (time.perf_counter() - started)
+
+
+def main() -> None:
+    from mura_tf import load_mura, write_synthetic_mura
+
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        views = load_mura(write_synthetic_mura(folder, 40, seed=0))
+        rows = [
+            ("preparing, images/s", *preparing(views, folder), "bare cv2.imread loop, one core"),
+            ("feeding, images/s", *feeding(views, folder), "tf.io.decode_png every epoch"),
+        ]
+        for backbone in ("mobilenet_v2_035", "efficientnet_b0"):
+            name = f"fit {backbone}, images/s"
+            rows.append((name, *training(views, folder, backbone), "bare step, batch in memory"))
+        memory = peak_memory(views, folder)
+    print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {SIDE} px, ", end="")
+    print(f"batch {BATCH}, {len(views)} PNGs\n")
+    print("| what | here | beside | ratio | beside what |\n| --- | ---: | ---: | ---: | --- |")
+    for name, ours, beside, what in rows:
+        print(f"| {name} | {ours:,.0f} | {beside:,.0f} | {ours / beside:.2f} | {what} |")
+    limit = "1,024 allowed"
+    print(f"| preparing {MEMORY_IMAGES:,} images, MiB added | {memory:,.0f} | | | {limit} |")
+
+
+if __name__ == "__main__":
+    main()

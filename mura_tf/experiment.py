@@ -1,0 +1,98 @@
+"""Recipe + data set -> every run of an experiment, its scores, its report."""
+
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from mura_tf.dataset import load_views
+from mura_tf.evaluate import SYSTEM_KEY, load_predictions, score_systems
+from mura_tf.files import write_json, written_whole
+from mura_tf.grid import plan_runs, run_plan
+from mura_tf.recipe import Recipe
+from mura_tf.report import write_report
+from mura_tf.run import Run
+
+
+def run_experiment(
+    recipe: Recipe,
+    data: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    scheme: str = "two-stage",
+    study_types: Iterable[str] | None = None,
+    members: int = 5,
+    repeats: int = 1,
+    **settings,
+) -> pd.DataFrame:
+    """Trains what is not trained yet below `out`, scores it and writes the report.
+
+    Args:
+        recipe: what all runs share.
+        data: a MURA-shaped or FracAtlas folder, or the folder above it.
+        out: folder of the runs, `scores.csv`, `experiment.json` and `report.html`.
+        scheme, members, repeats: see `plan_runs`.
+        study_types: those that get a model of their own; all by default.
+        settings: for `train`, such as `skip_bad` and `cache_dir`.
+
+    Returns:
+        Table of `score_systems`, as in `scores.csv`.
+    """
+    views = load_views(data)
+    types = study_types or sorted(views.study_type.unique())
+    plan = plan_runs(recipe, out, types, scheme=scheme, members=members, repeats=repeats)
+    return report_runs([run.path for run in run_plan(plan, views, **settings)], out)
+
+
+def report_runs(run_dirs: Iterable[str | os.PathLike], out: str | os.PathLike) -> pd.DataFrame:
+    """Writes `scores.csv`, `experiment.json` and `report.html` of finished runs into `out`.
+
+    Returns:
+        Table of `score_systems`.
+    """
+    folders, out = list(run_dirs), Path(out)
+    scores = score_systems(load_predictions(folders))
+    with written_whole(out / "scores.csv") as part:
+        scores.to_csv(part, index=False)
+    write_json(out / "experiment.json", _facts([Run(Path(folder)) for folder in folders]))
+    write_report(folders, out / "report.html")
+    return scores
+
+
+def print_scores(scores: pd.DataFrame) -> None:
+    """Prints one table per system: its study types, then "overall"."""
+    for _, rows in scores.groupby(SYSTEM_KEY, sort=False):
+        first = rows.iloc[0]
+        title = f"{first.backbone}, stage {first.stage}, repeat {first['repeat']}: "
+        title += f"{rows.members.max()} members, {first.split} split"
+        table = Table("study type", "studies", "kappa", "95 %", "AUROC", "95 %", title=title)
+        for row in rows.itertuples():
+            table.add_row(
+                row.study_type,
+                str(row.n),
+                f"{row.kappa:.3f}",
+                f"{row.kappa_low:.3f} to {row.kappa_high:.3f}",
+                f"{row.auroc:.3f}",
+                f"{row.auroc_low:.3f} to {row.auroc_high:.3f}",
+                style="bold" if row.study_type == "overall" else None,
+            )
+        Console().print(table)
+
+
+def _facts(runs: list[Run]) -> dict:
+    """What a row in a results table is traced back to."""
+    infos = [run.info for run in runs]
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "recipes": {run.recipe.hash: run.recipe.to_dict() for run in runs},
+        "data_fingerprints": sorted({info["data_fingerprint"] for info in infos}),
+        "versions": infos[0]["versions"],
+        "machine": f"{platform.system()} {platform.machine()}, {infos[0]['device']}",
+        "epochs": sum(len(info["seconds_per_epoch"]) for info in infos),
+        "training_seconds": round(sum(info["seconds"] for info in infos)),
+    }

@@ -1,0 +1,153 @@
+import json
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from mura_tf.files import remove_parts, write_json, written_whole
+
+
+@pytest.fixture
+def umask():
+    """Sets the umask for a test and puts the old one back."""
+    old = os.umask(0o022)
+    yield os.umask
+    os.umask(old)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_new_file_appears_whole_in_new_folders(tmp_path):
+    path = tmp_path / "runs" / "elbow" / "history.csv"
+    with written_whole(path) as part:
+        part.write_text("epoch,loss\n")
+        assert not path.exists()
+    assert path.read_text() == "epoch,loss\n"
+    assert names(path.parent) == ["history.csv"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_exception_leaves_the_old_file_and_no_part(tmp_path, error):
+    path = tmp_path / "best.keras"
+    path.write_text("old")
+    with pytest.raises(type(error)), written_whole(path) as part:
+        part.write_text("half of the ne")
+        raise error
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["best.keras"]
+
+
+def test_a_failing_rename_leaves_no_part(tmp_path):
+    path = tmp_path / "scores.csv"
+    (path / "inside").mkdir(parents=True)
+    with pytest.raises(OSError), written_whole(path) as part:
+        part.write_text("new")
+    assert names(tmp_path) == ["scores.csv"]
+
+
+def test_a_part_that_the_block_moved_away_is_the_blocks_error(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError), written_whole(path) as part:
+        part.unlink()
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["scores.csv"]
+
+
+def test_concurrent_readers_never_see_a_part(tmp_path):
+    path = tmp_path / "table.csv"
+    texts = [str(digit) * 200_000 for digit in range(10)]
+    path.write_text(texts[0])
+    seen, done = [], threading.Event()
+
+    def read():
+        while not done.is_set():
+            text = path.read_text()
+            seen.append(text[0])
+            assert text in texts
+
+    errors = []
+
+    def record():
+        try:
+            read()
+        except BaseException as error:
+            errors.append(error)
+
+    readers = [threading.Thread(target=record) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for count in range(60):
+        with written_whole(path) as part, open(part, "w") as file:
+            for start in range(0, 200_000, 50_000):
+                file.write(texts[count % 10][start : start + 50_000])
+                file.flush()
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert not errors
+    assert seen
+    assert names(tmp_path) == ["table.csv"]
+
+
+def test_two_writers_leave_the_file_of_one_of_them(tmp_path):
+    path = tmp_path / "recipe.json"
+    with written_whole(path) as first, written_whole(path) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"  # its block ended last
+    assert names(tmp_path) == ["recipe.json"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_mode_follows_the_umask(tmp_path, umask, mask, mode):
+    umask(mask)
+    with written_whole(tmp_path / "report.html") as part:
+        part.write_text("")
+    assert stat.S_IMODE((tmp_path / "report.html").stat().st_mode) == mode
+    assert umask(mask) == mask  # and stays as it was
+
+
+@pytest.mark.parametrize("name", ["best.keras", "model.weights.h5", "curves.png", "LICENSE"])
+def test_the_part_keeps_the_suffix_and_the_folder(tmp_path, name):
+    path = tmp_path / name
+    with written_whole(str(path)) as part:
+        assert part.parent == tmp_path
+        assert part.suffixes == path.suffixes
+        assert part.name.startswith(".part-")
+
+
+def test_remove_parts_takes_what_a_killed_process_left_and_nothing_else(tmp_path):
+    pid = os.fork()
+    if pid == 0:  # the child dies inside the block, as by SIGKILL
+        with written_whole(tmp_path / "best.keras") as part:
+            part.write_text("half")
+            os._exit(9)
+    os.waitpid(pid, 0)
+    (tmp_path / "history.csv").write_text("epoch\n")
+    assert len(names(tmp_path)) == 2
+    remove_parts(tmp_path)
+    assert names(tmp_path) == ["history.csv"]
+    remove_parts(tmp_path)  # nothing to do is no error
+    remove_parts(tmp_path / "none")
+
+
+def test_write_json_is_indented_and_round_trips(tmp_path):
+    content = {"kappa": 0.1 + 0.2, "backbone": "größer", "versions": {"keras": None}}
+    write_json(tmp_path / "run.json", content)
+    text = Path(tmp_path / "run.json").read_text(encoding="utf-8")
+    assert json.loads(text) == content
+    assert text.startswith('{\n  "kappa"') and text.endswith("}\n")
+
+
+def test_write_json_of_what_json_does_not_know_keeps_the_old_file(tmp_path):
+    write_json(tmp_path / "run.json", {"seed": 1})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "run.json", {"seed": {1, 2}})
+    assert json.loads((tmp_path / "run.json").read_text()) == {"seed": 1}
+    assert names(tmp_path) == ["run.json"]

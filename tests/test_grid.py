@@ -1,0 +1,164 @@
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import keras
+import pytest
+import tensorflow as tf
+
+from mura_tf.dataset import load_mura
+from mura_tf.grid import SCHEMES, plan_runs, run_folder, run_plan
+from mura_tf.recipe import Recipe
+from mura_tf.run import Run
+
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run")
+
+TYPES = ["elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist"]
+RECIPE = Recipe(backbone="small_cnn", weights=None, image_size=32, max_epochs=1)
+
+
+@pytest.fixture
+def eagerly():
+    """Spares the seconds of tracing."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """Grows by one with every training."""
+    fits, fit = [], keras.Model.fit
+
+    def counting_fit(self, *args, **settings):
+        fits.append(self.name)
+        return fit(self, *args, **settings)
+
+    monkeypatch.setattr(keras.Model, "fit", counting_fit)
+    return fits
+
+
+# ------------------------------------------------------------------------------------------------
+# The plan
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+@pytest.mark.parametrize(
+    ("scheme", "stages"),
+    [
+        ("two-stage", {"mura": 1, "type": 35}),
+        ("direct", {"imagenet": 35}),
+        ("whole", {"mura": 5}),
+    ],
+)
+def test_seven_types_of_five_members(scheme, stages, repeats):
+    plan = plan_runs(RECIPE, "out", TYPES, scheme=scheme, members=5, repeats=repeats)
+    expected = {stage: n * repeats if n > 1 else n for stage, n in stages.items()}
+    assert Counter(recipe.stage for recipe, _ in plan) == expected
+    assert len({folder for _, folder in plan}) == len(plan)
+    assert len({recipe.hash for recipe, _ in plan}) == len(plan)
+    if scheme == "whole":
+        seeds = {recipe.run_seed for recipe, _ in plan}
+        assert len(seeds) == 5 * repeats
+        assert {recipe.study_types for recipe, _ in plan} == {None}
+    else:
+        single = [recipe for recipe, _ in plan if recipe.stage != "mura"]
+        copies = Counter((recipe.study_types, recipe.repeat) for recipe in single)
+        assert set(copies.values()) == {5}
+        assert {types for types, _ in copies} == {(study_type,) for study_type in TYPES}
+
+
+def test_every_scheme_is_planned():
+    for scheme in SCHEMES:
+        assert plan_runs(RECIPE, "out", TYPES, scheme=scheme)
+
+
+def test_the_mura_run_comes_before_the_type_runs_that_start_from_it():
+    plan = plan_runs(RECIPE, "out", TYPES, members=2)
+    (whole, start), *rest = plan
+    assert (whole.stage, whole.study_types, whole.initial) == ("mura", None, None)
+    for recipe, folder in rest:
+        assert recipe.stage == "type"
+        assert (folder / recipe.initial).resolve() == (start / "best.keras").resolve()
+        assert not Path(recipe.initial).is_absolute()
+
+
+def test_members_of_the_direct_scheme_start_from_the_recipes_weights():
+    recipe = dataclasses.replace(RECIPE, weights="some.h5")
+    for one, _ in plan_runs(recipe, "out", TYPES, scheme="direct"):
+        assert (one.weights, one.initial) == ("some.h5", None)
+
+
+def test_folders_are_named_after_backbone_stage_types_and_copy():
+    plan = plan_runs(RECIPE, "out", ["wrist"], members=1, repeats=2)
+    assert [folder.as_posix() for _, folder in plan] == [
+        "out/small_cnn/mura/all/repeat0-member0",
+        "out/small_cnn/type/wrist/repeat0-member0",
+        "out/small_cnn/type/wrist/repeat1-member0",
+    ]
+    two = dataclasses.replace(RECIPE, study_types=("hand", "wrist"), member=3)
+    assert run_folder("out", two) == Path("out/small_cnn/imagenet/hand+wrist/repeat0-member3")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"scheme": "three-stage"},
+            "scheme must be one of two-stage, direct, whole. Received: 'three-stage'",
+        ),
+        ({"members": 0}, "members must be at least 1. Received: 0"),
+        ({"repeats": -1}, "repeats must be at least 1. Received: -1"),
+    ],
+)
+def test_a_plan_that_cannot_be(settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        plan_runs(RECIPE, "out", TYPES, **settings)
+
+
+# ------------------------------------------------------------------------------------------------
+# Running it
+
+
+def test_an_interrupted_plan_goes_on_and_a_finished_one_is_left_alone(
+    mura, tmp_path, eagerly, fits, capsys
+):
+    views = load_mura(mura)
+    plan = plan_runs(RECIPE, tmp_path / "out", ["elbow", "wrist"], members=1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if len(fits) == 2:
+            raise KeyboardInterrupt
+        return original(self, epoch, logs)
+
+    original = keras.callbacks.CallbackList.on_epoch_end
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(keras.callbacks.CallbackList, "on_epoch_end", on_epoch_end)
+        run_plan(plan, views)
+    assert [Run(folder).finished for _, folder in plan] == [True, False, False]
+    whole = plan[0][1] / "best.keras"
+    changed = whole.stat().st_mtime_ns
+    capsys.readouterr()
+
+    runs = run_plan(plan, views)
+    assert len(fits) == 4
+    assert whole.stat().st_mtime_ns == changed
+    assert [run.path for run in runs] == [folder for _, folder in plan]
+    assert all(run.finished for run in runs)
+    assert set(runs[1].predictions.study_type) == {"elbow"}
+    assert set(runs[2].predictions.stage) == {"type"}
+    printed = capsys.readouterr().out
+    assert "Run 1 of 3" not in printed
+    assert f"Run 2 of 3: {plan[1][1]}" in printed
+
+    assert [run.path for run in run_plan(plan, views, verbose=0)] == [run.path for run in runs]
+    assert len(fits) == 4
+    assert capsys.readouterr().out == ""
+
+
+def test_an_unknown_type_is_named_before_anything_is_trained(mura, tmp_path, fits):
+    plan = plan_runs(RECIPE, tmp_path / "out", ["elbow", "knee"])
+    with pytest.raises(ValueError, match=r"study_types must be .*elbow, wrist. Received: knee."):
+        run_plan(plan, load_mura(mura))
+    assert not fits
+    assert not (tmp_path / "out").exists()
