@@ -15,11 +15,11 @@ from mura_tf.experiment import print_scores
 RECIPE = Recipe(
     backbone="mobilenet_v2_035",
     preprocessing="native",
-    augment=("flip", "rotation:10", "zoom:0.1"),
+    augment=("flip", "rotation:10"),
     batch_size=16,
     learning_rate=3e-4,
     plateau_patience=2,
-    max_epochs=9,
+    max_epochs=7,
 )
 
 if __name__ == "__main__":

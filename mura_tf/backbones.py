@@ -46,13 +46,13 @@ BACKBONES: dict[str, Backbone] = {
     "efficientnet_b3": Backbone("keras:EfficientNetB3", 300, "raw", 10_791_216, 0.811),
     # the other documents', and those for small machines
     "densenet121": Backbone("keras:DenseNet121", 224, "torch", 7_042_625, 0.750),
-    "resnet18": Backbone("keras_hub:resnet_18_imagenet", 224, "torch", 11_179_841),
+    "resnet18": Backbone("keras_hub:resnet_18_imagenet", 224, "torch", 11_188_673),
     "resnet50": Backbone("keras:ResNet50", 224, "caffe", 23_597_953, 0.749),
     "efficientnet_v2_b0": Backbone("keras:EfficientNetV2B0", 224, "raw", 5_925_713, 0.787),
     "mobilenet_v2_035": Backbone(
         "keras:MobileNetV2", 224, "tf", 416_609, arguments={"alpha": 0.35}
     ),
-    "small_cnn": Backbone("mura_tf:small_cnn", 96, "tf", 98_801),
+    "small_cnn": Backbone("mura_tf:small_cnn", 96, "tf", 62_129),
 }
 """Every backbone that `build_model` knows; the one registry."""
 

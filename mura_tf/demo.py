@@ -14,11 +14,14 @@ MEMBERS = 2
 RECIPE = Recipe(
     backbone="small_cnn",
     weights=None,
+    image_size=64,
     preprocessing="native",
     batch_size=16,
-    learning_rate=2e-3,
-    plateau_patience=2,
-    max_epochs=12,
+    learning_rate=3e-3,
+    plateau_patience=6,
+    patience=6,
+    max_epochs=30,
+    dropout=0.1,
 )
 
 

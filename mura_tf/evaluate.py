@@ -116,18 +116,20 @@ def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
     """
     key = STUDY_KEY + SYSTEM_KEY
     studies = (
-        predictions.groupby(key, sort=False)
+        predictions.assign(again=predictions.duplicated([*key, "view", "member"]))
+        .groupby(key, sort=False)
         .agg(
             label=("label", "first"),
             labels=("label", "nunique"),
             members=("member", "nunique"),
             views=("view", "nunique"),
             rows=("view", "size"),
+            again=("again", "any"),
             probability=("probability", "mean"),
         )
         .reset_index()
     )
-    uneven = studies[studies.rows != studies.members * studies.views]
+    uneven = studies[studies.again | (studies.rows != studies.members * studies.views)]
     if len(uneven):
         raise ValueError(
             f"every member must predict every view of a study once. {len(uneven)} studies do not "

@@ -16,7 +16,7 @@ from mura_tf.files import write_json, written_whole
 from mura_tf.grid import plan_runs, run_plan
 from mura_tf.recipe import Recipe
 from mura_tf.report import write_report
-from mura_tf.run import Run
+from mura_tf.run import Run, finished_runs
 
 
 def run_experiment(
@@ -55,11 +55,12 @@ def report_runs(run_dirs: Iterable[str | os.PathLike], out: str | os.PathLike) -
     Returns:
         Table of `score_systems`.
     """
-    folders, out = list(run_dirs), Path(out)
+    runs, out = finished_runs(run_dirs), Path(out)
+    folders = [run.path for run in runs]
     scores = score_systems(load_predictions(folders))
     with written_whole(out / "scores.csv") as part:
         scores.to_csv(part, index=False)
-    write_json(out / "experiment.json", _facts([Run(Path(folder)) for folder in folders]))
+    write_json(out / "experiment.json", _facts(runs))
     write_report(folders, out / "report.html")
     return scores
 

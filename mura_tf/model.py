@@ -111,18 +111,19 @@ def _resnet18(facts: Backbone, weights, size: int) -> keras.Model:
 
 
 def _small_cnn(facts: Backbone, weights, size: int) -> keras.Model:
-    """Four stages of convolution, for demonstrations and tests; it has no ImageNet weights."""
+    """Four convolutions, for demonstrations and tests; it has no ImageNet weights."""
     if weights == "imagenet":
         raise ValueError(
             "small_cnn has no ImageNet weights. Expected weights=None or a path. "
             "Received: 'imagenet'."
         )
     images = features = keras.Input((size, size, 3), name="images")
-    for stage, filters in enumerate((16, 32, 64, 128)):
-        if stage:
+    stages = ((16, 5, 2), (32, 3, 1), (64, 3, 1), (64, 3, 1))  # filters, kernel, stride
+    for stage, (filters, kernel, stride) in enumerate(stages, start=1):
+        if stage in (2, 4):
             features = layers.MaxPooling2D(name=f"stage{stage}_pool")(features)
         features = layers.Conv2D(
-            filters, 3, padding="same", use_bias=False, name=f"stage{stage}_conv"
+            filters, kernel, stride, padding="same", use_bias=False, name=f"stage{stage}_conv"
         )(features)
         features = layers.BatchNormalization(momentum=0.9, name=f"stage{stage}_norm")(features)
         features = layers.ReLU(name=f"stage{stage}_relu")(features)

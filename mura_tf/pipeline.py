@@ -56,6 +56,8 @@ def make_dataset(
     """
     if views.empty:
         raise ValueError("views holds no row, expected at least one radiograph.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number from 1 up. Received: {batch_size}.")
     table = preprocessing_table(preprocessing)
     specs = [parse_augmentation(spec) for spec in augment] if training else []
     prepared = prepare(views, image_size, cache_dir)
@@ -75,7 +77,7 @@ def make_dataset(
     def gather(epoch, step):
         chosen = epoch_order(int(epoch))[step * batch_size : (step + 1) * batch_size]
         squares = prepared.images[prepared.rows[chosen]]
-        draw = np.random.default_rng([seed, epoch, step])
+        draw = np.random.default_rng([seed, epoch, step + 1])  # 0 would repeat the order's
         if flip:
             flipped = draw.random(len(chosen)) < 0.5
             squares[flipped] = squares[flipped, :, ::-1]

@@ -28,7 +28,7 @@ from mura_tf.metrics import THRESHOLD
 from mura_tf.plots import COLOURS, SYSTEM_COLOURS, plot_kappa, plot_learning_curves, system_name
 from mura_tf.radiograph import BadRadiographError, read_radiograph
 from mura_tf.recipe import Recipe
-from mura_tf.run import Run
+from mura_tf.run import Run, finished_runs
 
 VIEW_SIDE = 220
 VIEWS_PER_OUTCOME = 3
@@ -51,7 +51,7 @@ def write_report(run_dirs: Iterable[str | os.PathLike], path: str | os.PathLike)
     Raises:
         ValueError: no run folder, or one whose run is not finished; all such folders are named.
     """
-    runs = _finished_runs(run_dirs)
+    runs = finished_runs(run_dirs)
     predictions = load_predictions(run.path for run in runs)
     scores = score_systems(predictions)
     systems = [rows for _, rows in scores.groupby(SYSTEM_KEY, sort=False)]
@@ -69,19 +69,6 @@ def write_report(run_dirs: Iterable[str | os.PathLike], path: str | os.PathLike)
     with written_whole(path) as part:
         part.write_text(page, encoding="utf-8")
     return Path(path)
-
-
-def _finished_runs(run_dirs: Iterable[str | os.PathLike]) -> list[Run]:
-    runs = [Run(Path(run_dir)) for run_dir in run_dirs]
-    unfinished = [str(run.path) for run in runs if not run.finished]
-    if unfinished or not runs:
-        raise ValueError(
-            "a report is made of finished runs, whose run.json says so. Received "
-            f"{len(unfinished)} of {len(runs)} run folders without: "
-            f"{', '.join(unfinished) or 'no folder'}. Train them with the same command: it goes on "
-            "where it stopped."
-        )
-    return runs
 
 
 def _system(run: Run) -> tuple:

@@ -1,6 +1,8 @@
 """What a training leaves behind, read without Keras."""
 
 import json
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,3 +57,17 @@ class Run:
         import keras
 
         return keras.models.load_model(self.path / "best.keras", compile=False)
+
+
+def finished_runs(run_dirs: Iterable[str | os.PathLike]) -> list[Run]:
+    """The runs of folders, all of which must be finished; ValueError names those that are not."""
+    runs = [Run(Path(run_dir)) for run_dir in run_dirs]
+    unfinished = [str(run.path) for run in runs if not run.finished]
+    if unfinished or not runs:
+        raise ValueError(
+            "scores and reports are made of finished runs, whose run.json says so. Received "
+            f"{len(unfinished)} of {len(runs)} run folders without: "
+            f"{', '.join(unfinished) or 'no folder'}. Train them with the same command: it goes on "
+            "where it stopped."
+        )
+    return runs

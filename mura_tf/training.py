@@ -340,7 +340,17 @@ def _require_same_recipe(run: Run, recipe: Recipe) -> None:
 
 
 def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
-    """The views of the recipe's study types, checked for what training needs."""
+    """The views of the recipe's study types, checked for what training needs.
+
+    A holdout is drawn from the patients of all types, so that the stages of an experiment share it;
+    its views get the split "holdout".
+    """
+    if recipe.select_on == "holdout":
+        rest, held = patient_split(
+            views[views.split == "train"], HOLDOUT_FRACTION, seed=recipe.seed
+        )
+        others = views[views.split != "train"]
+        views = pd.concat([rest, held.assign(split="holdout"), others], ignore_index=True)
     known = sorted(views.study_type.unique())
     unknown = sorted(set(recipe.study_types or ()) - set(known))
     if unknown:
@@ -348,15 +358,20 @@ def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
             f"study_types must be among those of the data set: {', '.join(known)}. "
             f"Received: {', '.join(unknown)}."
         )
-    chosen = views[views.study_type.isin(recipe.study_types or known)]
-    needed = ["train"] if recipe.select_on == "holdout" else ["train", "valid"]
+    chosen = views[views.study_type.isin(recipe.study_types or known)].reset_index(drop=True)
+    _require_trainable(chosen, recipe)
+    return chosen
+
+
+def _require_trainable(chosen: pd.DataFrame, recipe: Recipe) -> None:
+    needed = ["train", recipe.select_on]
     lacking = [split for split in needed if split not in set(chosen.split)]
     if lacking:
         raise ValueError(
             f"the data set needs views in the splits {' and '.join(needed)}. Received: none in "
             f"{' and '.join(lacking)}. Without a valid split, select on 'holdout'."
         )
-    if set(chosen.split) == {"train"}:
+    if set(chosen.split) <= {"train", "holdout"}:
         raise ValueError(
             "the data set needs a valid or a test split to report on. Received: train only. "
             "Split it by patient with mura_tf.patient_split."
@@ -369,7 +384,6 @@ def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
                 f"{study_type!r} with label {labels.iloc[0]} only, whose loss would weigh nothing. "
                 "Leave this type out of study_types."
             )
-    return chosen.reset_index(drop=True)
 
 
 def _prepared(views, recipe, run: Run, cache_dir, skip_bad) -> tuple[pd.DataFrame, str]:
@@ -381,8 +395,8 @@ def _prepared(views, recipe, run: Run, cache_dir, skip_bad) -> tuple[pd.DataFram
             raise
         with written_whole(run.path / "skipped.csv") as part:
             error.problems.to_csv(part, index=False)
-        views = views[~views.path.isin(error.problems.path)]
-        views = selected_views(views, recipe)
+        views = views[~views.path.isin(error.problems.path)].reset_index(drop=True)
+        _require_trainable(views, recipe)
         prepared = prepare(views, recipe.side, cache_dir)
     return views, data_fingerprint(views, prepared.digests)
 
@@ -398,13 +412,12 @@ def _require_same_data(run: Run, fingerprint: str) -> None:
 
 def _splits(views: pd.DataFrame, recipe: Recipe) -> dict[str, pd.DataFrame]:
     """What is trained on, selected on and predicted."""
-    training = views[views.split == "train"].reset_index(drop=True)
-    if recipe.select_on == "holdout":
-        training, select = patient_split(training, HOLDOUT_FRACTION, seed=recipe.seed)
-    else:
-        select = views[views.split == "valid"].reset_index(drop=True)
-    predict = views[views.split != "train"].reset_index(drop=True)
-    return {"train": training, "select": select, "predict": predict}
+    chosen = {
+        "train": views.split == "train",
+        "select": views.split == recipe.select_on,
+        "predict": ~views.split.isin(["train", "holdout"]),
+    }
+    return {name: views[rows].reset_index(drop=True) for name, rows in chosen.items()}
 
 
 def _equal_weights(views: pd.DataFrame) -> dict[str, tuple[float, float]]:

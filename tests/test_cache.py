@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from mura_tf.cache import BadViewsError, data_fingerprint, default_cache_dir, prepare
+from mura_tf.radiograph import decode_radiograph
 
 SIZE = 32
 
@@ -69,7 +71,6 @@ def no_decoding(monkeypatch):
 def decoded(monkeypatch):
     """The names of the files decoded from now on."""
     names = []
-    from mura_tf.radiograph import decode_radiograph
 
     def count(content, path):
         names.append(os.path.basename(path))
@@ -94,7 +95,7 @@ def test_prepared_squares_are_the_images_resized_and_padded(views, cache):
     assert prepared.images.shape == (6, SIZE, SIZE)
     assert not prepared.images.flags.writeable
     for path, square, digest in zip(views.path, squares(prepared), prepared.digests, strict=True):
-        content = open(path, "rb").read()
+        content = Path(path).read_bytes()
         image = tf.io.decode_png(content)
         expected = tf.image.resize_with_pad(image, SIZE, SIZE).numpy()[..., 0]
         assert np.abs(square - expected).max() <= 1

@@ -78,8 +78,16 @@ def test_resize_with_pad_is_tensorflows_within_one_grey_level():
 
 @pytest.mark.parametrize(
     ("shape", "size"),
-    [((1, 1), 64), ((2, 3), 300), ((512, 512), 256), ((4, 200), 64), ((1, 300), 300)]
-    + [((300, 1), 300), ((1200, 5), 300), ((7, 2000), 320)],
+    [
+        ((1, 1), 64),
+        ((2, 3), 300),
+        ((512, 512), 256),
+        ((4, 200), 64),
+        ((1, 300), 300),
+        ((300, 1), 300),
+        ((1200, 5), 300),
+        ((7, 2000), 320),
+    ],
 )
 def test_resize_with_pad_of_extreme_shapes(shape, size):
     image = np.random.default_rng(2).integers(0, 256, shape, np.uint8)
@@ -110,8 +118,8 @@ def test_padded_box_fills_one_side_is_centred_and_keeps_the_ratio():
     for height, width, size in rng.integers(32, 2000, (2000, 3)).tolist():
         top, left, inner_height, inner_width = padded_box(height, width, size)
         assert max(inner_height, inner_width) in (size, size - 1)  # float32 may fall just short
-        assert 0 <= top and top + inner_height <= size
-        assert 0 <= left and left + inner_width <= size
+        assert top >= 0 and top + inner_height <= size
+        assert left >= 0 and left + inner_width <= size
         assert abs(2 * top + inner_height - size) <= 2
         assert abs(2 * left + inner_width - size) <= 2
         scale = size / max(height, width)
@@ -253,7 +261,7 @@ def test_truncated_png(tmp_path, share):
 def test_every_cut_of_a_png_is_found():
     content = encoded(GREY[:12, :12])
     for end in range(1, len(content)):
-        with pytest.raises(BadRadiographError, match="truncated or corrupt PNG|not a PNG or JPEG"):
+        with pytest.raises(BadRadiographError, match=r"truncated or corrupt PNG|not a PNG"):
             decode_radiograph(content[:end], "x")
 
 

@@ -237,12 +237,12 @@ def test_a_run_interrupted_again_and_again_ends_as_if_nothing_had_happened(
     views, reference, tmp_path
 ):
     done = []
-    for step in (1, STEPS, STEPS + 1, 2 * STEPS - 1, STEPS + 2):
+    for step in (STEPS, STEPS + 1, 2 * STEPS - 1, STEPS + 2):
         interrupted(views, tmp_path, ("step", step))
         checkpoint = tmp_path / "resume.npz"
         done.append(len(Run(tmp_path).history) if checkpoint.exists() else 0)
         assert not Run(tmp_path).finished
-    assert done == [0, 0, 1, 2, 3]
+    assert done == [0, 1, 2, 3]
     assert_same(train(RECIPE, views, tmp_path, verbose=0), reference)
 
 
@@ -371,7 +371,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(mura, tmp_path, folder, eag
     for name, number, epochs in [
         ("resume.npz", 1, 0),
         ("resume.npz", 2, 1),
-        ("history.csv", 1, 1),
+        ("history.csv", 1, 2),
         ("best.keras", 1, 2),
         ("predictions.csv", 1, 2),
         ("run.json", 2, 2),
@@ -389,18 +389,18 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(mura, tmp_path, folder, eag
     assert_same(train(recipe, views, run.path, verbose=0), whole)
 
 
-@pytest.mark.parametrize("length", [0, 0.5, 0.99])
-def test_a_checkpoint_cut_short_is_named_and_nothing_is_lost(mura, folder, eagerly, length):
+def test_a_checkpoint_cut_short_is_named_and_nothing_is_lost(mura, folder, eagerly):
     views, recipe = load_mura(mura), TWO_EPOCHS
     interrupted(views, folder, ("history.csv", 1, "after"), recipe)
     checkpoint = folder / "resume.npz"
-    os.truncate(checkpoint, int(checkpoint.stat().st_size * length))
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(
-        ValueError, match=r"resume.npz is damaged.*Expected the.*Delete it to train"
-    ):
-        train(recipe, views, folder, verbose=0)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    for share in (0.99, 0.5, 0):
+        os.truncate(checkpoint, int(checkpoint.stat().st_size * share))
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        with pytest.raises(ValueError, match=r"resume.npz is damaged.*Expected the.*Delete it to"):
+            train(recipe, views, folder, verbose=0)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    checkpoint.unlink()
+    assert train(recipe, views, folder, verbose=0).finished
 
 
 # ------------------------------------------------------------------------------------------------
@@ -659,5 +659,5 @@ def test_tensorboard_that_is_not_installed(mura, folder, monkeypatch):
 def test_a_line_per_epoch_where_there_is_no_terminal(mura, folder, eagerly, capfd):
     train(SHORT, load_mura(mura), folder)
     out = capfd.readouterr().out
-    assert out.count("Epoch 1/1") == 1
+    assert out.startswith("1/1 - ")
     assert out.count("val_kappa") == 1
