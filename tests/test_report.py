@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, cohen_kappa_score, recall_score, roc_auc_score
 
-from mura_tf.evaluate import load_predictions
-from mura_tf.recipe import Recipe
-from mura_tf.evaluate import score_systems
+from mura_tf.evaluate import load_predictions, score_systems
 from mura_tf.plots import plot_kappa, plot_learning_curves
+from mura_tf.recipe import Recipe
 from mura_tf.report import write_report
 
 TYPES = ("elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist")

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 
 import cv2
@@ -7,7 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from mura_tf import synthetic
+from mura_tf import phantom, synthetic
 from mura_tf.dataset import load_mura
 from mura_tf.radiograph import read_radiograph, resize_with_pad
 from mura_tf.synthetic import write_synthetic_mura
@@ -59,7 +60,7 @@ def test_csv_files_list_exactly_the_tree(folder, split):
 
 def test_every_study_type_has_its_studies_and_both_labels(views):
     studies = views.drop_duplicates(KEY[:4])
-    assert studies.groupby("study_type").size().to_dict() == dict.fromkeys(synthetic._ANATOMIES, 8)
+    assert studies.groupby("study_type").size().to_dict() == dict.fromkeys(phantom.ANATOMIES, 8)
     assert (studies.groupby(["study_type", "split"])["label"].nunique() == 2).all()
     assert views.groupby(KEY[:4]).size().between(1, 4).all()
 
@@ -104,7 +105,7 @@ def test_other_seed_other_data():
     pictures = []
     for seed in (0, 1):
         body, view = np.random.SeedSequence([seed, 0, 0]).spawn(2)
-        pictures.append(synthetic._draw_view("wrist", body, view, [])[0])
+        pictures.append(phantom.draw_view("wrist", body, view, [])[0])
     assert not np.array_equal(*pictures)
 
 
@@ -126,14 +127,14 @@ def test_lesions_show_in_some_views_and_hide_in_others(views):
     assert abnormal.groupby(KEY[:4])["shown"].any().mean() > 0.8
 
 
-@pytest.mark.parametrize("study_type", synthetic._ANATOMIES)
+@pytest.mark.parametrize("study_type", phantom.ANATOMIES)
 @pytest.mark.parametrize("kind", ["fracture", "hardware", "lytic"])
 def test_a_lesion_changes_its_box_and_little_else(study_type, kind):
     body, view = np.random.SeedSequence([5, 5, 5]).spawn(2)
-    lesion = synthetic._lesions(np.random.default_rng(8), study_type)[0]
-    lesion = synthetic.replace(lesion, kind=kind)
-    without, none = synthetic._draw_view(study_type, body, view, [])
-    image, [(drawn, (x, y, width, height))] = synthetic._draw_view(study_type, body, view, [lesion])
+    lesion = phantom.draw_lesions(np.random.default_rng(8), study_type)[0]
+    lesion = dataclasses.replace(lesion, kind=kind)
+    without, none = phantom.draw_view(study_type, body, view, [])
+    image, [(drawn, (x, y, width, height))] = phantom.draw_view(study_type, body, view, [lesion])
     change = np.abs(image.astype(float) - without)
     inside = np.zeros(image.shape, bool)
     inside[y : y + height, x : x + width] = True
@@ -167,7 +168,7 @@ def test_nothing_is_overwritten(tmp_path):
 
 
 def test_an_empty_folder_is_filled(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic, "_draw_view", lambda *_: (np.zeros((4, 4), np.uint8), []))
+    monkeypatch.setattr(synthetic, "draw_view", lambda *_: (np.zeros((4, 4), np.uint8), []))
     (tmp_path / "MURA-v1.1").mkdir()
     target = write_synthetic_mura(tmp_path, studies_per_type=8)
     assert target == tmp_path / "MURA-v1.1" and len(list(target.iterdir())) == 7
@@ -175,14 +176,14 @@ def test_an_empty_folder_is_filled(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_failure_leaves_nothing(tmp_path, monkeypatch, error):
-    draw, left = synthetic._draw_view, iter(range(6))
+    draw, left = phantom.draw_view, iter(range(6))
 
     def fail_late(*arguments):
         if next(left, None) is None:
             raise error("the disk is full")
         return draw(*arguments)
 
-    monkeypatch.setattr(synthetic, "_draw_view", fail_late)
+    monkeypatch.setattr(synthetic, "draw_view", fail_late)
     with pytest.raises(error, match="the disk is full"):
         write_synthetic_mura(tmp_path, studies_per_type=8)
     assert list(tmp_path.iterdir()) == []
