@@ -9,7 +9,7 @@ from mura_tf.experiment import run_experiment
 from mura_tf.recipe import Recipe
 from mura_tf.synthetic import FOLDER, write_synthetic_mura
 
-STUDIES_PER_TYPE = 100
+STUDIES_PER_TYPE = 80
 MEMBERS = 2
 RECIPE = Recipe(
     backbone="small_cnn",
