@@ -10,7 +10,7 @@ demo: $(VENV)/installed  ## the whole line on synthetic radiographs -> demo/repo
 test: $(VENV)/installed  ## ruff, doctests and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 slow: $(VENV)/installed  ## the long tests
 	$(BIN)/python -m pytest -q -m slow

@@ -340,7 +340,7 @@ def _hole(rod: _Rod, share: float, side: float, rng) -> tuple[Callable, _Box]:
         rim = 0.15 * np.exp(-(((distance - 1.25) / 0.15) ** 2))
         return 1 - 0.95 * np.exp(-(distance**6)) + rim
 
-    return left, _square(middle, 1.45 * size)
+    return left, _square(middle, 1.6 * size)
 
 
 def _implant(shaft: _Rod, share: float, side: float, rng) -> list[_Rod]:

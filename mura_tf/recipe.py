@@ -89,6 +89,8 @@ class Recipe:
     member: int = 0
 
     def __post_init__(self):
+        if not isinstance(self.backbone, str):
+            raise ValueError(f"backbone must be text. Received: {self.backbone!r}.")
         find_backbone(self.backbone)
         for name in ("study_types", "augment"):  # JSON has lists only
             if isinstance(getattr(self, name), list):
@@ -116,14 +118,15 @@ class Recipe:
                 raise ValueError(
                     f"{name} must be one of True, False. Received: {getattr(self, name)!r}."
                 )
-        if self.study_types is not None and (
-            isinstance(self.study_types, str) or not self.study_types
+        types = self.study_types
+        if types is not None and not (
+            isinstance(types, tuple) and types and all(map(_names_a_folder, types))
         ):
             raise ValueError(
                 "study_types must be a tuple of names such as ('elbow', 'wrist'), or None for all. "
-                f"Received: {self.study_types!r}."
+                f"Received: {types!r}."
             )
-        if isinstance(self.augment, str):
+        if not isinstance(self.augment, tuple):
             raise ValueError(
                 f"augment must be a tuple such as ('flip',). Received: {self.augment!r}."
             )
@@ -185,7 +188,7 @@ class Recipe:
         """Reads a JSON file of settings; see `from_dict`."""
         try:
             settings = json.loads(Path(path).read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
             raise ValueError(f"{path} must be JSON: {error}.") from None
         if not isinstance(settings, dict):
             raise ValueError(f"{path} must hold one JSON object. Received: {settings!r}.")
@@ -218,6 +221,11 @@ def parse_augmentation(spec: str) -> tuple[str, float | None]:
             f"({AUGMENTATIONS[name]}), written as '{name}:{limit / 10:g}'. Received: {spec!r}."
         )
     return name, value
+
+
+def _names_a_folder(name) -> bool:
+    """Whether a study type can be a part of the run folder's path."""
+    return isinstance(name, str) and name not in ("", ".", "..") and "/" not in name
 
 
 def _require(recipe: Recipe, name: str, allowed: tuple[str, ...]) -> None:

@@ -31,7 +31,7 @@ class Run:
             return {}
         try:
             return json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
             raise ValueError(
                 f"{path} must be JSON: {error}. Delete the folder to train this run again."
             ) from None

@@ -345,12 +345,11 @@ def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     A holdout is drawn from the patients of all types, so that the stages of an experiment share it;
     its views get the split "holdout".
     """
-    if recipe.select_on == "holdout":
-        rest, held = patient_split(
-            views[views.split == "train"], HOLDOUT_FRACTION, seed=recipe.seed
-        )
-        others = views[views.split != "train"]
-        views = pd.concat([rest, held.assign(split="holdout"), others], ignore_index=True)
+    is_train = views.split == "train"
+    if recipe.select_on == "holdout" and is_train.any():
+        _, held = patient_split(views[is_train], HOLDOUT_FRACTION, seed=recipe.seed)
+        is_held = is_train & views.patient.isin(held.patient)
+        views = views.assign(split=views.split.mask(is_held, "holdout"))
     known = sorted(views.study_type.unique())
     unknown = sorted(set(recipe.study_types or ()) - set(known))
     if unknown:

@@ -173,7 +173,7 @@ def test_a_missing_folder_exits_1(tmp_path, command):
 def test_evaluate_names_runs_that_are_not_finished(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/run.json").write_text('{"finished": false}')
-    assert_sentence(call("evaluate", tmp_path), "expected a finished run in each")
+    assert_sentence(call("evaluate", tmp_path), "made of finished runs")
 
 
 def test_nothing_is_overwritten_by_synthesize(mura):

@@ -252,7 +252,7 @@ def test_a_run_of_float16_goes_on_exactly(mura, tmp_path, folder, eagerly):
     interrupted(views, folder, ("step", 6), recipe)
     assert_same(train(recipe, views, folder, verbose=0), whole)
     model = whole.model()
-    assert model.get_layer("stage0_conv").compute_dtype == "float16"
+    assert model.get_layer("stage1_conv").compute_dtype == "float16"
     assert model.output.dtype == "float32"
     assert keras.config.dtype_policy().name == "float32"
 
