@@ -88,7 +88,8 @@ def prepare(
         with store.lock:
             entries = store.mend()
             lacking = [file for file in files.values() if file not in entries]
-            problems |= store.add(lacking, progress)
+            bad = store.add(list(dict.fromkeys(lacking)), progress)
+            problems |= {path: bad[file] for path, file in files.items() if file in bad}
             entries = store.entries()
     if problems:
         raise BadViewsError(
@@ -167,8 +168,8 @@ class _Store:
             os.truncate(path, length)
         return self.entries()
 
-    def add(self, files: list[tuple], progress: bool) -> dict[str, str]:
-        """Appends the squares of `files`; returns the unreadable ones, path -> reason."""
+    def add(self, files: list[tuple], progress: bool) -> dict[tuple, str]:
+        """Appends the squares of `files`; returns the unreadable ones, file -> reason."""
         problems = {}
         chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
         with (
@@ -180,7 +181,7 @@ class _Store:
                 lines = []
                 for file, result in zip(chunk, pool.map(self._square, chunk), strict=True):
                     if isinstance(result, BadRadiographError):
-                        problems[file[0]] = str(result)
+                        problems[file] = str(result)
                         continue
                     square, digest = result
                     images.write(square)
@@ -213,7 +214,7 @@ class _Store:
 
 
 def _stat_all(paths: list[str]) -> tuple[dict[str, tuple], dict[str, str]]:
-    """path -> (path, bytes, time of change in ns), and path -> reason for those without."""
+    """path -> (absolute path, bytes, time of change in ns); path -> reason for those without."""
     files, problems = {}, {}
     for path in paths:
         try:
@@ -221,5 +222,5 @@ def _stat_all(paths: list[str]) -> tuple[dict[str, tuple], dict[str, str]]:
         except OSError as error:
             problems[path] = f"{path}: {os_reason(error)}"
         else:
-            files[path] = (path, status.st_size, status.st_mtime_ns)
+            files[path] = (os.path.abspath(path), status.st_size, status.st_mtime_ns)
     return files, problems

@@ -1,12 +1,17 @@
 """`mura-tf`: parses, calls, prints."""
 
 import dataclasses
+import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+# fewer of the libraries' own messages around what goes wrong
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 
 app = typer.Typer(
     help="Abnormality detection in bone radiographs: train, evaluate and report.\n\n"
@@ -143,13 +148,13 @@ def train(
         if given.get("weights") == "none":
             given["weights"] = None
         if "augment" in given:
-            given["augment"] = () if augment == "none" else tuple(augment.split(","))
+            given["augment"] = () if augment == "none" else _listed(augment)
         scores = run_experiment(
             dataclasses.replace(base, **given),
             data,
             out,
             scheme=scheme,
-            study_types=types.split(",") if types else None,
+            study_types=_listed(types) if types else None,
             members=members,
             repeats=repeats,
             skip_bad=skip_bad,
@@ -168,7 +173,8 @@ def evaluate(
 ):
     """Score finished runs as ensembles, from their predictions alone, and write the report."""
     with _failures_as_sentences():
-        folders = [path.parent for root in runs for path in sorted(root.rglob("run.json"))]
+        found = [path.parent for root in runs for path in sorted(root.rglob("run.json"))]
+        folders = list({path.resolve(): path for path in found}.values())
         if not folders:
             raise FileNotFoundError(
                 f"no run.json below {', '.join(map(str, runs))}, expected at least one run folder. "
@@ -188,6 +194,10 @@ def demo(
         from mura_tf.demo import run_demo
 
         _show(run_demo(out), out)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
 
 
 def _show(scores, out: Path) -> None:
@@ -215,7 +225,10 @@ def _failures_as_sentences():
     except typer.Exit:  # a RuntimeError, too
         raise
     except (ValueError, OSError, ImportError, RuntimeError) as error:
-        print(f"Error: {error}", file=sys.stderr)
+        sentence = str(error)
+        if isinstance(error, OSError) and error.filename is not None:  # Python's own
+            sentence = f"{error.filename}: {error.strerror}. Give another path, or mend this one."
+        print(f"Error: {sentence}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         print("Stopped. The same command goes on from here.", file=sys.stderr)

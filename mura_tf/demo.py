@@ -9,7 +9,7 @@ from mura_tf.experiment import run_experiment
 from mura_tf.recipe import Recipe
 from mura_tf.synthetic import FOLDER, write_synthetic_mura
 
-STUDIES_PER_TYPE = 80
+STUDIES_PER_TYPE = 90
 MEMBERS = 2
 RECIPE = Recipe(
     backbone="small_cnn",
@@ -20,7 +20,7 @@ RECIPE = Recipe(
     learning_rate=3e-3,
     plateau_patience=6,
     patience=6,
-    max_epochs=30,
+    max_epochs=36,
     dropout=0.1,
 )
 

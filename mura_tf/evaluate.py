@@ -87,9 +87,18 @@ def read_predictions(path: str | os.PathLike) -> pd.DataFrame:
     """Reads one predictions table.
 
     Probabilities come back bit for bit, and keys stay text: a patient "007" is not the number 7.
+
+    Raises:
+        ValueError: the file is no predictions table, or cut short.
     """
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return table.astype({"label": int, "repeat": int, "member": int, "probability": float})
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        return table.astype({"label": int, "repeat": int, "member": int, "probability": float})
+    except (ValueError, KeyError) as error:  # pandas' parser and decoding errors are ValueErrors
+        raise ValueError(
+            f"{path} must be a predictions table, and is damaged: {error}. Delete its folder to "
+            "train this run again."
+        ) from error
 
 
 def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -135,7 +144,7 @@ def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
             f"every member must predict every view of a study once. {len(uneven)} studies do not "
             f"fit, the first: {_name(uneven.iloc[0])} has {uneven.iloc[0].rows} predictions for "
             f"{uneven.iloc[0].views} views and {uneven.iloc[0].members} members. "
-            "Evaluate all members on the same views table."
+            "Give each run once, and evaluate all members on the same views table."
         )
     doubtful = studies[studies.labels > 1]
     if len(doubtful):
@@ -226,6 +235,11 @@ def reported_split(predictions: pd.DataFrame) -> str:
 def _require_one_system(studies: pd.DataFrame) -> None:
     if studies.empty:
         raise ValueError("studies holds no row, expected at least one study to score.")
+    if "view" in studies:
+        raise ValueError(
+            "score takes one row per study. Received: a table with a column 'view', one row per "
+            "view. Average first: mura_tf.study_probabilities(predictions)."
+        )
     systems = studies[[*SYSTEM_KEY, "split"]].drop_duplicates()
     if len(systems) > 1:
         raise ValueError(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mura_tf.dataset import load_views
@@ -37,12 +38,17 @@ def run_experiment(
         data: a MURA-shaped or FracAtlas folder, or the folder above it.
         out: folder of the runs, `scores.csv`, `experiment.json` and `report.html`.
         scheme, members, repeats: see `plan_runs`.
-        study_types: those that get a model of their own; all by default.
+        study_types: those that get a model of their own; all by default. Not with "whole".
         settings: for `train`, such as `skip_bad` and `cache_dir`.
 
     Returns:
         Table of `score_systems`, as in `scores.csv`.
     """
+    if scheme == "whole" and study_types:
+        raise ValueError(
+            "the scheme 'whole' has no models per study type. Received: study_types "
+            f"{', '.join(study_types)}. Leave them out, or use the scheme 'direct' or 'two-stage'."
+        )
     views = load_views(data)
     types = study_types or sorted(views.study_type.unique())
     plan = plan_runs(recipe, out, types, scheme=scheme, members=members, repeats=repeats)
@@ -74,7 +80,7 @@ def print_scores(scores: pd.DataFrame) -> None:
         table = Table("study type", "studies", "kappa", "95 %", "AUROC", "95 %", title=title)
         for row in rows.itertuples():
             table.add_row(
-                row.study_type,
+                escape(row.study_type),
                 str(row.n),
                 f"{row.kappa:.3f}",
                 f"{row.kappa_low:.3f} to {row.kappa_high:.3f}",

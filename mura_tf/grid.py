@@ -60,7 +60,7 @@ def plan_runs(
         single = dataclasses.replace(recipe, stage="type", initial=start.as_posix())
     recipes += [
         dataclasses.replace(single, study_types=(study_type,), repeat=repeat, member=member)
-        for study_type in study_types
+        for study_type in dict.fromkeys(study_types)
         for repeat, member in copies
     ]
     return [(one, run_folder(out, one)) for one in recipes]

@@ -2,6 +2,7 @@
 
 import math
 import os
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -34,6 +35,7 @@ def build_model(
     Raises:
         ValueError: an unknown backbone, or weights that do not fit it.
         FileNotFoundError: no file at the weights' path.
+        ConnectionError: "imagenet" weights that cannot be downloaded.
         ImportError: `resnet18` without the extra `mura-tf[resnet18]`.
 
     Source: the paper, Table II; parameter counts, Table III.
@@ -61,13 +63,21 @@ def build_model(
 
 def _keras_applications(facts: Backbone, weights, size: int) -> keras.Model:
     name = facts.constructor.partition(":")[2]
-    constructor = getattr(keras.applications, name)
-    extractor = constructor(
+    constructor = partial(
+        getattr(keras.applications, name),
         include_top=False,
-        weights="imagenet" if weights == "imagenet" else None,
         input_shape=(size, size, 3),
         **facts.arguments,
     )
+    try:
+        extractor = constructor(weights="imagenet" if weights == "imagenet" else None)
+    except Exception as error:
+        if "URL fetch failure" not in str(error):  # a bare Exception of Keras
+            raise
+        raise ConnectionError(
+            f"the ImageNet weights cannot be downloaded: {error}. Go online once, or give the "
+            "path of backbone weights (.h5)."
+        ) from error
     if name.startswith("EfficientNetB") and weights != "imagenet":
         return _with_imagenet_rescaling(extractor)
     return extractor

@@ -67,6 +67,7 @@ def train(
         ValueError: views the recipe cannot be trained on; a run folder of another recipe or data
             set; a damaged checkpoint.
         BadViewsError: unreadable files, unless `skip_bad`.
+        FileNotFoundError, ConnectionError: `weights` or `initial` cannot be had.
         NonFiniteLossError: the loss became NaN.
         OSError: the disk is full; the last checkpoint is kept.
     """
@@ -363,17 +364,18 @@ def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
 
 
 def _require_trainable(chosen: pd.DataFrame, recipe: Recipe) -> None:
+    if set(chosen.split) <= {"train", "holdout"}:
+        raise ValueError(
+            "the data set needs a valid or a test split to report on. Received: train only. "
+            "Split it by patient with mura_tf.patient_split, or move patients into a folder valid."
+        )
     needed = ["train", recipe.select_on]
     lacking = [split for split in needed if split not in set(chosen.split)]
     if lacking:
         raise ValueError(
             f"the data set needs views in the splits {' and '.join(needed)}. Received: none in "
-            f"{' and '.join(lacking)}. Without a valid split, select on 'holdout'."
-        )
-    if set(chosen.split) <= {"train", "holdout"}:
-        raise ValueError(
-            "the data set needs a valid or a test split to report on. Received: train only. "
-            "Split it by patient with mura_tf.patient_split."
+            f"{' and '.join(lacking)}."
+            + (" Without a valid split, select on 'holdout'." if lacking == ["valid"] else "")
         )
     training = chosen[chosen.split == "train"]
     for study_type, labels in training.groupby("study_type").label:
@@ -381,7 +383,8 @@ def _require_trainable(chosen: pd.DataFrame, recipe: Recipe) -> None:
             raise ValueError(
                 f"every study type needs normal and abnormal training views. Received: "
                 f"{study_type!r} with label {labels.iloc[0]} only, whose loss would weigh nothing. "
-                "Leave this type out of study_types."
+                "Leave this type out of study_types, or, where one model is trained on all types, "
+                "out of the data set."
             )
 
 

@@ -140,6 +140,23 @@ def test_a_path_listed_twice_is_one_square(views, cache, decoded):
     assert np.array_equal(prepared.rows[:6], prepared.rows[6:])
 
 
+def test_a_relative_path_is_the_same_square(views, cache, no_decoding, monkeypatch):
+    first = prepare(views, SIZE, cache)
+    no_decoding()
+    folder = os.path.dirname(views.path[0])
+    monkeypatch.chdir(folder)
+    again = prepare(views.assign(path=[os.path.relpath(path) for path in views.path]), SIZE, cache)
+    assert again.rows.tolist() == first.rows.tolist()
+
+
+def test_a_bad_file_is_listed_by_the_path_of_the_table(tmp_path, cache, monkeypatch):
+    (tmp_path / "empty.png").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadViewsError) as caught:
+        prepare(table(["empty.png"]), SIZE, cache)
+    assert caught.value.problems.path.tolist() == ["empty.png"]
+
+
 def test_each_size_has_its_own_folder(views, cache):
     prepare(views, SIZE, cache)
     assert prepare(views, 48, cache).images.shape == (6, 48, 48)

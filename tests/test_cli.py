@@ -121,7 +121,7 @@ def test_from_synthetic_radiographs_to_the_report(tmp_path, eagerly):
     assert scores.kappa.between(-1, 1).all()
     assert "medical device" in (out / "report.html").read_text()
 
-    result = call("evaluate", out, "--out", tmp_path / "again")
+    result = call("evaluate", out, folder, "--out", tmp_path / "again")  # one run, named twice
     assert result.exit_code == 0
     again = pd.read_csv(tmp_path / "again/scores.csv")
     pd.testing.assert_frame_equal(again, scores)
@@ -147,7 +147,9 @@ def test_train_reads_a_recipe_and_overrides_it(mura, tmp_path, eagerly):
     [
         (["--backbone", "resnet19"], "resnet18"),
         (["--scheme", "both"], "scheme must be one of two-stage, direct, whole"),
-        (["--types", "knee"], "Received: knee."),
+        (["--types", "knee, elbow"], "Received: knee."),
+        (["--types", "knee", "--scheme", "whole"], "has no models per study type"),
+        (["--recipe", "."], "Is a directory. Give another path"),
         (["--augment", "mirror"], "an augmentation must be one of flip"),
         (["--recipe", "missing.json"], "missing.json"),
     ],
@@ -168,6 +170,12 @@ def test_a_missing_folder_exits_1(tmp_path, command):
     result = call(command, tmp_path / "nowhere", *[tmp_path] * (command == "train"))
     assert result.exit_code == 1
     assert "nowhere" in result.stdout + result.stderr
+
+
+def test_a_file_in_the_place_of_a_folder(mura, tmp_path):
+    (tmp_path / "out").write_text("")
+    result = call("train", mura, tmp_path / "out", *SMALL)
+    assert_sentence(result, "Not a directory. Give another path")
 
 
 def test_evaluate_names_runs_that_are_not_finished(tmp_path):

@@ -145,7 +145,7 @@ def test_members_that_saw_different_views_get_a_sentence(drop):
     assert str(caught.value) == (
         "every member must predict every view of a study once. 1 studies do not fit, the first: "
         "valid/finger/p1/study1 has 3 predictions for 2 views and 2 members. "
-        "Evaluate all members on the same views table."
+        "Give each run once, and evaluate all members on the same views table."
     )
 
 
@@ -381,6 +381,15 @@ def test_load_predictions_names_the_folders_that_lack_them(tmp_path):
     )
 
 
+@pytest.mark.parametrize("length", [0, 40, -30])
+def test_a_predictions_table_cut_short_gets_a_sentence(tmp_path, length):
+    path = tmp_path / "predictions.csv"
+    predictions_of(2).to_csv(path, index=False)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ValueError, match=r"predictions.csv must be a predictions table, and is"):
+        load_predictions([tmp_path])
+
+
 def test_load_predictions_of_no_folder():
     with pytest.raises(FileNotFoundError, match=r"Received: no folder\."):
         load_predictions([])
@@ -475,3 +484,8 @@ def test_a_model_of_another_library_is_enough(mura):
     table = predict_views(level, views, preprocessing="raw")
     assert table.backbone.unique().tolist() == ["mean"]
     assert table.probability.between(0.3, 0.7).all()
+
+
+def test_score_refuses_views_in_place_of_studies():
+    with pytest.raises(ValueError, match=r"one row per study\. Received: a table with a column"):
+        score(predictions_of())

@@ -42,6 +42,11 @@ def fits(monkeypatch):
 # The plan
 
 
+def test_a_study_type_named_twice_is_trained_once():
+    plan = plan_runs(RECIPE, "out", ["elbow", "wrist", "elbow"], scheme="direct", members=1)
+    assert [recipe.study_types for recipe, _ in plan] == [("elbow",), ("wrist",)]
+
+
 @pytest.mark.parametrize("repeats", [1, 3])
 @pytest.mark.parametrize(
     ("scheme", "stages"),

@@ -401,6 +401,15 @@ def test_small_cnn_has_no_imagenet_weights():
     )
 
 
+def test_imagenet_weights_that_cannot_be_downloaded(monkeypatch):
+    def refuse(**settings):
+        raise Exception("URL fetch failure on https://weights: None -- no network")  # Keras' own
+
+    monkeypatch.setattr(keras.applications, "MobileNetV2", refuse)
+    with pytest.raises(ConnectionError, match=r"URL fetch failure .*Go online once, or give the"):
+        build_model("mobilenet_v2", "imagenet")
+
+
 def test_resnet18_without_keras_hub_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_hub.models", None)
     with pytest.raises(ImportError, match=r"Install the extra: pip install 'mura-tf\[resnet18\]'"):

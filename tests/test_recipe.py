@@ -157,6 +157,12 @@ def test_a_bad_recipe_file(tmp_path, text, sentence):
         Recipe.load(tmp_path / "recipe.json")
 
 
+def test_a_recipe_file_that_is_no_text(tmp_path):
+    (tmp_path / "recipe.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"recipe.json must be JSON: 'utf-8' codec"):
+        Recipe.load(tmp_path / "recipe.json")
+
+
 WHOLE = ["batch_size", "plateau_patience", "patience", "max_epochs"]
 
 
@@ -168,7 +174,8 @@ WHOLE = ["batch_size", "plateau_patience", "patience", "max_epochs"]
             "vgg16",
             r"backbone must be one of mobilenet_v2, .*small_cnn\. Received: 'vgg16'",
         ),
-        ("backbone", None, r"backbone must be one of .*Received: None"),
+        ("backbone", None, r"backbone must be text\. Received: None"),
+        ("backbone", ["small_cnn"], r"backbone must be text\. Received: \['small_cnn'\]"),
         ("preprocessing", "tf", r"preprocessing must be one of caffe, native\. Received: 'tf'"),
         ("select_on", "train", r"select_on must be one of valid, holdout\. Received: 'train'"),
         ("stage", "both", r"stage must be one of imagenet, mura, type\. Received: 'both'"),
@@ -194,6 +201,11 @@ WHOLE = ["batch_size", "plateau_patience", "patience", "max_epochs"]
             (),
             r"study_types must be a tuple of names .*None for all\. Received: \(\)",
         ),
+        *[
+            ("study_types", value, r"study_types must be a tuple of names such as ")
+            for value in (5, {"elbow": 1}, ("elbow", 1), ("..",), ("a/b",), ("",))
+        ],
+        *[("augment", value, r"augment must be a tuple such as") for value in (None, 5)],
         ("augment", "flip", r"augment must be a tuple such as \('flip',\)\. Received: 'flip'"),
         ("augment", ("spin",), r"an augmentation must be one of flip, .*Received: 'spin'"),
         ("weighted", "false", r"weighted must be one of True, False\. Received: 'false'"),

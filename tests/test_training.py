@@ -561,6 +561,11 @@ def test_only_the_recipes_study_types_are_trained_and_predicted(views, tmp_path,
         (
             {},
             lambda views: views[views.split == "train"],
+            "a valid or a test split to report on. Received: train only. Split it by patient",
+        ),
+        (
+            {},
+            lambda views: views.assign(split=views.split.replace("valid", "test")),
             "splits train and valid. Received: none in valid. Without a valid split, select on",
         ),
         (
@@ -571,7 +576,7 @@ def test_only_the_recipes_study_types_are_trained_and_predicted(views, tmp_path,
         (
             {"select_on": "holdout"},
             lambda views: views[views.split == "valid"],
-            "in the splits train. Received: none in train",
+            "Received: none in train and holdout.",
         ),
         (
             {},
