@@ -530,7 +530,7 @@ def _squared_radii(rod: _Rod) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _film(absorption: np.ndarray, typical: float, contrast: float, rng) -> tuple[np.ndarray, _Box]:
-    """Exposes and develops. Returns the picture and the exposed field between the shutters."""
+    """Exposes and develops. Returns the picture and the box of the field between the shutters."""
     height, width = absorption.shape
     insets = np.rint(rng.uniform(0, 0.09, 4) * (width, height, width, height)).astype(int)
     left, top, right, bottom = (insets * (rng.random() < 0.65)).tolist()
@@ -554,6 +554,7 @@ def _film(absorption: np.ndarray, typical: float, contrast: float, rng) -> tuple
         corners = np.rint(cv2.boxPoints((middle, field[2:], rng.normal(0, 1.5)))).astype(int)
         lit = cv2.fillConvexPoly(np.zeros(image.shape, np.uint8), corners, 1)
         image[lit == 0] = outside
+        field = cv2.boundingRect(lit)
     return np.clip(image, 0, 255).astype(np.uint8), field
 
 
