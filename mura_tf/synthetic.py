@@ -32,7 +32,7 @@ def write_synthetic_mura(
     About 20 % of the views of an abnormal study hide its lesions and are drawn as a normal study's
     are. The same arguments write the same bytes, however many cores draw.
 
-    The default is about 1,100 images, 20 seconds on two cores.
+    The default is about 1,100 images, at some 30 ms each on two cores.
 
     Args:
         root: the directory to hold the `MURA-v1.1` folder; made if there is none.
