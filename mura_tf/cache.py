@@ -6,7 +6,6 @@ import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -170,10 +169,7 @@ class _Store:
         return self.entries()
 
     def add(self, files: list[tuple], progress: bool) -> dict[tuple, str]:
-        """Appends the squares of `files`; returns the unreadable ones, file -> reason.
-
-        While one chunk is written the next is decoded.
-        """
+        """Appends the squares of `files`; returns the unreadable ones, file -> reason."""
         problems = {}
         chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
         with (
@@ -181,12 +177,9 @@ class _Store:
             open(self.images_path, "ab") as images,
             open(self.index_path, "ab") as index,
         ):
-            upcoming = pool.map(self._square, files[:_CHUNK])
-            pairs = list(pairwise([*chunks, []]))
-            for chunk, following in track(pairs, "Preparing", disable=not progress):
-                results, upcoming = upcoming, pool.map(self._square, following)
+            for chunk in track(chunks, "Preparing", disable=not progress):
                 lines = []
-                for file, result in zip(chunk, results, strict=True):
+                for file, result in zip(chunk, pool.map(self._square, chunk), strict=True):
                     if isinstance(result, BadRadiographError):
                         problems[file] = str(result)
                         continue
