@@ -33,6 +33,16 @@ def fracatlas(shared):
     return folder
 
 
+@pytest.fixture
+def eagerly():
+    """Spares the seconds of tracing, where nothing hangs on the last bit."""
+    import tensorflow as tf  # most test files do without
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 MURA_IMAGES = [
     "train/XR_ELBOW/patient00001/study1_positive/image1.png",
     "train/XR_ELBOW/patient00001/study1_positive/image2.png",

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import keras
 import pytest
-import tensorflow as tf
 
 from mura_tf.dataset import load_mura
 from mura_tf.grid import SCHEMES, plan_runs, run_folder, run_plan
@@ -15,14 +14,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.exper
 
 TYPES = ["elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist"]
 RECIPE = Recipe(backbone="small_cnn", weights=None, image_size=32, max_epochs=1)
-
-
-@pytest.fixture
-def eagerly():
-    """Spares the seconds of tracing."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture

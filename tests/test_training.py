@@ -75,14 +75,6 @@ def reference(views, tmp_path_factory):
 
 
 @pytest.fixture
-def eagerly():
-    """Spares the seconds of tracing, where nothing hangs on the last bit."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-@pytest.fixture
 def folder(tmp_path):
     """Of a run that is to be trained."""
     return tmp_path / "run"
