@@ -19,7 +19,7 @@ RECIPE = Recipe(
     batch_size=16,
     learning_rate=3e-4,
     plateau_patience=2,
-    max_epochs=10,
+    max_epochs=8,
 )
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from mura_tf.radiograph import (
     resize_with_pad,
 )
 
-_CHUNK = 256
-"""Images between two writes; what a kill can cost."""
+_CHUNK = 128
+"""Images between two writes. A kill costs two chunks at most: one being written, one decoded."""
 
 
 class BadViewsError(ValueError):
@@ -169,7 +170,10 @@ class _Store:
         return self.entries()
 
     def add(self, files: list[tuple], progress: bool) -> dict[tuple, str]:
-        """Appends the squares of `files`; returns the unreadable ones, file -> reason."""
+        """Appends the squares of `files`; returns the unreadable ones, file -> reason.
+
+        While one chunk is written the next is decoded.
+        """
         problems = {}
         chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
         with (
@@ -177,9 +181,12 @@ class _Store:
             open(self.images_path, "ab") as images,
             open(self.index_path, "ab") as index,
         ):
-            for chunk in track(chunks, "Preparing", disable=not progress):
+            upcoming = pool.map(self._square, files[:_CHUNK])
+            pairs = list(pairwise([*chunks, []]))
+            for chunk, following in track(pairs, "Preparing", disable=not progress):
+                results, upcoming = upcoming, pool.map(self._square, following)
                 lines = []
-                for file, result in zip(chunk, pool.map(self._square, chunk), strict=True):
+                for file, result in zip(chunk, results, strict=True):
                     if isinstance(result, BadRadiographError):
                         problems[file] = str(result)
                         continue

@@ -186,6 +186,110 @@ def evaluate(
 
 
 @app.command()
+def reproduce(
+    table: Annotated[str, typer.Argument(help="table_iii, table_iv, table_v or table_vi.")],
+    data: Annotated[
+        Path | None, typer.Option(help="A MURA-shaped or FracAtlas folder, or the one above it.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the runs, which tables share, and of the tables.")
+    ] = Path("runs/paper"),
+    backbones: Annotated[str | None, typer.Option(help="[default: the table's]")] = None,
+    types: Annotated[str | None, typer.Option(help="Study types. [default: all]")] = None,
+    members: Annotated[
+        int | None, typer.Option(min=1, help="Models per ensemble. [default: the paper's 5]")
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(min=1, help="[default: the table's, 1 or 3]")
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="JSON file of settings instead of the paper's.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="'imagenet', 'none' or the path of backbone weights (.h5).")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels. [default: the backbone's]")
+    ] = None,
+    max_epochs: Annotated[int | None, typer.Option()] = None,
+    select_on: Annotated[str | None, typer.Option(help="valid (the paper's) or holdout.")] = None,
+    engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time on this machine.")] = 1,
+    ray_address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster. [default: Ray on this machine]")
+    ] = None,
+    cpus_per_run: Annotated[float, typer.Option(help="For Ray.")] = 1,
+    gpus_per_run: Annotated[
+        float, typer.Option(help="For Ray; 0.2 lets five runs share a GPU.")
+    ] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done and what it costs.")
+    ] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Train nothing; report what is finished.")
+    ] = False,
+    skip_bad: Annotated[bool, typer.Option(help="Go on without unreadable files.")] = False,
+    cache_dir: CacheDir = None,
+):
+    """Reproduce a table of the paper; write OUT/TABLE/ with ours beside the published values.
+
+    The same command again goes on where a killed one stopped. Tables with one OUT share runs.
+    """
+    given = {"image_size": image_size, "max_epochs": max_epochs, "select_on": select_on}
+    with _failures_as_sentences():
+        import mura_tf as mt
+        from mura_tf import reproduce as lib
+        from mura_tf.parameters import ParameterTable, report_parameters
+
+        experiment = lib.find_experiment(table)
+        names = _listed(backbones) if backbones else None
+        if isinstance(experiment, ParameterTable):
+            _print_table(report_parameters(experiment, out, names))
+            print(f"Table: {out / table}")
+            return
+        base = mt.Recipe.load(recipe) if recipe else experiment.recipe
+        given = {name: value for name, value in given.items() if value is not None}
+        if weights:
+            given["weights"] = None if weights == "none" else weights
+        changed = {
+            "recipe": dataclasses.replace(base, **given),
+            "backbones": names,
+            "members": members,
+            "repeats": repeats,
+        }
+        study_types = _listed(types) if types else None
+        if dry_run:
+            _print_plan(*lib.cost(experiment, out, data, study_types=study_types, **changed))
+            return
+        if not report_only and data is None:
+            raise ValueError(
+                "--data is needed to train. To report what is finished: --report-only."
+            )
+        report, failed = lib.reproduce(
+            experiment,
+            out,
+            None if report_only else data,
+            study_types=study_types,
+            engine=None
+            if report_only
+            else _engine(engine, jobs, ray_address, cpus_per_run, gpus_per_run),
+            cache_dir=cache_dir,
+            skip_bad=skip_bad,
+            **changed,
+        )
+        for sentence in report.missing:
+            print(f"Missing: {sentence}")
+        print(f"Table: {out / table / 'table.md'}\nReport: {out / table / 'report.html'}")
+        if failed:
+            raise RuntimeError(f"{len(failed)} runs failed; see above. Repeat the command.")
+
+
+def reproduce_script(path: str) -> None:
+    """Makes `python experiments/NAME.py ...` the same as `mura-tf reproduce NAME ...`."""
+    app(["reproduce", Path(path).stem, *sys.argv[1:]])
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Argument(help="Folder of data, runs and report.")] = Path("demo"),
 ):
@@ -194,6 +298,31 @@ def demo(
         from mura_tf.demo import run_demo
 
         _show(run_demo(out), out)
+
+
+def _engine(name: str, jobs: int, address: str | None, cpus: float, gpus: float):
+    from mura_tf.engines import LocalEngine, RayEngine
+
+    if name == "local":
+        return LocalEngine(jobs)
+    if name == "ray":
+        return RayEngine(address, cpus, gpus)
+    raise ValueError(f"engine must be one of local, ray. Received: {name!r}.")
+
+
+def _print_plan(table, sentence: str) -> None:
+    _print_table(table.round(2))
+    print(sentence)
+
+
+def _print_table(table) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(*table.columns)
+    for row in table.itertuples(index=False):
+        drawn.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
+    Console().print(drawn)
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from mura_tf.layouts import (
     HARMLESS,
     SPLITS,
     STUDY_KEY,
+    VIEW_COLUMNS,
     Finding,
     deal_patients,
     find_dataset,
@@ -48,7 +49,8 @@ def load_views(root: str | os.PathLike, seed: int = 0) -> pd.DataFrame:
     """Loads a data set of either layout, recognised by what the folder holds.
 
     Args:
-        root: a folder for `load_mura` or `load_fracatlas`, or the folder above it.
+        root: a folder for `load_mura` or `load_fracatlas`, or the folder above it; or a CSV with
+            the columns of a views table, one row per radiograph.
         seed: of FracAtlas' split; MURA brings its own.
 
     Returns:
@@ -58,6 +60,8 @@ def load_views(root: str | os.PathLike, seed: int = 0) -> pd.DataFrame:
         FileNotFoundError: neither layout is there; the message describes both.
         ValueError: several data sets are there, or what the loader itself raises.
     """
+    if Path(root).suffix == ".csv":
+        return read_views(root)
     folder = find_dataset(root)
     return load_fracatlas(folder, seed) if is_fracatlas(folder) else load_mura(folder)
 
@@ -122,6 +126,23 @@ def load_fracatlas(
         )
     folder = find_dataset(root, [is_fracatlas])
     return _accept(folder, *scan_fracatlas(folder, seed, fractions))
+
+
+def read_views(path: str | os.PathLike) -> pd.DataFrame:
+    """Reads a views table from a CSV; keys stay text, a patient "007" is not the number 7.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no CSV, or lacks a column of a views table.
+    """
+    try:
+        views = pd.read_csv(path, dtype=str, keep_default_na=False)
+        return views.astype({"label": int})[VIEW_COLUMNS]
+    except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
+        raise ValueError(
+            f"{path} must be a views table, a CSV with the columns {', '.join(VIEW_COLUMNS)} and "
+            f"labels 0 and 1: {error}."
+        ) from None
 
 
 def patient_split(

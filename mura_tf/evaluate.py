@@ -4,6 +4,7 @@ Only `predict_views` needs Keras; the rest works on tables alone.
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -92,13 +93,22 @@ def read_predictions(path: str | os.PathLike) -> pd.DataFrame:
         ValueError: the file is no predictions table, or cut short.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        return table.astype({"label": int, "repeat": int, "member": int, "probability": float})
+        table = pd.read_csv(
+            path,
+            dtype=defaultdict(lambda: str, _NUMBERS),
+            keep_default_na=False,
+            float_precision="round_trip",
+        )
+        table[list(_NUMBERS)]  # KeyError where one is lacking
+        return table
     except (ValueError, KeyError) as error:  # pandas' parser and decoding errors are ValueErrors
         raise ValueError(
             f"{path} must be a predictions table, and is damaged: {error}. Delete its folder to "
             "train this run again."
         ) from error
+
+
+_NUMBERS = {"label": int, "repeat": int, "member": int, "probability": float}
 
 
 def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Recipe + data set -> every run of an experiment, its scores, its report."""
 
+import dataclasses
 import os
 import platform
 import sys
@@ -18,6 +19,7 @@ from mura_tf.grid import plan_runs, run_plan
 from mura_tf.recipe import Recipe
 from mura_tf.report import write_report
 from mura_tf.run import Run, finished_runs
+from mura_tf.worker import RunError
 
 
 def run_experiment(
@@ -39,10 +41,13 @@ def run_experiment(
         out: folder of the runs, `scores.csv`, `experiment.json` and `report.html`.
         scheme, members, repeats: see `plan_runs`.
         study_types: those that get a model of their own; all by default. Not with "whole".
-        settings: for `train`, such as `skip_bad` and `cache_dir`.
+        settings: for `run_plan`, such as `engine`, `skip_bad` and `cache_dir`.
 
     Returns:
         Table of `score_systems`, as in `scores.csv`.
+
+    Raises:
+        RunError: runs failed; their folders and reasons are named.
     """
     if scheme == "whole" and study_types:
         raise ValueError(
@@ -52,7 +57,13 @@ def run_experiment(
     views = load_views(data)
     types = study_types or sorted(views.study_type.unique())
     plan = plan_runs(recipe, out, types, scheme=scheme, members=members, repeats=repeats)
-    return report_runs([run.path for run in run_plan(plan, views, **settings)], out)
+    failed = run_plan(plan, views, out, **settings)
+    if failed:
+        raise RunError(
+            f"{len(failed)} of {len(plan)} runs are not finished; the others are. "
+            + "; ".join(f"{folder}: {reason}" for folder, reason in failed.items())
+        )
+    return report_runs([run.folder for run in plan], out)
 
 
 def report_runs(run_dirs: Iterable[str | os.PathLike], out: str | os.PathLike) -> pd.DataFrame:
@@ -66,7 +77,7 @@ def report_runs(run_dirs: Iterable[str | os.PathLike], out: str | os.PathLike) -
     scores = score_systems(load_predictions(folders))
     with written_whole(out / "scores.csv") as part:
         scores.to_csv(part, index=False)
-    write_json(out / "experiment.json", _facts(runs))
+    write_json(out / "experiment.json", facts_of(runs))
     write_report(folders, out / "report.html")
     return scores
 
@@ -91,15 +102,21 @@ def print_scores(scores: pd.DataFrame) -> None:
         Console().print(table)
 
 
-def _facts(runs: list[Run]) -> dict:
+def facts_of(runs: list[Run]) -> dict:
     """What a row in a results table is traced back to."""
     infos = [run.info for run in runs]
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "recipes": {run.recipe.hash: run.recipe.to_dict() for run in runs},
+        "recipes": [recipe.to_dict() for recipe in {_shared(run.recipe): None for run in runs}],
         "data_fingerprints": sorted({info["data_fingerprint"] for info in infos}),
         "versions": infos[0]["versions"],
         "machine": f"{platform.system()} {platform.machine()}, {infos[0]['device']}",
+        "runs": len(runs),
         "epochs": sum(len(info["seconds_per_epoch"]) for info in infos),
         "training_seconds": round(sum(info["seconds"] for info in infos)),
     }
+
+
+def _shared(recipe: Recipe) -> Recipe:
+    """The recipe without what tells one run of a stage from another."""
+    return dataclasses.replace(recipe, study_types=None, repeat=0, member=0)

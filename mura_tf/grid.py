@@ -1,20 +1,43 @@
-"""Many runs: which there are, where their folders lie, one after the other."""
+"""Many runs: which there are, which needs which, and all of them done, on any engine."""
 
 import dataclasses
 import os
+import uuid
 from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
+from mura_tf.engines import Engine, LocalEngine
+from mura_tf.files import written_whole
+from mura_tf.progress import Board
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run
+from mura_tf.selection import fingerprint_of, selected_views, split_views, usable_views
 
 SCHEMES = {
     "two-stage": "one model on all study types, then from it one per study type (the paper's)",
     "direct": "one model per study type, straight from the recipe's weights (Table IV, left)",
     "whole": "one model on all study types together",
 }
+ATTEMPTS = 2
+"""A run that fails is tried once more: a machine's fault is often gone by then."""
+
+
+class PlannedRun(NamedTuple):
+    """A run and its folder."""
+
+    recipe: Recipe
+    folder: Path
+
+    @property
+    def needs(self) -> Path | None:
+        """The folder of the run whose model it starts from, if any."""
+        if self.recipe.initial is None:
+            return None
+        return Path(os.path.normpath(self.folder / self.recipe.initial)).parent
 
 
 def plan_runs(
@@ -25,8 +48,8 @@ def plan_runs(
     scheme: str = "two-stage",
     members: int = 5,
     repeats: int = 1,
-) -> list[tuple[Recipe, Path]]:
-    """The runs of an experiment, each with its folder, in an order in which they can be run.
+) -> list[PlannedRun]:
+    """The runs of an experiment, each after the one it starts from.
 
     Args:
         recipe: what all runs share; its stage, study types, member and repeat are set here.
@@ -48,7 +71,7 @@ def plan_runs(
     whole = dataclasses.replace(recipe, stage="mura", study_types=None)
     if scheme == "whole":
         recipes = [dataclasses.replace(whole, repeat=r, member=m) for r, m in copies]
-        return [(one, run_folder(out, one)) for one in recipes]
+        return [PlannedRun(one, run_folder(out, one)) for one in recipes]
     recipes = []
     single = dataclasses.replace(recipe, stage="imagenet")
     if scheme == "two-stage":
@@ -63,7 +86,7 @@ def plan_runs(
         for study_type in dict.fromkeys(study_types)
         for repeat, member in copies
     ]
-    return [(one, run_folder(out, one)) for one in recipes]
+    return [PlannedRun(one, run_folder(out, one)) for one in recipes]
 
 
 def run_folder(out: str | os.PathLike, recipe: Recipe) -> Path:
@@ -73,18 +96,131 @@ def run_folder(out: str | os.PathLike, recipe: Recipe) -> Path:
     return Path(out) / recipe.backbone / recipe.stage / types / copy
 
 
-def run_plan(plan: list[tuple[Recipe, Path]], views: pd.DataFrame, **settings) -> list[Run]:
-    """Trains what is not finished yet, in order; `settings` go to `train`."""
-    import keras
+def run_plan(
+    plan: list[PlannedRun],
+    views: pd.DataFrame,
+    out: str | os.PathLike,
+    *,
+    engine: Engine | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    skip_bad: bool = False,
+    tensorboard: bool = False,
+    verbose: bool = True,
+) -> dict[Path, str]:
+    """Trains what is not finished yet, each run in a process of its own.
 
-    from mura_tf.training import selected_views, train
+    A run waits for the one it starts from. One that fails is tried once more, then it is reported,
+    with those that needed it, and the rest goes on. Stopped in any way, the same call goes on from
+    there: finished runs are left alone, and begun ones resume.
 
-    for recipe, _ in plan:
-        selected_views(views, recipe)  # raises now, not after hours of other runs
-    runs = []
-    for number, (recipe, folder) in enumerate(plan, start=1):
-        if settings.get("verbose", "auto") != 0 and not Run(folder).finished:
-            print(f"Run {number} of {len(plan)}: {folder}", flush=True)
-        runs.append(train(recipe, views, folder, **settings))
-        keras.backend.clear_session()  # otherwise every model's graph stays in memory
-    return runs
+    Args:
+        plan: of `plan_runs`, or several put together; a folder that comes twice is trained once.
+        views: views table; kept as `out/views.csv` for the runs.
+        out: a folder that all runs can reach.
+        engine: where the runs are executed; one at a time on this machine by default.
+        cache_dir, skip_bad, tensorboard: see `train`.
+        verbose: whether to show what is done, running and left.
+
+    Returns:
+        Folder -> reason, of the runs that are not finished; empty if all is well.
+
+    Raises:
+        ValueError: before anything is trained: views that cannot be trained on, or a run folder
+            that holds another recipe or data set.
+    """
+    plan = list({run.folder: run for run in plan}.values())
+    images = _check(plan, views, cache_dir, skip_bad, verbose)
+    views_path = Path(out) / "views.csv"
+    with written_whole(views_path) as part:
+        views.to_csv(part, index=False)
+    name = uuid.uuid4().hex
+    order = {
+        "plan": name,
+        "directory": os.getcwd(),
+        "views": os.fspath(views_path),
+        "settings": {
+            "cache_dir": cache_dir and os.fspath(cache_dir),
+            "skip_bad": skip_bad,
+            "tensorboard": tensorboard,
+            "verbose": 2,
+        },
+    }
+    engine = engine or LocalEngine()
+    try:
+        with Board(plan, images, name, verbose) as board:
+            return _execute(plan, order, engine, board)
+    finally:
+        engine.close()
+
+
+def _check(plan, views, cache_dir, skip_bad, verbose) -> dict[Path, int]:
+    """Raises what would fail hours later; returns how many views each run trains on."""
+
+    known: dict[tuple, tuple[int, str]] = {}
+    images = {}
+    for recipe, folder in plan:
+        run = Run(folder)
+        run.require_recipe(recipe)
+        _require_weights(recipe)
+        key = (recipe.study_types, recipe.select_on, recipe.seed, recipe.side)
+        if key not in known:
+            chosen = selected_views(views, recipe)
+            chosen, _ = usable_views(chosen, recipe, cache_dir, skip_bad=skip_bad, progress=verbose)
+            trained_on = len(split_views(chosen, recipe)["train"])
+            known[key] = trained_on, fingerprint_of(chosen, recipe, cache_dir)
+        images[folder], fingerprint = known[key]
+        run.require_data(fingerprint)
+    return images
+
+
+def _require_weights(recipe: Recipe) -> None:
+    path = recipe.weights
+    if path not in (None, "imagenet") and recipe.initial is None and not Path(path).is_file():
+        raise FileNotFoundError(
+            f"weights must be 'imagenet', None or the path of backbone weights. There is no file "
+            f"{path}."
+        )
+
+
+def _execute(plan: list[PlannedRun], order: dict, engine: Engine, board: Board) -> dict[Path, str]:
+    by_folder = {run.folder: run for run in plan}
+    finished = {run.folder for run in plan if Run(run.folder).finished}
+    waiting = [run for run in plan if run.folder not in finished]
+    attempts: dict[Path, int] = dict.fromkeys(by_folder, 0)
+    failed: dict[Path, str] = {}
+    running: dict[Future, PlannedRun] = {}
+
+    def submit(run: PlannedRun) -> None:
+        attempts[run.folder] += 1
+        one = {"recipe": run.recipe.to_dict(), "folder": os.fspath(run.folder)}
+        running[engine.submit(order | one)] = run
+
+    while waiting or running:
+        held = []
+        for run in waiting:
+            if run.needs in failed:
+                failed[run.folder] = f"not begun, because {run.needs} failed"
+                board.failed(run, failed[run.folder])
+            elif run.needs in by_folder and run.needs not in finished:
+                held.append(run)
+            else:
+                submit(run)
+        waiting = held
+        done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+        for future in done:
+            run = running.pop(future)
+            try:
+                future.result()
+            except (Exception, CancelledError) as error:
+                reason = str(getattr(error, "cause", None) or error)
+                if attempts[run.folder] < ATTEMPTS:
+                    board.retried(run, reason)
+                    submit(run)
+                else:
+                    failed[run.folder] = reason
+                    board.failed(run, reason)
+            else:
+                finished.add(run.folder)
+                board.finished(run)
+        board.refresh()
+    return failed

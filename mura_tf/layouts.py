@@ -19,7 +19,7 @@ import pandas as pd
 
 SPLITS = ("train", "valid", "test")
 STUDY_KEY = ["split", "study_type", "patient", "study"]
-COLUMNS = [*STUDY_KEY, "view", "label", "path"]
+VIEW_COLUMNS = [*STUDY_KEY, "view", "label", "path"]
 FRACATLAS_FRACTIONS = (0.70, 0.15, 0.15)
 HARMLESS = ("contradicting folder", "unlisted")  # problems that leave every view usable
 
@@ -435,7 +435,7 @@ def _read_fracatlas_csv(csv: Path) -> tuple[pd.DataFrame, list[Finding]]:
 
 def _as_views(table: pd.DataFrame) -> pd.DataFrame:
     """The views table's columns and order: by split, then naturally, image2 before image10."""
-    views = table[COLUMNS].astype(dict.fromkeys(COLUMNS, str) | {"label": int})
+    views = table[VIEW_COLUMNS].astype(dict.fromkeys(VIEW_COLUMNS, str) | {"label": int})
     return views.sort_values([*STUDY_KEY, "view", "label"], key=_rank, ignore_index=True)
 
 

@@ -39,6 +39,23 @@ def kappa_of_confusion(confusion: np.ndarray) -> np.ndarray:
     return _ratio(observed - expected, 1 - expected, undefined=0.0)
 
 
+def accuracy_of_confusion(confusion: np.ndarray) -> np.ndarray:
+    """The share of agreement in confusion matrices (..., K, K), NaN in empty ones; (...)."""
+    return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum(axis=(-2, -1)))
+
+
+def weighted_confusion(labels, probabilities, weights) -> np.ndarray:
+    """Confusion matrices, label by decision, under many weightings; see `weighted_scores`.
+
+    Returns:
+        float (replicates, 2, 2).
+    """
+    labels = np.asarray(labels, bool)
+    abnormal = np.asarray(probabilities) > THRESHOLD
+    cells = [label & decision for label in (~labels, labels) for decision in (~abnormal, abnormal)]
+    return (weights @ np.stack(cells, axis=-1)).reshape(-1, 2, 2)
+
+
 def weighted_scores(labels, probabilities, weights) -> dict[str, np.ndarray]:
     """Every score of one set of studies under many weightings at once.
 
@@ -55,16 +72,10 @@ def weighted_scores(labels, probabilities, weights) -> dict[str, np.ndarray]:
         cases; kappa is always a number.
     """
     labels = np.asarray(labels, bool)
-    abnormal = np.asarray(probabilities) > THRESHOLD
-    true_positive = weights @ (labels & abnormal)
-    false_negative = weights @ (labels & ~abnormal)
-    false_positive = weights @ (~labels & abnormal)
-    true_negative = weights @ (~labels & ~abnormal)
-    confusion = np.stack(
-        [true_negative, false_positive, false_negative, true_positive], axis=-1
-    ).reshape(-1, 2, 2)
+    confusion = weighted_confusion(labels, probabilities, weights)
+    (true_negative, false_positive), (false_negative, true_positive) = np.moveaxis(confusion, 0, -1)
     return {
-        "accuracy": _ratio(true_positive + true_negative, weights.sum(axis=1)),
+        "accuracy": accuracy_of_confusion(confusion),
         "kappa": kappa_of_confusion(confusion),
         "auroc": _weighted_auroc(labels, probabilities, weights),
         "sensitivity": _ratio(true_positive, true_positive + false_negative),

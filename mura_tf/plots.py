@@ -3,9 +3,12 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
+from sklearn.calibration import calibration_curve
 
+from mura_tf.backbones import BACKBONES
 from mura_tf.evaluate import SYSTEM_KEY
 
 COLOURS = {  # name: (on white, on black); the hues are Okabe and Ito's, safe for colour-blind eyes
@@ -18,8 +21,11 @@ COLOURS = {  # name: (on white, on black); the hues are Okabe and Ito's, safe fo
     "orange": ("#c65300", "#f08c4a"),
     "green": ("#00875f", "#35c496"),
     "purple": ("#a8548a", "#d98fbd"),
+    "gold": ("#9a7500", "#d8b13c"),
+    "sky": ("#3a9bd0", "#8fd0f2"),
+    "slate": ("#4a5560", "#b4bec8"),
 }
-SYSTEM_COLOURS = ("blue", "orange", "green", "purple")
+SYSTEM_COLOURS = ("blue", "orange", "green", "purple", "gold", "sky", "slate")
 STAGE_NAMES = {
     "imagenet": "trained directly",
     "mura": "whole-data model",
@@ -31,13 +37,13 @@ def plot_kappa(scores: pd.DataFrame) -> Figure:
     """Kappa per study type as dots, with 95 % intervals as whiskers where `scores` has them.
 
     Args:
-        scores: table of `score_systems`; up to four systems, told apart by colour.
+        scores: table of `score_systems`; up to seven systems, told apart by colour.
 
     Returns:
         A figure to save: `plot_kappa(scores).savefig("kappa.png", dpi=200)`.
 
     Raises:
-        ValueError: more than four systems.
+        ValueError: more than seven systems.
     """
     systems = [rows for _, rows in scores.groupby(SYSTEM_KEY, sort=False)]
     if len(systems) > len(SYSTEM_COLOURS):
@@ -112,6 +118,111 @@ def plot_learning_curves(histories: list[pd.DataFrame], best_epochs: list[int]) 
     kappa.set_xlim(0.5, max(len(history) for history in histories) + 0.5)
     kappa.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     kappa.set_xlabel("epoch", color=colour_of("muted"), fontsize=9)
+    return figure
+
+
+def plot_run_curves(runs: list) -> Figure:
+    """Training loss and image-level validation kappa of many runs, a column per backbone and stage.
+
+    Args:
+        runs: finished `Run`s.
+
+    Returns:
+        A figure to save.
+    """
+    groups: dict[tuple[str, str], list] = {}
+    for run in runs:
+        groups.setdefault((run.recipe.backbone, run.recipe.stage), []).append(run)
+    figure = Figure(figsize=(2.2 * len(groups) + 0.8, 4.4))
+    width = figure.get_figwidth()
+    figure.subplots_adjust(left=0.7 / width, right=1 - 0.1 / width, top=0.9, bottom=0.1)
+    grid = figure.subplots(2, len(groups), sharey="row", squeeze=False)
+    for column, ((backbone, stage), members) in enumerate(groups.items()):
+        loss, kappa = (_calm_axes(axes) for axes in grid[:, column])
+        histories = [run.history for run in members]
+        best = [run.info["best_epoch"] for run in members]
+        for axes, name in ((loss, "loss"), (kappa, "val_kappa")):
+            lines = [history[["epoch", name]].to_numpy() for history in histories]
+            collection = LineCollection(
+                lines,
+                colors=colour_of("blue"),
+                linewidths=0.9,
+                alpha=min(1, max(0.15, 3 / len(lines))),
+            )
+            axes.add_collection(collection)
+            dots = np.array([line[epoch - 1] for line, epoch in zip(lines, best, strict=True)])
+            axes.plot(*dots.T, "o", color=colour_of("orange"), markersize=2.5)
+            axes.grid(axis="y", color=colour_of("line"), linewidth=0.8)
+            axes.autoscale_view()
+        loss.set_title(f"{backbone}\n{STAGE_NAMES[stage]}", fontsize=9, color=colour_of("ink"))
+        loss.set_ylim(bottom=0)
+        kappa.set_ylim(-0.1, 1.02)
+        kappa.set_xlabel("epoch", color=colour_of("muted"), fontsize=9)
+        for axes in (loss, kappa):
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.tick_params(labelsize=8)
+    grid[0, 0].set_ylabel("training loss", color=colour_of("muted"), fontsize=9)
+    grid[1, 0].set_ylabel("validation kappa", color=colour_of("muted"), fontsize=9)
+    return figure
+
+
+def plot_parameters(overall: pd.DataFrame) -> Figure:
+    """Overall kappa with its interval against the number of parameters.
+
+    Args:
+        overall: a row per system: `backbone, stage, repeat, kappa, kappa_low, kappa_high,
+            published_kappa`; a published value is a hollow dot.
+
+    Returns:
+        A figure to save.
+    """
+    figure = Figure(figsize=(5.6, 3.6))
+    figure.set_layout_engine("constrained")
+    axes = _calm_axes(figure.add_subplot())
+    for index, (_, row) in enumerate(overall.iterrows()):
+        millions = BACKBONES[row.backbone].parameters / 1e6
+        colour = colour_of(SYSTEM_COLOURS[index % len(SYSTEM_COLOURS)])
+        axes.vlines(millions, row.kappa_low, row.kappa_high, color=colour, alpha=0.55)
+        axes.plot(millions, row.kappa, "o", color=colour, label=system_name(row))
+        axes.plot(millions, row.published_kappa, "o", color=colour, markerfacecolor="none")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.margins(x=0.15)
+    axes.grid(color=colour_of("line"), linewidth=0.8)
+    axes.set_xlabel("parameters, millions", color=colour_of("muted"), fontsize=10)
+    axes.set_ylabel("overall kappa", color=colour_of("muted"), fontsize=10)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8, labelcolor=colour_of("ink"))
+    return figure
+
+
+def plot_reliability(studies: pd.DataFrame, bins: int = 10) -> Figure:
+    """The share of abnormal studies against their mean probability, in bins of equal count.
+
+    Args:
+        studies: table of `study_probabilities`; repeats of a system are pooled.
+        bins: how many; a system with fewer distinct probabilities has fewer.
+
+    Returns:
+        A figure to save; on the diagonal a probability means what it says.
+    """
+    figure = Figure(figsize=(5.6, 3.6))
+    figure.set_layout_engine("constrained")
+    axes = _calm_axes(figure.add_subplot())
+    axes.plot([0, 1], [0, 1], color=colour_of("muted"), linewidth=0.8)
+    systems = studies.groupby(["backbone", "stage"], sort=False)
+    for index, (_, rows) in enumerate(systems):
+        share, mean = calibration_curve(
+            rows.label, rows.probability, n_bins=bins, strategy="quantile"
+        )
+        name = system_name(rows.iloc[0].replace({"repeat": 0}))
+        colour = colour_of(SYSTEM_COLOURS[index % len(SYSTEM_COLOURS)])
+        axes.plot(mean, share, "o-", color=colour, linewidth=1.2, markersize=4, label=name)
+    axes.set_aspect("equal")
+    axes.grid(color=colour_of("line"), linewidth=0.8)
+    axes.set_xlabel("mean predicted probability", color=colour_of("muted"), fontsize=10)
+    axes.set_ylabel("share abnormal", color=colour_of("muted"), fontsize=10)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8, labelcolor=colour_of("ink"))
     return figure
 
 

@@ -1,20 +1,13 @@
 """Finished runs -> scores of each system -> one HTML page."""
 
 import base64
-import html
-import io
 import os
-import re
 from collections.abc import Iterable
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 import cv2
-import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mura_tf.evaluate import (
     STUDY_KEY,
@@ -23,9 +16,20 @@ from mura_tf.evaluate import (
     score_systems,
     study_probabilities,
 )
-from mura_tf.files import written_whole
 from mura_tf.metrics import THRESHOLD
-from mura_tf.plots import COLOURS, SYSTEM_COLOURS, plot_kappa, plot_learning_curves, system_name
+from mura_tf.page import (
+    distinct,
+    escaped,
+    inline_svg,
+    minus,
+    number,
+    svg,
+    table,
+    with_interval,
+    write_page,
+)
+from mura_tf.plots import SYSTEM_COLOURS, plot_kappa, plot_learning_curves, system_name
+from mura_tf.progress import duration
 from mura_tf.radiograph import BadRadiographError, read_radiograph
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run, finished_runs
@@ -62,13 +66,7 @@ def write_report(run_dirs: Iterable[str | os.PathLike], path: str | os.PathLike)
         _views_section(systems[0], predictions),
         _runs_section(systems, runs),
     ]
-    template = files(__package__).joinpath("report.html").read_text(encoding="utf-8")
-    page = Template(template).substitute(
-        light=_variables(0), dark=_variables(1), body="\n".join(sections)
-    )
-    with written_whole(path) as part:
-        part.write_text(page, encoding="utf-8")
-    return Path(path)
+    return write_page(path, "mura_tf report", sections)
 
 
 def _system(run: Run) -> tuple:
@@ -86,17 +84,17 @@ def _best_epoch(run: Run) -> pd.Series:
 def _result_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
     first = systems[0].iloc[-1]
     overall = pd.DataFrame([rows.iloc[-1] for rows in systems])
-    overview = _table(
+    overview = table(
         ["System", "Kappa", "AUROC", "Accuracy", "Studies", "Members", "Split"],
         [
             [
-                _text(system_name(row)),
-                _with_interval(row, "kappa"),
-                _with_interval(row, "auroc"),
-                _number(row.accuracy),
+                escaped(system_name(row)),
+                with_interval(row, "kappa"),
+                with_interval(row, "auroc"),
+                number(row.accuracy),
                 row.n,
                 row.members,
-                _text(row.split),
+                escaped(row.split),
             ]
             for _, row in overall.iterrows()
         ],
@@ -109,9 +107,9 @@ def _result_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
     return f"""<header>
 <p class="kind">mura_tf report</p>
 <h1>Abnormality detection in bone radiographs</h1>
-<p class="lead">Overall study-level kappa <b>{_minus(kappa)}</b> on {first.n} studies of the
-{_text(first.split)} split, {_text(models)}.</p>
-<p>{_protocol(first.split, runs)}</p>
+<p class="lead">Overall study-level kappa <b>{minus(kappa)}</b> on {first.n} studies of the
+{escaped(first.split)} split, {escaped(models)}.</p>
+<p>{escaped(protocol(first.split, runs))}</p>
 <p class="warning"><b>Not a medical device.</b> These are results of research software. They must
 not be used to diagnose anybody.</p>
 </header>
@@ -125,7 +123,8 @@ patients.</p>
 </section>"""
 
 
-def _protocol(split: str, runs: list[Run]) -> str:
+def protocol(split: str, runs: list[Run]) -> str:
+    """What was selected on and what is reported, in two sentences."""
     selected_on = {run.recipe.select_on for run in runs}
     names = {
         "valid": "on the valid split",
@@ -134,25 +133,25 @@ def _protocol(split: str, runs: list[Run]) -> str:
     sentence = f"Epochs were selected {' or '.join(names[name] for name in sorted(selected_on))}. "
     if split in selected_on:
         return sentence + (
-            f"The {_text(split)} split is also the one reported, as in the paper, so <b>the scores "
-            "are optimistic</b>; <code>--select-on holdout</code> is the honest protocol."
+            f"The {split} split is also the one reported, as in the paper, so the scores are "
+            "optimistic; --select-on holdout is the honest protocol."
         )
-    return sentence + f"The {_text(split)} split is reported: no run trained or selected on it."
+    return sentence + f"The {split} split is reported: no run trained or selected on it."
 
 
 def _system_section(systems: list[pd.DataFrame], index: int) -> str:
     """The per-type table; the first system's has the plot that compares all beside it."""
     rows = systems[index]
-    table = _table(
+    scores = table(
         ["Study type", "Kappa", "AUROC", "Accuracy", "Sensitivity", "Specificity", "Studies"],
         [
             [
-                _text(row.study_type) + ('<sup class="mark">†</sup>' if row.one_class else ""),
-                _with_interval(row, "kappa"),
-                _with_interval(row, "auroc"),
-                _number(row.accuracy),
-                _number(row.sensitivity),
-                _number(row.specificity),
+                escaped(row.study_type) + ('<sup class="mark">†</sup>' if row.one_class else ""),
+                with_interval(row, "kappa"),
+                with_interval(row, "auroc"),
+                number(row.accuracy),
+                number(row.sensitivity),
+                number(row.specificity),
                 row.n,
             ]
             for _, row in rows.iterrows()
@@ -168,15 +167,16 @@ def _system_section(systems: list[pd.DataFrame], index: int) -> str:
     if (rows.members != rows.members.iloc[0]).any():
         counts = rows.iloc[:-1].groupby("members").study_type.agg(", ".join)
         members = "; ".join(f"{count}: {types}" for count, types in counts.items())
-        notes.append(f"The ensembles differ in members ({_text(members)}).")
+        notes.append(f"The ensembles differ in members ({escaped(members)}).")
     notes = "".join(f'<p class="note">{note}</p>' for note in notes)
-    title = f"<h2>{_text(system_name(rows.iloc[0]))}</h2>"
+    title = f"<h2>{escaped(system_name(rows.iloc[0]))}</h2>"
     if index:
-        return f"<section>{title}{table}{notes}</section>"
+        return f"<section>{title}{scores}{notes}</section>"
     compared = systems[: len(SYSTEM_COLOURS)]
-    plot = _svg(plot_kappa(pd.concat(compared)), "kappa", "Kappa per study type with intervals")
+    drawing = svg(plot_kappa(pd.concat(compared)), "kappa")
+    plot = inline_svg(drawing, "kappa", "Kappa per study type with intervals")
     return f"""<section>{title}
-<div class="beside"><div>{table}{notes}</div><figure>{plot}</figure></div></section>"""
+<div class="beside"><div>{scores}{notes}</div><figure>{plot}</figure></div></section>"""
 
 
 def _curves_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
@@ -187,13 +187,14 @@ def _curves_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
         for run in runs:
             if _system(run) == tuple(system[SYSTEM_KEY]):
                 groups.setdefault(_trained_on(run), []).append(run)
-        panels.append(f"<h3>{_text(system_name(system))}</h3><div class='curves'>")
+        panels.append(f"<h3>{escaped(system_name(system))}</h3><div class='curves'>")
         for name, group in sorted(groups.items()):
             figure = plot_learning_curves(
                 [run.history for run in group], [run.info["best_epoch"] for run in group]
             )
-            drawing = _svg(figure, f"curves{len(panels)}", f"Learning curves, {name}")
-            panels.append(f"<figure><figcaption>{_text(name)}</figcaption>{drawing}</figure>")
+            key = f"curves{len(panels)}"
+            drawing = inline_svg(svg(figure, key), key, f"Learning curves, {name}")
+            panels.append(f"<figure><figcaption>{escaped(name)}</figcaption>{drawing}</figure>")
         panels.append("</div>")
     return f"""<section><h2>Learning curves</h2>
 <p class="note">One line per member; a dot marks the epoch that was chosen, the one with the highest
@@ -224,10 +225,10 @@ def _views_section(system_rows: pd.DataFrame, predictions: pd.DataFrame) -> str:
         figures = figures or '<p class="note">None in this split.</p>'
         groups.append(f"<div><h3>{title}</h3><div class='views'>{figures}</div></div>")
     return f"""<section><h2>A few views</h2>
-<p class="note">From the {_text(system.split)} split, by {_text(system_name(system))}: the surest
-decisions of each kind, one view per study, from different study types where there are. The numbers
-are probabilities of abnormality. Label and decision are the study's: one view of an abnormal study
-may well show nothing.</p>
+<p class="note">From the {escaped(system.split)} split, by {escaped(system_name(system))}: the
+surest decisions of each kind, one view per study, from different study types where there are. The
+numbers are probabilities of abnormality. Label and decision are the study's: one view of an
+abnormal study may well show nothing.</p>
 <div class="outcomes">{"".join(groups)}</div></section>"""
 
 
@@ -244,17 +245,17 @@ def _view_figure(view, right: bool) -> str:
     try:
         image = read_radiograph(view.path)
     except BadRadiographError as error:
-        picture = f'<p class="missing">{_text(error)}</p>'
+        picture = f'<p class="missing">{escaped(error)}</p>'
     else:
         scale = VIEW_SIDE / max(image.shape)
         size = [max(1, round(side * scale)) for side in reversed(image.shape)]
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
         source = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
-        picture = f'<img alt="{_text(view.study_type)}, {label}" src="{source}">'
+        picture = f'<img alt="{escaped(view.study_type)}, {label}" src="{source}">'
     return f"""<figure class="{"right" if right else "wrong"}">{picture}<figcaption>
-<b>{_text(view.study_type)}</b> <span class="verdict">{"✓ right" if right else "✗ wrong"}</span>
-<span class="key">{_text(view.patient)}/<wbr>{_text(view.study)}</span>
+<b>{escaped(view.study_type)}</b> <span class="verdict">{"✓ right" if right else "✗ wrong"}</span>
+<span class="key">{escaped(view.patient)}/<wbr>{escaped(view.study)}</span>
 <span>labelled {label}</span>
 <span>view&nbsp;{view.probability:.2f}, study&nbsp;{view.probability_study:.2f}</span>
 </figcaption></figure>"""
@@ -266,37 +267,37 @@ def _runs_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
     versions = [" ".join(item) for run in runs for item in run.info["versions"].items()]
     facts = {
         "Runs": f"{len(runs)}, {epochs} epochs in all",
-        "Wall time": f"{_duration(seconds)}, the sum over the runs",
-        "Versions": _distinct(versions),
-        "Backend": _distinct(run.info["backend"] for run in runs),
-        "Device": _distinct(run.info["device"] for run in runs),
-        "Seed": _distinct(run.info["seed"] for run in runs),
+        "Wall time": f"{duration(seconds)}, the sum over the runs",
+        "Versions": distinct(versions),
+        "Backend": distinct(run.info["backend"] for run in runs),
+        "Device": distinct(run.info["device"] for run in runs),
+        "Seed": distinct(run.info["seed"] for run in runs),
     }
-    listed = "".join(f"<dt>{name}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
+    listed = "".join(f"<dt>{name}</dt><dd>{escaped(value)}</dd>" for name, value in facts.items())
     headers = ["Run folder", "Trained on", "Member", "Views", "Skipped", "Epochs", "Chosen"]
     headers += ["Image-level kappa", "s/epoch", "Time", "Data fingerprint"]
     rows = [
         [
-            f"<code>{_text(run.path)}</code>",
-            _text(_trained_on(run)),
+            f"<code>{escaped(run.path)}</code>",
+            escaped(_trained_on(run)),
             run.recipe.member,
             run.info["views"]["train"],
             run.info["skipped"],
             len(run.history),
             run.info["best_epoch"],
-            _number(_best_epoch(run).val_kappa),
+            number(_best_epoch(run).val_kappa),
             f"{np.median(run.info['seconds_per_epoch']):.1f}",
-            _duration(run.info["seconds"]),
-            f"<code>{_text(run.info['data_fingerprint'][:12])}</code>",
+            duration(run.info["seconds"]),
+            f"<code>{escaped(run.info['data_fingerprint'][:12])}</code>",
         ]
         for run in runs
     ]
-    table = _table(headers, rows, text_columns=(0, 1, 10))
+    folders = table(headers, rows, text_columns=(0, 1, 10))
     return f"""<section><h2>What was run</h2><dl>{listed}</dl>
 <h3>Settings that differ from the paper's defaults</h3>
 {_settings_table(systems, runs)}
 <details{" open" if len(runs) <= OPEN_RUNS else ""}>
-<summary><h3>Run folders</h3></summary>{table}</details></section>"""
+<summary><h3>Run folders</h3></summary>{folders}</details></section>"""
 
 
 def _settings_table(systems: list[pd.DataFrame], runs: list[Run]) -> str:
@@ -310,91 +311,14 @@ def _settings_table(systems: list[pd.DataFrame], runs: list[Run]) -> str:
         ]
         differs = any(value != default for system in values for value in system)
         if differs and name not in SYSTEM_KEY:
-            cells = [_text(_distinct(map(_setting, system))) for system in values]
-            body.append([f"<code>{name}</code>", _text(_setting(default)), *cells])
-    names = [_text(system_name(rows.iloc[0])) for rows in systems]
+            cells = [escaped(distinct(map(_setting, system))) for system in values]
+            body.append([f"<code>{name}</code>", escaped(_setting(default)), *cells])
+    names = [escaped(system_name(rows.iloc[0])) for rows in systems]
     columns = range(len(names) + 2)
-    return _table(["Setting", "Default", *names], body, text_columns=columns, css="settings")
+    return table(["Setting", "Default", *names], body, text_columns=columns, css="settings")
 
 
 def _setting(value) -> str:
     if isinstance(value, list):
         return " ".join(value) or "none"
     return "none" if value is None else str(value)
-
-
-def _table(headers: list[str], rows: list[list], text_columns: Iterable[int] = (0,), css="") -> str:
-    """An HTML table; cells are HTML, and those outside `text_columns` are aligned as numbers."""
-    text_columns = set(text_columns)
-    align = ["" if column in text_columns else ' class="n"' for column in range(len(headers))]
-    head = "".join(
-        f'<th scope="col"{a}>{header}</th>' for header, a in zip(headers, align, strict=True)
-    )
-    body = []
-    for first, *others in rows:
-        cells = zip(others, align[1:], strict=True)
-        cells = "".join(f"<td{a}>{cell}</td>" for cell, a in cells)
-        body.append(f'<tr><th scope="row">{first}</th>{cells}</tr>\n')
-    return (
-        f'<div class="scroll"><table class="{css}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>"
-    )
-
-
-def _with_interval(row, name: str) -> str:
-    if np.isnan(row[name]):
-        return _number(row[name])
-    low, high = _number(row[f"{name}_low"]), _number(row[f"{name}_high"])
-    return f'{_number(row[name])} <span class="interval">[{low}, {high}]</span>'
-
-
-def _number(value: float) -> str:
-    return "&ndash;" if np.isnan(value) else _minus(f"{value:.3f}")
-
-
-def _minus(text: str) -> str:
-    return text.replace("-", "&minus;")
-
-
-def _text(value) -> str:
-    return html.escape(str(value))
-
-
-def _distinct(values: Iterable) -> str:
-    return ", ".join(dict.fromkeys(map(str, values)))
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
-
-
-def _variables(scheme: int) -> str:
-    return " ".join(f"--{name}: {colours[scheme]};" for name, colours in COLOURS.items())
-
-
-def _svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as inline SVG, with the page's font and the colours of the reader's scheme.
-
-    Args:
-        name: what its ids start with, because ids are shared by the whole page.
-        description: for readers who do not see it.
-    """
-    nothing = dict.fromkeys(["Date", "Creator", "Format", "Type"])
-    drawing = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(drawing, format="svg", transparent=True, metadata=nothing)
-    svg = drawing.getvalue()
-    svg = svg[svg.index("<svg") :]
-    box = re.search(r'viewBox="[^"]+"', svg).group()
-    svg = re.sub(
-        r"<svg[^>]*>", f'<svg {box} role="img" aria-label="{_text(description)}">', svg, count=1
-    )
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg).replace("xlink:href", "href")
-    svg = re.sub(r"font: ([^;\"]*?[\d.]+px) [^;\"]*", r"font: \1 var(--font)", svg)
-    for colour, (light, _) in COLOURS.items():
-        svg = svg.replace(light, f"var(--{colour})")
-    return svg

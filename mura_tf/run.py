@@ -43,14 +43,37 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         """One row per epoch, counted from 1."""
-        return (
-            pd.read_csv(self.path / "history.csv", dtype=str).astype(float).astype({"epoch": int})
-        )
+        return pd.read_csv(self.path / "history.csv", float_precision="round_trip")
 
     @property
     def predictions(self) -> pd.DataFrame:
         """Predictions table of every view of the recipe's types that is not in the train split."""
         return read_predictions(self.path / "predictions.csv")
+
+    def require_recipe(self, recipe: Recipe) -> None:
+        """ValueError where the folder holds a run of another recipe; names what differs."""
+        if not (self.path / "recipe.json").exists():
+            return
+        there, asked = self.recipe.to_dict(), recipe.to_dict()
+        changed = [
+            f"{name} is {there[name]!r}, asked for {asked[name]!r}"
+            for name in asked
+            if there[name] != asked[name]
+        ]
+        if changed:
+            raise ValueError(
+                f"{self.path} holds a run of another recipe: {'; '.join(changed)}. "
+                "Use another folder, or delete this one."
+            )
+
+    def require_data(self, fingerprint: str) -> None:
+        """ValueError where the run was trained on other data, see `data_fingerprint`."""
+        before = self.info.get("data_fingerprint")
+        if before not in (None, fingerprint):
+            raise ValueError(
+                f"{self.path} was trained on a data set with the fingerprint {before}. Received "
+                f"one with {fingerprint}: files, labels or splits differ. Use another folder."
+            )
 
     def model(self):
         """The `keras.Model` of the best epoch, not compiled."""

@@ -1,10 +1,9 @@
 """Recipe + views -> run folder. The only code that changes weights."""
 
 import contextlib
-import errno
+import dataclasses
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
 import time
@@ -17,8 +16,8 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from mura_tf.cache import BadViewsError, data_fingerprint, prepare
-from mura_tf.dataset import class_weights, patient_split
+from mura_tf.checkpoint import Checkpoint, full_disk_explained
+from mura_tf.dataset import class_weights
 from mura_tf.evaluate import EVALUATION_BATCH, predict_views
 from mura_tf.files import remove_parts, write_json, written_whole
 from mura_tf.keras_metrics import CohenKappa
@@ -26,9 +25,7 @@ from mura_tf.model import build_model
 from mura_tf.pipeline import make_dataset
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run
-
-HISTORY_COLUMNS = ["epoch", "learning_rate", "loss", "kappa", "val_loss", "val_kappa"]
-HOLDOUT_FRACTION = 0.1
+from mura_tf.selection import fingerprint_of, selected_views, split_views, usable_views
 
 
 class NonFiniteLossError(RuntimeError):
@@ -80,20 +77,41 @@ def train(
     run.path.mkdir(parents=True, exist_ok=True)
     with FileLock(run.path / ".lock"):
         remove_parts(run.path)
-        _require_same_recipe(run, recipe)
+        run.require_recipe(recipe)
         views = selected_views(views, recipe)
-        usable, fingerprint = _prepared(views, recipe, run, cache_dir, skip_bad)
-        _require_same_data(run, fingerprint)
+        usable, problems = usable_views(views, recipe, cache_dir, skip_bad=skip_bad)
+        if len(problems):
+            with written_whole(run.path / "skipped.csv") as part:
+                problems.to_csv(part, index=False)
+        fingerprint = fingerprint_of(usable, recipe, cache_dir)
+        run.require_data(fingerprint)
         if not run.finished:
             info = _info(recipe, usable, fingerprint) | {"skipped": len(views) - len(usable)}
             _train_and_predict(run, recipe, usable, info, cache_dir, tensorboard, verbose)
-        _Checkpoint(run.path).path.unlink(missing_ok=True)
+        Checkpoint(run.path).path.unlink(missing_ok=True)
     return run
 
 
+def measure_step(recipe: Recipe, steps: int = 5) -> float:
+    """Images/s of the recipe's training step on this machine, on random images in memory.
+
+    The first two steps, in which the graph is made, do not count.
+    """
+    model = _compiled_model(dataclasses.replace(recipe, weights=None, initial=None), Path())
+    rng = np.random.default_rng(0)
+    shape = (recipe.batch_size, recipe.side, recipe.side, 3)
+    images = rng.uniform(-120, 120, shape).astype("float32")
+    labels = rng.integers(0, 2, (recipe.batch_size, 1)).astype("float32")
+    for step in range(steps + 2):
+        if step == 2:
+            started = time.perf_counter()
+        model.train_on_batch(images, labels)
+    return steps * recipe.batch_size / (time.perf_counter() - started)
+
+
 def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose) -> None:
-    splits = _splits(views, recipe)
-    checkpoint = _Checkpoint(run.path)
+    splits = split_views(views, recipe)
+    checkpoint = Checkpoint(run.path)
     keras.utils.set_random_seed(recipe.run_seed)
     model = _compiled_model(recipe, run.path)
     checkpoint.attach(model, recipe)
@@ -131,7 +149,7 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
         )
     model.set_weights(checkpoint.stopping.best_weights)
 
-    with _full_disk_explained(run.path):
+    with full_disk_explained(run.path):
         with written_whole(run.path / "best.keras") as part:
             keras.Model(model.input, model.output, name=model.name).save(part)
         predictions = predict_views(
@@ -155,104 +173,6 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
         write_json(run.path / "run.json", {"finished": True} | info | seconds)
 
 
-_REMEMBERED = {"stopping": ("wait", "best", "best_epoch"), "plateau": ("wait", "best")}
-"""The state of Keras' callbacks, which Keras does not keep over a restart."""
-
-
-class _Checkpoint(keras.callbacks.Callback):
-    """Everything that an epoch leaves behind, in one file that is replaced whole.
-
-    That is: the model's and the optimizer's variables (dropout's random state and the learning
-    rate among them), the best weights so far, what EarlyStopping and ReduceLROnPlateau remember,
-    and the history. The order of the views and the flips need nothing: they are functions of the
-    seed and the epoch.
-    """
-
-    def __init__(self, run_dir: Path):
-        super().__init__()
-        self.path = run_dir / "resume.npz"
-        self.history_path = run_dir / "history.csv"
-        self.history, self.seconds, self.stopped = [], [], False
-
-    @property
-    def epochs(self) -> int:
-        """How many epochs are done."""
-        return len(self.history)
-
-    def attach(self, model: keras.Model, recipe: Recipe) -> None:
-        """Makes the recipe's callbacks; sets model and memory back to the saved epoch, if any."""
-        self.stopping = keras.callbacks.EarlyStopping(
-            monitor="val_kappa",
-            mode="max",
-            patience=recipe.patience + 1,  # Keras stops at its patience, the paper beyond it
-            restore_best_weights=True,
-        )
-        self.plateau = keras.callbacks.ReduceLROnPlateau(
-            monitor="loss", mode="min", factor=0.1, patience=recipe.plateau_patience
-        )
-        self._remembered = {}
-        if self.path.exists():
-            self._restore(model)
-
-    def on_train_begin(self, logs=None):
-        for name, values in self._remembered.items():
-            for key, value in values.items():
-                setattr(getattr(self, name), key, value)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._started = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        row = {"epoch": epoch + 1} | {key: float(logs[key]) for key in HISTORY_COLUMNS[1:]}
-        self.history.append(row)
-        self.seconds.append(time.perf_counter() - self._started)
-        last = epoch + 1 == self.params["epochs"]
-        self.stopped = bool(self.model.stop_training) or last
-        with _full_disk_explained(self.path.parent):
-            self._save()
-            self.write_history()
-
-    def write_history(self) -> None:
-        with written_whole(self.history_path) as part:
-            pd.DataFrame(self.history, columns=HISTORY_COLUMNS).to_csv(part, index=False)
-
-    def _save(self) -> None:
-        memory = {
-            "stopped": self.stopped,
-            "history": self.history,
-            "seconds": self.seconds,
-        }
-        for name, keys in _REMEMBERED.items():
-            values = {key: getattr(getattr(self, name), key) for key in keys}
-            memory[name] = {key: np.asarray(value).item() for key, value in values.items()}
-        arrays = {"memory": np.array(json.dumps(memory))}
-        for index, variable in enumerate(_state(self.model)):
-            arrays[f"state_{index}"] = np.asarray(variable)
-        for index, array in enumerate(self.stopping.best_weights):
-            arrays[f"best_{index}"] = array
-        with written_whole(self.path) as part:
-            np.savez(part, **arrays)
-
-    def _restore(self, model: keras.Model) -> None:
-        try:
-            with np.load(self.path, allow_pickle=False) as arrays:
-                memory = json.loads(str(arrays["memory"]))
-                states = [arrays[f"state_{index}"] for index in range(len(_state(model)))]
-                best = [arrays[f"best_{index}"] for index in range(len(model.weights))]
-            for variable, value in zip(_state(model), states, strict=True):
-                variable.assign(value)
-        except Exception as error:
-            raise ValueError(
-                f"{self.path} is damaged or of another version: {error}. Expected the checkpoint "
-                "of an unfinished run. Delete it to train this run from its beginning."
-            ) from error
-        self.history, self.seconds = memory["history"], memory["seconds"]
-        self.stopped = memory["stopped"]
-        self._remembered = {name: memory[name] for name in _REMEMBERED}
-        self._remembered["stopping"]["best_weights"] = best
-        self.on_train_begin()
-
-
 class _StopOnNonFiniteLoss(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
@@ -271,11 +191,6 @@ class _StopOnNonFiniteLoss(keras.callbacks.Callback):
                 "number. The epochs before are kept. Lower learning_rate, or turn mixed_precision "
                 "off, and train into a new folder."
             )
-
-
-def _state(model: keras.Model) -> list:
-    """Every variable that training changes between epochs, in a fixed order."""
-    return [*model.variables, *model.optimizer.variables]
 
 
 def _compiled_model(recipe: Recipe, run_dir: Path) -> keras.Model:
@@ -324,104 +239,6 @@ def _load_initial(model: keras.Model, path: Path) -> None:
         ) from error
 
 
-def _require_same_recipe(run: Run, recipe: Recipe) -> None:
-    if not (run.path / "recipe.json").exists():
-        return
-    there, asked = run.recipe.to_dict(), recipe.to_dict()
-    changed = [
-        f"{name} is {there[name]!r}, asked for {asked[name]!r}"
-        for name in asked
-        if there[name] != asked[name]
-    ]
-    if changed:
-        raise ValueError(
-            f"{run.path} holds a run of another recipe: {'; '.join(changed)}. "
-            "Use another folder, or delete this one."
-        )
-
-
-def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
-    """The views of the recipe's study types, checked for what training needs.
-
-    A holdout is drawn from the patients of all types, so that the stages of an experiment share it;
-    its views get the split "holdout".
-    """
-    is_train = views.split == "train"
-    if recipe.select_on == "holdout" and is_train.any():
-        _, held = patient_split(views[is_train], HOLDOUT_FRACTION, seed=recipe.seed)
-        is_held = is_train & views.patient.isin(held.patient)
-        views = views.assign(split=views.split.mask(is_held, "holdout"))
-    known = sorted(views.study_type.unique())
-    unknown = sorted(set(recipe.study_types or ()) - set(known))
-    if unknown:
-        raise ValueError(
-            f"study_types must be among those of the data set: {', '.join(known)}. "
-            f"Received: {', '.join(unknown)}."
-        )
-    chosen = views[views.study_type.isin(recipe.study_types or known)].reset_index(drop=True)
-    _require_trainable(chosen, recipe)
-    return chosen
-
-
-def _require_trainable(chosen: pd.DataFrame, recipe: Recipe) -> None:
-    if set(chosen.split) <= {"train", "holdout"}:
-        raise ValueError(
-            "the data set needs a valid or a test split to report on. Received: train only. "
-            "Split it by patient with mura_tf.patient_split, or move patients into a folder valid."
-        )
-    needed = ["train", recipe.select_on]
-    lacking = [split for split in needed if split not in set(chosen.split)]
-    if lacking:
-        raise ValueError(
-            f"the data set needs views in the splits {' and '.join(needed)}. Received: none in "
-            f"{' and '.join(lacking)}."
-            + (" Without a valid split, select on 'holdout'." if lacking == ["valid"] else "")
-        )
-    training = chosen[chosen.split == "train"]
-    for study_type, labels in training.groupby("study_type").label:
-        if set(labels) != {0, 1}:
-            raise ValueError(
-                f"every study type needs normal and abnormal training views. Received: "
-                f"{study_type!r} with label {labels.iloc[0]} only, whose loss would weigh nothing. "
-                "Leave this type out of study_types, or, where one model is trained on all types, "
-                "out of the data set."
-            )
-
-
-def _prepared(views, recipe, run: Run, cache_dir, skip_bad) -> tuple[pd.DataFrame, str]:
-    """The usable views and their fingerprint."""
-    try:
-        prepared = prepare(views, recipe.side, cache_dir)
-    except BadViewsError as error:
-        if not skip_bad:
-            raise
-        with written_whole(run.path / "skipped.csv") as part:
-            error.problems.to_csv(part, index=False)
-        views = views[~views.path.isin(error.problems.path)].reset_index(drop=True)
-        _require_trainable(views, recipe)
-        prepared = prepare(views, recipe.side, cache_dir)
-    return views, data_fingerprint(views, prepared.digests)
-
-
-def _require_same_data(run: Run, fingerprint: str) -> None:
-    before = run.info.get("data_fingerprint")
-    if before not in (None, fingerprint):
-        raise ValueError(
-            f"{run.path} was trained on a data set with the fingerprint {before}. Received one "
-            f"with {fingerprint}: files, labels or splits differ. Use another folder."
-        )
-
-
-def _splits(views: pd.DataFrame, recipe: Recipe) -> dict[str, pd.DataFrame]:
-    """What is trained on, selected on and predicted."""
-    chosen = {
-        "train": views.split == "train",
-        "select": views.split == recipe.select_on,
-        "predict": ~views.split.isin(["train", "holdout"]),
-    }
-    return {name: views[rows].reset_index(drop=True) for name, rows in chosen.items()}
-
-
 def _equal_weights(views: pd.DataFrame) -> dict[str, tuple[float, float]]:
     return dict.fromkeys(views.study_type.unique(), (1.0, 1.0))
 
@@ -466,17 +283,3 @@ def _verbosity(verbose: str | int) -> int:
     if verbose == "auto":
         return 1 if os.isatty(1) else 2
     return int(verbose)
-
-
-@contextlib.contextmanager
-def _full_disk_explained(folder: Path):
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise OSError(
-            error.errno,
-            f"the disk is full, and what was being written into {folder} is left out. The last "
-            "whole epoch is kept: make room and repeat the command",
-        ) from error

@@ -1,0 +1,102 @@
+"""Planning and reporting the paper's whole grid: seconds and memory, with finished run folders.
+
+    python benchmarks/grid.py
+
+Writes 7 backbones x (1 whole-data run + 7 types x 5 members x 3 repeats) run folders with random
+predictions for studies as many as MURA's validation set has, then plans and reports Tables V and VI
+in a process of its own.
+"""
+
+import dataclasses
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mura_tf.files import write_json
+from mura_tf.published import published_table
+from mura_tf.reproduce import find_experiment
+
+REPORT = """
+import resource, sys, time
+import mura_tf.reproduce
+start = time.perf_counter()
+for name in ("table_v", "table_vi"):
+    mura_tf.reproduce.reproduce(mura_tf.reproduce.find_experiment(name), sys.argv[1])
+seconds = time.perf_counter() - start
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(f"{seconds:.1f} s, {memory:.0f} MiB at most")
+"""
+
+
+def main() -> None:
+    views = mura_views()
+    with tempfile.TemporaryDirectory() as out:
+        views.to_csv(Path(out) / "views.csv", index=False)
+        plan = [
+            run
+            for name in ("table_v", "table_vi")
+            for run in find_experiment(name).plan(out, sorted(views.study_type.unique()))
+        ]
+        for run in plan:
+            write_finished(run, views)
+        print(f"{len(plan)} finished runs, {len(views)} views")
+        subprocess.run([sys.executable, "-c", REPORT, out], check=True)
+
+
+def mura_views() -> pd.DataFrame:
+    """A views table with the studies and images of MURA's validation set."""
+    rows = []
+    table = published_table("table_i").query("split == 'valid' and study_type != 'all'")
+    for cell in table.itertuples():
+        for image in range(cell.images):
+            study = f"{cell.study_type}{cell.label:.0f}-{image % cell.studies:04d}"
+            path = f"MURA-v1.1/valid/XR_{cell.study_type.upper()}/{study}/study1/image{image}.png"
+            rows.append(("valid", cell.study_type, study, "study1", f"image{image}.png", path))
+    views = pd.DataFrame(rows, columns=["split", "study_type", "patient", "study", "view", "path"])
+    label = [int(name.split("-")[0][-1]) for name in views.patient]
+    return views.assign(label=label)[
+        ["split", "study_type", "patient", "study", "view", "label", "path"]
+    ]
+
+
+def write_finished(run, views: pd.DataFrame) -> None:
+    """A run folder as `train` leaves it, without the model."""
+    recipe, folder = run
+    rng = np.random.default_rng(int(recipe.hash, 16))
+    folder.mkdir(parents=True)
+    recipe.save(folder / "recipe.json")
+    epochs = int(rng.integers(7, 20))
+    write_json(
+        folder / "run.json",
+        {
+            "finished": True,
+            "versions": {},
+            "backend": "none",
+            "device": "none",
+            "data_fingerprint": "0" * 16,
+            "best_epoch": epochs - 6,
+            "seconds_per_epoch": [1.0] * epochs,
+            "seconds": epochs,
+        },
+    )
+    history = pd.DataFrame({"epoch": range(1, epochs + 1)})
+    for column in ("learning_rate", "loss", "kappa", "val_loss", "val_kappa"):
+        history[column] = rng.uniform(0, 1, epochs)
+    history.to_csv(folder / "history.csv", index=False)
+    rows = views[views.study_type.isin(recipe.study_types or views.study_type.unique())]
+    logits = 2.2 * rows.label - 1.1 + rng.normal(0, 1.3, len(rows))
+    facts = {name: dataclasses.asdict(recipe)[name] for name in ("backbone", "stage")}
+    rows.assign(
+        **facts,
+        repeat=recipe.repeat,
+        member=recipe.member,
+        probability=1 / (1 + np.exp(-logits)),
+    ).to_csv(folder / "predictions.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""One file per table or system of the five documents; installed as `mura_tf.experiments`."""

@@ -1,0 +1,132 @@
+"""What an epoch leaves behind, so that a killed training goes on exactly where it was."""
+
+import contextlib
+import errno
+import json
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from mura_tf.files import written_whole
+from mura_tf.recipe import Recipe
+
+HISTORY_COLUMNS = ["epoch", "learning_rate", "loss", "kappa", "val_loss", "val_kappa"]
+
+_REMEMBERED = {"stopping": ("wait", "best", "best_epoch"), "plateau": ("wait", "best")}
+"""The state of Keras' callbacks, which Keras does not keep over a restart."""
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Everything that an epoch leaves behind, in one file that is replaced whole.
+
+    That is: the model's and the optimizer's variables (dropout's random state and the learning
+    rate among them), the best weights so far, what EarlyStopping and ReduceLROnPlateau remember,
+    and the history. The order of the views and the flips need nothing: they are functions of the
+    seed and the epoch.
+    """
+
+    def __init__(self, run_dir: Path):
+        super().__init__()
+        self.path = run_dir / "resume.npz"
+        self.history_path = run_dir / "history.csv"
+        self.history, self.seconds, self.stopped = [], [], False
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are done."""
+        return len(self.history)
+
+    def attach(self, model: keras.Model, recipe: Recipe) -> None:
+        """Makes the recipe's callbacks; sets model and memory back to the saved epoch, if any."""
+        self.stopping = keras.callbacks.EarlyStopping(
+            monitor="val_kappa",
+            mode="max",
+            patience=recipe.patience + 1,  # Keras stops at its patience, the paper beyond it
+            restore_best_weights=True,
+        )
+        self.plateau = keras.callbacks.ReduceLROnPlateau(
+            monitor="loss", mode="min", factor=0.1, patience=recipe.plateau_patience
+        )
+        self._remembered = {}
+        if self.path.exists():
+            self._restore(model)
+
+    def on_train_begin(self, logs=None):
+        for name, values in self._remembered.items():
+            for key, value in values.items():
+                setattr(getattr(self, name), key, value)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {"epoch": epoch + 1} | {key: float(logs[key]) for key in HISTORY_COLUMNS[1:]}
+        self.history.append(row)
+        self.seconds.append(time.perf_counter() - self._started)
+        last = epoch + 1 == self.params["epochs"]
+        self.stopped = bool(self.model.stop_training) or last
+        with full_disk_explained(self.path.parent):
+            self._save()
+            self.write_history()
+
+    def write_history(self) -> None:
+        with written_whole(self.history_path) as part:
+            pd.DataFrame(self.history, columns=HISTORY_COLUMNS).to_csv(part, index=False)
+
+    def _save(self) -> None:
+        memory = {
+            "stopped": self.stopped,
+            "history": self.history,
+            "seconds": self.seconds,
+        }
+        for name, keys in _REMEMBERED.items():
+            values = {key: getattr(getattr(self, name), key) for key in keys}
+            memory[name] = {key: np.asarray(value).item() for key, value in values.items()}
+        arrays = {"memory": np.array(json.dumps(memory))}
+        for index, variable in enumerate(_state(self.model)):
+            arrays[f"state_{index}"] = np.asarray(variable)
+        for index, array in enumerate(self.stopping.best_weights):
+            arrays[f"best_{index}"] = array
+        with written_whole(self.path) as part:
+            np.savez(part, **arrays)
+
+    def _restore(self, model: keras.Model) -> None:
+        try:
+            with np.load(self.path, allow_pickle=False) as arrays:
+                memory = json.loads(str(arrays["memory"]))
+                states = [arrays[f"state_{index}"] for index in range(len(_state(model)))]
+                best = [arrays[f"best_{index}"] for index in range(len(model.weights))]
+            for variable, value in zip(_state(model), states, strict=True):
+                variable.assign(value)
+        except Exception as error:
+            raise ValueError(
+                f"{self.path} is damaged or of another version: {error}. Expected the checkpoint "
+                "of an unfinished run. Delete it to train this run from its beginning."
+            ) from error
+        self.history, self.seconds = memory["history"], memory["seconds"]
+        self.stopped = memory["stopped"]
+        self._remembered = {name: memory[name] for name in _REMEMBERED}
+        self._remembered["stopping"]["best_weights"] = best
+        self.on_train_begin()
+
+
+def _state(model: keras.Model) -> list:
+    """Every variable that training changes between epochs, in a fixed order."""
+    return [*model.variables, *model.optimizer.variables]
+
+
+@contextlib.contextmanager
+def full_disk_explained(folder: Path):
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError(
+            error.errno,
+            f"the disk is full, and what was being written into {folder} is left out. The last "
+            "whole epoch is kept: make room and repeat the command",
+        ) from error

@@ -1,0 +1,103 @@
+"""HTML pages that need no other file: tables, numbers, figures as inline SVG."""
+
+import html
+import io
+import os
+import re
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from mura_tf.files import written_whole
+from mura_tf.plots import COLOURS
+
+
+def write_page(path: str | os.PathLike, title: str, sections: Iterable[str]) -> Path:
+    """Writes one page, whole, from sections of HTML."""
+    template = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    page = Template(template).substitute(
+        title=escaped(title), light=_variables(0), dark=_variables(1), body="\n".join(sections)
+    )
+    with written_whole(path) as part:
+        part.write_text(page, encoding="utf-8")
+    return Path(path)
+
+
+def table(headers: list[str], rows: list[list], text_columns: Iterable[int] = (0,), css="") -> str:
+    """An HTML table; cells are HTML, and those outside `text_columns` are aligned as numbers."""
+    text_columns = set(text_columns)
+    align = ["" if column in text_columns else ' class="n"' for column in range(len(headers))]
+    head = "".join(
+        f'<th scope="col"{a}>{header}</th>' for header, a in zip(headers, align, strict=True)
+    )
+    body = []
+    for first, *others in rows:
+        cells = zip(others, align[1:], strict=True)
+        cells = "".join(f"<td{a}>{cell}</td>" for cell, a in cells)
+        body.append(f'<tr><th scope="row">{first}</th>{cells}</tr>\n')
+    return (
+        f'<div class="scroll"><table class="{css}"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def with_interval(row, name: str) -> str:
+    if np.isnan(row[name]):
+        return number(row[name])
+    low, high = number(row[f"{name}_low"]), number(row[f"{name}_high"])
+    return f'{number(row[name])} <span class="interval">[{low}, {high}]</span>'
+
+
+def number(value: float) -> str:
+    return "&ndash;" if np.isnan(value) else minus(f"{value:.3f}")
+
+
+def minus(text: str) -> str:
+    return text.replace("-", "&minus;")
+
+
+def escaped(value) -> str:
+    """Text as HTML."""
+    return html.escape(str(value))
+
+
+def distinct(values: Iterable) -> str:
+    return ", ".join(dict.fromkeys(map(str, values)))
+
+
+def _variables(scheme: int) -> str:
+    return " ".join(f"--{name}: {colours[scheme]};" for name, colours in COLOURS.items())
+
+
+def svg(figure: Figure, name: str) -> str:
+    """The figure as SVG with real text, the same bytes each time; `name` seeds its ids."""
+    nothing = dict.fromkeys(["Date", "Creator", "Format", "Type"])
+    drawing = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(drawing, format="svg", metadata=nothing)
+    return drawing.getvalue()
+
+
+def inline_svg(drawing: str, name: str, description: str) -> str:
+    """An `svg` for a page, with the page's font and the colours of the reader's scheme.
+
+    Args:
+        drawing: of `svg`.
+        name: what its ids start with, because ids are shared by the whole page.
+        description: for readers who do not see it.
+    """
+    drawing = drawing[drawing.index("<svg") :]
+    box = re.search(r'viewBox="[^"]+"', drawing).group()
+    opening = f'<svg {box} role="img" aria-label="{escaped(description)}">'
+    drawing = re.sub(r"<svg[^>]*>", opening, drawing, count=1)
+    drawing = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", drawing)
+    drawing = drawing.replace("xlink:href", "href")
+    drawing = re.sub(r"font: ([^;\"]*?[\d.]+px) [^;\"]*", r"font: \1 var(--font)", drawing)
+    for colour, (light, _) in COLOURS.items():
+        drawing = drawing.replace(light, f"var(--{colour})")
+    return drawing

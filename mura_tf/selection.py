@@ -1,0 +1,108 @@
+"""Recipe + views table -> the views it trains on, selects on and predicts. No Keras."""
+
+import os
+
+import pandas as pd
+
+from mura_tf.cache import BadViewsError, data_fingerprint, prepare
+from mura_tf.dataset import patient_split
+from mura_tf.recipe import Recipe
+
+HOLDOUT_FRACTION = 0.1
+
+
+def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    """The views of the recipe's study types, checked for what training needs.
+
+    A holdout is drawn from the patients of all types, so that the stages of an experiment share it;
+    its views get the split "holdout".
+
+    Raises:
+        ValueError: an unknown study type, a split that is needed and lacking, a type whose training
+            views have one label.
+    """
+    is_train = views.split == "train"
+    if recipe.select_on == "holdout" and is_train.any():
+        _, held = patient_split(views[is_train], HOLDOUT_FRACTION, seed=recipe.seed)
+        is_held = is_train & views.patient.isin(held.patient)
+        views = views.assign(split=views.split.mask(is_held, "holdout"))
+    known = sorted(views.study_type.unique())
+    unknown = sorted(set(recipe.study_types or ()) - set(known))
+    if unknown:
+        raise ValueError(
+            f"study_types must be among those of the data set: {', '.join(known)}. "
+            f"Received: {', '.join(unknown)}."
+        )
+    chosen = views[views.study_type.isin(recipe.study_types or known)].reset_index(drop=True)
+    _require_trainable(chosen, recipe)
+    return chosen
+
+
+def usable_views(
+    views: pd.DataFrame,
+    recipe: Recipe,
+    cache_dir: str | os.PathLike | None = None,
+    *,
+    skip_bad: bool = False,
+    progress: bool = False,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Prepares the views at the recipe's size.
+
+    Returns:
+        The readable views, and `path, reason` of the others.
+
+    Raises:
+        BadViewsError: some files are unreadable, unless `skip_bad`.
+        ValueError: without them, what is left cannot be trained on.
+    """
+    try:
+        prepare(views, recipe.side, cache_dir, progress=progress)
+    except BadViewsError as error:
+        if not skip_bad:
+            raise
+        usable = views[~views.path.isin(error.problems.path)].reset_index(drop=True)
+        _require_trainable(usable, recipe)
+        return usable, error.problems
+    return views, pd.DataFrame(columns=["path", "reason"])
+
+
+def fingerprint_of(
+    views: pd.DataFrame, recipe: Recipe, cache_dir: str | os.PathLike | None = None
+) -> str:
+    """`data_fingerprint` of usable views."""
+    return data_fingerprint(views, prepare(views, recipe.side, cache_dir).digests)
+
+
+def split_views(views: pd.DataFrame, recipe: Recipe) -> dict[str, pd.DataFrame]:
+    """What is trained on ("train"), selected on ("select") and predicted ("predict")."""
+    chosen = {
+        "train": views.split == "train",
+        "select": views.split == recipe.select_on,
+        "predict": ~views.split.isin(["train", "holdout"]),
+    }
+    return {name: views[rows].reset_index(drop=True) for name, rows in chosen.items()}
+
+
+def _require_trainable(chosen: pd.DataFrame, recipe: Recipe) -> None:
+    if set(chosen.split) <= {"train", "holdout"}:
+        raise ValueError(
+            "the data set needs a valid or a test split to report on. Received: train only. "
+            "Split it by patient with mura_tf.patient_split, or move patients into a folder valid."
+        )
+    needed = ["train", recipe.select_on]
+    lacking = [split for split in needed if split not in set(chosen.split)]
+    if lacking:
+        raise ValueError(
+            f"the data set needs views in the splits {' and '.join(needed)}. Received: none in "
+            f"{' and '.join(lacking)}."
+            + (" Without a valid split, select on 'holdout'." if lacking == ["valid"] else "")
+        )
+    training = chosen[chosen.split == "train"]
+    for study_type, labels in training.groupby("study_type").label:
+        if set(labels) != {0, 1}:
+            raise ValueError(
+                f"every study type needs normal and abnormal training views. Received: "
+                f"{study_type!r} with label {labels.iloc[0]} only, whose loss would weigh nothing. "
+                "Leave this type out of study_types, or, where one model is trained on all types, "
+                "out of the data set."
+            )
