@@ -2,7 +2,7 @@
 
     python experiments/plain_keras.py FRACATLAS mobilenet_v2_035 WEIGHTS.h5
 
-One model, Adam 1e-4, horizontal flip, class weights, batch 16, at most 10 epochs, the epoch with
+One model, Adam 1e-4, horizontal flip, class weights, batch 16, 10 epochs at most, the epoch with
 the best validation AUROC. It borrows the split and the scores from mura_tf, and nothing else.
 """
 
@@ -46,6 +46,7 @@ parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("data")
 parser.add_argument("backbone", choices=["mobilenet_v2_035", "efficientnet_v2_b0"])
 parser.add_argument("weights")
+parser.add_argument("--epochs", type=int, default=10)
 arguments = parser.parse_args()
 
 keras.utils.set_random_seed(0)
@@ -79,7 +80,7 @@ share = train.label.mean()
 history = model.fit(
     batches(train, training=True),
     validation_data=batches(valid, training=False),
-    epochs=10,
+    epochs=arguments.epochs,
     class_weight={0: share, 1: 1 - share},
     callbacks=[
         keras.callbacks.EarlyStopping("val_auc", mode="max", patience=3, restore_best_weights=True)

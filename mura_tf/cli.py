@@ -117,6 +117,7 @@ def train(
     select_on: Annotated[str | None, typer.Option(help="valid (the paper's) or holdout.")] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     mixed_precision: Annotated[bool | None, typer.Option("--mixed-precision")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time on this machine.")] = 1,
     skip_bad: Annotated[bool, typer.Option(help="Go on without unreadable files.")] = False,
     tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard logs.")] = False,
     cache_dir: CacheDir = None,
@@ -141,6 +142,7 @@ def train(
     }
     with _failures_as_sentences():
         import mura_tf as mt
+        from mura_tf.engines import LocalEngine
         from mura_tf.experiment import run_experiment
 
         base = mt.Recipe.load(recipe) if recipe else mt.Recipe()
@@ -157,6 +159,7 @@ def train(
             study_types=_listed(types) if types else None,
             members=members,
             repeats=repeats,
+            engine=LocalEngine(jobs),
             skip_bad=skip_bad,
             tensorboard=tensorboard,
             cache_dir=cache_dir,

@@ -21,28 +21,7 @@ from mura_tf.layouts import (
     scan_fracatlas,
     scan_mura,
 )
-
-# Table I of the paper: studies and images of the training set, then of the validation set. Its
-# "All types" and "Total" rows are the sums of the others.
-PUBLISHED_TABLE_I = {
-    ("elbow", "Normal"): (1094, 2925, 92, 235),
-    ("elbow", "Abnormal"): (660, 2006, 66, 230),
-    ("finger", "Normal"): (1280, 3138, 92, 214),
-    ("finger", "Abnormal"): (655, 1968, 83, 247),
-    ("forearm", "Normal"): (590, 1164, 69, 150),
-    ("forearm", "Abnormal"): (287, 661, 64, 151),
-    ("hand", "Normal"): (1497, 4059, 101, 271),
-    ("hand", "Abnormal"): (521, 1484, 66, 189),
-    ("humerus", "Normal"): (321, 673, 68, 148),
-    ("humerus", "Abnormal"): (271, 599, 67, 140),
-    ("shoulder", "Normal"): (1364, 4211, 99, 285),
-    ("shoulder", "Abnormal"): (1457, 4168, 95, 278),
-    ("wrist", "Normal"): (2134, 5765, 140, 364),
-    ("wrist", "Abnormal"): (1326, 3987, 97, 295),
-    ("All types", "Normal"): (8280, 21935, 661, 1667),
-    ("All types", "Abnormal"): (5177, 14873, 538, 1530),
-    ("Total", ""): (13457, 36808, 1199, 3197),
-}
+from mura_tf.published import published_table
 
 
 def load_views(root: str | os.PathLike, seed: int = 0) -> pd.DataFrame:
@@ -234,9 +213,10 @@ def summarize(views: pd.DataFrame) -> pd.DataFrame:
     table = pd.crosstab([rows["study_type"], rows["label"]], [rows["split"], rows["count"]])
     table = table.reindex(index=index, columns=columns, fill_value=0)
 
-    published_types = {name for name, _ in PUBLISHED_TABLE_I} - {"All types", "Total"}
+    published = published_table("table_i")
+    published_types = set(published["study_type"]) - {"all"}
     comparable = set(study_types) == published_types and {"train", "valid"} <= set(splits)
-    differences = _differences(table) if comparable else []
+    differences = _differences(table, published) if comparable else []
     table.attrs["published"] = not differences if comparable else None
     table.attrs["differences"] = differences
     return table
@@ -246,15 +226,21 @@ _LABELS = ["Normal", "Abnormal"]
 _COUNTS = ["Studies", "Images"]
 
 
-def _differences(table: pd.DataFrame) -> list[str]:
-    columns = [(split, count) for split in ("train", "valid") for count in _COUNTS]
-    return [
-        f"{split}, {' '.join(row).strip()}: {table.loc[row, (split, count)]} {count.lower()}, "
-        f"Table I has {published}."
-        for row, counts in PUBLISHED_TABLE_I.items()
-        for (split, count), published in zip(columns, counts, strict=True)
-        if table.loc[row, (split, count)] != published
-    ]
+def _differences(table: pd.DataFrame, published: pd.DataFrame) -> list[str]:
+    sentences = []
+    for cell in published.itertuples():
+        row = ("Total", "")
+        if not pd.isna(cell.label):
+            name = "All types" if cell.study_type == "all" else cell.study_type
+            row = (name, _LABELS[int(cell.label)])
+        for count, expected in (("Studies", cell.studies), ("Images", cell.images)):
+            found = table.loc[row, (cell.split, count)]
+            if found != expected:
+                sentences.append(
+                    f"{cell.split}, {' '.join(row).strip()}: {found} {count.lower()}, "
+                    f"Table I has {expected}."
+                )
+    return sentences
 
 
 def _accept(folder: Path, views: pd.DataFrame, findings: list[Finding]) -> pd.DataFrame:

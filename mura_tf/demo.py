@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from mura_tf.engines import LocalEngine
 from mura_tf.experiment import run_experiment
 from mura_tf.recipe import Recipe
 from mura_tf.synthetic import FOLDER, write_synthetic_mura
 
 STUDIES_PER_TYPE = 90
 MEMBERS = 2
+MOST_JOBS = 4
 RECIPE = Recipe(
     backbone="small_cnn",
     weights=None,
@@ -37,4 +39,11 @@ def run_demo(out: str | os.PathLike) -> pd.DataFrame:
     out = Path(out)
     if not (out / FOLDER).exists():
         write_synthetic_mura(out, STUDIES_PER_TYPE, seed=0)
-    return run_experiment(RECIPE, out / FOLDER, out, members=MEMBERS, cache_dir=out / "cache")
+    return run_experiment(
+        RECIPE,
+        out / FOLDER,
+        out,
+        members=MEMBERS,
+        engine=LocalEngine(min(os.cpu_count() or 1, MOST_JOBS)),
+        cache_dir=out / "cache",
+    )
