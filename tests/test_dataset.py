@@ -237,3 +237,24 @@ def test_summarize_other_data(mura):
     assert table.loc[("Total", "")].tolist() == [5, 7, 4, 4]
     train_only = table_i_views().query("split == 'train'")
     assert summarize(train_only).attrs["published"] is None
+
+
+def test_a_views_table_comes_back_from_its_csv(mura, tmp_path):
+    views = load_mura(mura)
+    views.loc[0, "patient"] = "007"
+    views.to_csv(tmp_path / "views.csv", index=False)
+    pd.testing.assert_frame_equal(load_views(tmp_path / "views.csv"), views)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("split,study_type\ntrain,elbow\n", "must be a views table, a CSV with the columns split,"),
+        ("", "must be a views table"),
+    ],
+    ids=["a column missing", "empty"],
+)
+def test_a_csv_that_is_no_views_table(tmp_path, text, sentence):
+    (tmp_path / "views.csv").write_text(text)
+    with pytest.raises(ValueError, match=sentence):
+        load_views(tmp_path / "views.csv")
