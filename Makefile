@@ -15,8 +15,10 @@ test: $(VENV)/installed  ## ruff, doctests and the fast tests
 slow: $(VENV)/installed  ## the long tests
 	$(BIN)/python -m pytest -q -m slow
 
-bench: $(VENV)/installed  ## the speed table of benchmarks/README.md
+bench: $(VENV)/installed  ## the speed tables of benchmarks/README.md
 	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/scheduler.py
+	$(BIN)/python benchmarks/grid.py
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info
