@@ -51,6 +51,8 @@ class Recipe:
         head: specs of the layers between backbone and output, see `specs.HEAD_LAYERS`.
         trainable: which backbone layers are trained: "all", "none", "last:N" (from the N-th last
             convolution on) or "from:LAYER". The head always is.
+        frozen_batch_norm: whether the backbone's batch normalization keeps the averages it starts
+            with. Small batches and few steps then cost nothing in steadiness.
         l1, l2: regularization of the head's dense kernels.
         batch_size: views per step.
         optimizer: "adam" or "sgd:MOMENTUM".
@@ -94,6 +96,7 @@ class Recipe:
     task: str = "abnormality"
     head: tuple[str, ...] = PAPER_HEAD
     trainable: str = "all"
+    frozen_batch_norm: bool = False
     l1: float = 0.0
     l2: float = 0.0
     batch_size: int = 8
@@ -151,7 +154,7 @@ class Recipe:
             "holdout",
         ):  # 1 and 1.0 are one recipe, with one hash
             object.__setattr__(self, name, float(getattr(self, name)))
-        for name in ("weighted", "mixed_precision"):
+        for name in ("weighted", "mixed_precision", "frozen_batch_norm"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(
                     f"{name} must be one of True, False. Received: {getattr(self, name)!r}."

@@ -216,6 +216,7 @@ def _compiled_model(recipe: Recipe, classes: tuple[str, ...], run_dir: Path) -> 
             l1=recipe.l1,
             l2=recipe.l2,
             trainable=recipe.trainable,
+            frozen_batch_norm=recipe.frozen_batch_norm,
         )
     finally:
         keras.config.set_dtype_policy(policy)
