@@ -18,7 +18,7 @@ RECIPE = Recipe(
     augment=("flip", "rotation:10"),
     batch_size=16,
     learning_rate=3e-4,
-    plateau_patience=2,
+    schedule="plateau:loss:0.1:2",
     max_epochs=8,
 )
 

@@ -35,6 +35,30 @@ class Backbone:
     arguments: Mapping = field(default_factory=dict)
 
 
+def _plain_cnn(name, filters, pools, parameters: tuple[int, int]) -> dict[str, Backbone]:
+    return {
+        name + suffix: Backbone(
+            f"mura_tf:{name}{suffix}",
+            224,
+            "torch",
+            count,
+            arguments={"filters": filters, "pools": pools, "batch_norm": bool(suffix)},
+        )
+        for suffix, count in zip(("", "_bn"), parameters, strict=True)
+    }
+
+
+_FROM_SCRATCH = {
+    **_plain_cnn("cnn_2", (32, 64), (1, 2), (19_713, 20_001)),
+    **_plain_cnn("cnn_4", (32, 64, 128, 256), (1, 2, 3, 4), (389_697, 391_137)),
+    **_plain_cnn(
+        "cnn_13",
+        (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512),
+        (2, 4, 7, 10, 13),
+        (14_717_249, 14_729_921),
+    ),
+}
+
 BACKBONES: dict[str, Backbone] = {
     # the paper's seven, Table III
     "mobilenet_v2": Backbone("keras:MobileNetV2", 300, "tf", 2_264_385, 0.747),
@@ -53,6 +77,8 @@ BACKBONES: dict[str, Backbone] = {
         "keras:MobileNetV2", 224, "tf", 416_609, arguments={"alpha": 0.35}
     ),
     "small_cnn": Backbone("mura_tf:small_cnn", 96, "tf", 62_129),
+    # from scratch, of 001; with batch normalization and without
+    **_FROM_SCRATCH,
 }
 """Every backbone that `build_model` knows; the one registry."""
 

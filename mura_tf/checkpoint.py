@@ -12,10 +12,9 @@ import pandas as pd
 
 from mura_tf.files import written_whole
 from mura_tf.recipe import Recipe
+from mura_tf.specs import parse_schedule
 
-HISTORY_COLUMNS = ["epoch", "learning_rate", "loss", "kappa", "val_loss", "val_kappa"]
-
-_REMEMBERED = {"stopping": ("wait", "best", "best_epoch"), "plateau": ("wait", "best")}
+_REMEMBERED = {"stopping": ("wait", "best", "best_epoch"), "schedule": ("wait", "best")}
 """The state of Keras' callbacks, which Keras does not keep over a restart."""
 
 
@@ -39,20 +38,23 @@ class Checkpoint(keras.callbacks.Callback):
         """How many epochs are done."""
         return len(self.history)
 
-    def attach(self, model: keras.Model, recipe: Recipe) -> None:
-        """Makes the recipe's callbacks; sets model and memory back to the saved epoch, if any."""
+    def attach(self, model: keras.Model, recipe: Recipe) -> list[keras.callbacks.Callback]:
+        """Makes the recipe's callbacks; sets model and memory back to the saved epoch, if any.
+
+        Returns:
+            The callbacks for `fit`, itself the last.
+        """
         self.stopping = keras.callbacks.EarlyStopping(
-            monitor="val_kappa",
-            mode="max",
+            monitor=recipe.monitor,
+            mode="min" if recipe.monitor == "val_loss" else "max",
             patience=recipe.patience + 1,  # Keras stops at its patience, the paper beyond it
             restore_best_weights=True,
         )
-        self.plateau = keras.callbacks.ReduceLROnPlateau(
-            monitor="loss", mode="min", factor=0.1, patience=recipe.plateau_patience
-        )
+        self.schedule = _schedule(recipe)
         self._remembered = {}
         if self.path.exists():
             self._restore(model)
+        return [callback for callback in (self.stopping, self.schedule, self) if callback]
 
     def on_train_begin(self, logs=None):
         for name, values in self._remembered.items():
@@ -63,8 +65,9 @@ class Checkpoint(keras.callbacks.Callback):
         self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        row = {"epoch": epoch + 1} | {key: float(logs[key]) for key in HISTORY_COLUMNS[1:]}
-        self.history.append(row)
+        rate = logs.pop("learning_rate", self.model.optimizer.learning_rate)
+        row = {"epoch": epoch + 1, "learning_rate": float(rate)}
+        self.history.append(row | {key: float(value) for key, value in logs.items()})
         self.seconds.append(time.perf_counter() - self._started)
         last = epoch + 1 == self.params["epochs"]
         self.stopped = bool(self.model.stop_training) or last
@@ -74,7 +77,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def write_history(self) -> None:
         with written_whole(self.history_path) as part:
-            pd.DataFrame(self.history, columns=HISTORY_COLUMNS).to_csv(part, index=False)
+            pd.DataFrame(self.history).to_csv(part, index=False)
 
     def _save(self) -> None:
         memory = {
@@ -83,7 +86,8 @@ class Checkpoint(keras.callbacks.Callback):
             "seconds": self.seconds,
         }
         for name, keys in _REMEMBERED.items():
-            values = {key: getattr(getattr(self, name), key) for key in keys}
+            callback = getattr(self, name)
+            values = {key: getattr(callback, key) for key in keys if hasattr(callback, key)}
             memory[name] = {key: np.asarray(value).item() for key, value in values.items()}
         arrays = {"memory": np.array(json.dumps(memory))}
         for index, variable in enumerate(_state(self.model)):
@@ -111,6 +115,22 @@ class Checkpoint(keras.callbacks.Callback):
         self._remembered = {name: memory[name] for name in _REMEMBERED}
         self._remembered["stopping"]["best_weights"] = best
         self.on_train_begin()
+
+
+def _schedule(recipe: Recipe) -> keras.callbacks.Callback | None:
+    """What lowers the learning rate; all but a plateau is a function of the epoch alone."""
+    kind, *values = parse_schedule(recipe.schedule)
+    if kind == "plateau":
+        monitor, factor, patience, least = values
+        return keras.callbacks.ReduceLROnPlateau(
+            monitor=monitor, mode="min", factor=factor, patience=patience, min_lr=least
+        )
+    if kind == "step":
+        factor, every = values
+        return keras.callbacks.LearningRateScheduler(
+            lambda epoch: recipe.learning_rate * factor ** (epoch // every)
+        )
+    return None
 
 
 def _state(model: keras.Model) -> list:

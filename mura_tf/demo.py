@@ -20,10 +20,10 @@ RECIPE = Recipe(
     preprocessing="native",
     batch_size=16,
     learning_rate=3e-3,
-    plateau_patience=6,
+    schedule="plateau:loss:0.1:6",
     patience=6,
     max_epochs=36,
-    dropout=0.1,
+    head=("pool", "batch_norm", "dropout:0.1"),
 )
 
 

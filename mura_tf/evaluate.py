@@ -3,6 +3,7 @@
 Only `predict_views` needs Keras; the rest works on tables alone.
 """
 
+import csv
 import os
 from collections import defaultdict
 from collections.abc import Iterable
@@ -13,10 +14,13 @@ import pandas as pd
 
 from mura_tf.layouts import STUDY_KEY
 from mura_tf.metrics import bootstrap_weights, interval, weighted_scores
+from mura_tf.tasks import abnormality_of
 
 SYSTEM_KEY = ["backbone", "stage", "repeat"]
 EVALUATION_BATCH = 32
 """Views per step where nothing is trained; it changes speed only."""
+CLASS_PREFIX = "p:"
+"""What the columns of class probabilities begin with."""
 SCORES = ["accuracy", "kappa", "auroc", "sensitivity", "specificity"]
 
 
@@ -27,6 +31,7 @@ def predict_views(
     preprocessing: str = "caffe",
     batch_size: int = EVALUATION_BATCH,
     cache_dir: str | os.PathLike | None = None,
+    classes: tuple[str, ...] = (),
     backbone: str | None = None,
     stage: str = "imagenet",
     repeat: int = 0,
@@ -35,17 +40,20 @@ def predict_views(
     """The probability of abnormality of every view.
 
     Args:
-        model: a `keras.Model` with square inputs (B, S, S, 3) and one sigmoid output (B, 1).
+        model: a `keras.Model` with square inputs (B, S, S, 3) and one sigmoid output (B, 1), or a
+            distribution (B, K) over `classes`.
         views: views table; every row is predicted, in its order.
         preprocessing: what the model was trained with, see `make_dataset`.
         batch_size: views per step; it changes speed only.
         cache_dir: where prepared images are kept, see `prepare`.
+        classes: of `class_names`, for a model with classes.
         backbone: name for the table; the model's own name by default.
         stage, repeat, member: which of the paper's runs the model is, for the table.
 
     Returns:
         Predictions table: the columns of `views` and `backbone, stage, repeat, member,
-        probability` (float in [0, 1]).
+        probability` (float in [0, 1]). With classes, `probability` is the sum over the abnormal
+        ones (NaN where there are none), and each class has a column, "p:" and its name.
     """
     from mura_tf.pipeline import make_dataset
 
@@ -57,13 +65,15 @@ def predict_views(
         preprocessing=preprocessing,
         cache_dir=cache_dir,
     )
-    probabilities = model.predict(batches, verbose=0)[:, 0]
+    outputs = model.predict(batches, verbose=0).astype(float)
+    by_class = {f"{CLASS_PREFIX}{name}": outputs[:, index] for index, name in enumerate(classes)}
     return views.reset_index(drop=True).assign(
         backbone=backbone or model.name,
         stage=stage,
         repeat=repeat,
         member=member,
-        probability=probabilities.astype(float),
+        probability=abnormality_of(outputs, classes) if classes else outputs[:, 0],
+        **by_class,
     )
 
 
@@ -93,10 +103,15 @@ def read_predictions(path: str | os.PathLike) -> pd.DataFrame:
         ValueError: the file is no predictions table, or cut short.
     """
     try:
+        with open(path, newline="", encoding="utf-8") as file:
+            header = next(csv.reader(file), [])
+        classes = [column for column in header if column.startswith(CLASS_PREFIX)]
+        numbers = _NUMBERS | dict.fromkeys(classes, float)
         table = pd.read_csv(
             path,
-            dtype=defaultdict(lambda: str, _NUMBERS),
+            dtype=defaultdict(lambda: str, numbers),
             keep_default_na=False,
+            na_values={"probability": ["nan"]},
             float_precision="round_trip",
         )
         table[list(_NUMBERS)]  # KeyError where one is lacking

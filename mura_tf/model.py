@@ -1,5 +1,6 @@
 """Backbones and heads; the only place that knows a backbone's quirks."""
 
+import difflib
 import math
 import os
 from functools import partial
@@ -9,6 +10,10 @@ import keras
 from keras import layers
 
 from mura_tf.backbones import IMAGENET_STD_RGB, Backbone, find_backbone
+from mura_tf.specs import PAPER_HEAD, parse_head, parse_trainable
+
+HEAD_NAMES = ("head", "probability", "probabilities")
+"""What the names of layers with weights begin with that are not the backbone's."""
 
 
 def build_model(
@@ -16,9 +21,14 @@ def build_model(
     weights: str | os.PathLike | None = "imagenet",
     *,
     image_size: int | None = None,
-    dropout: float = 0.5,
+    head: tuple[str, ...] = PAPER_HEAD,
+    classes: int | None = None,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    trainable: str = "all",
+    frozen_batch_norm: bool = False,
 ) -> keras.Model:
-    """A backbone with the paper's head, as one flat functional model.
+    """A backbone with a head, the paper's by default, as one flat functional model.
 
     Args:
         backbone: a key of `BACKBONES`.
@@ -26,14 +36,19 @@ def build_model(
             backbone without its classifier (`.h5` or `.weights.h5`). The layers are the same in
             all three cases.
         image_size: side S of the input, pixels; by default the backbone's own.
-        dropout: rate in the head.
+        head: specs of its layers, see `specs.HEAD_LAYERS`.
+        classes: None for the probability of abnormality; K for a distribution over K classes.
+        l1, l2: regularization of the head's dense kernels.
+        trainable: which of the backbone's layers are trained, see `freeze`; the head
+            always is.
+        frozen_batch_norm: whether the backbone's batch normalization keeps its averages.
 
     Returns:
         Model from images float32 (B, S, S, 3), preprocessed as it is to be trained, to the
-        probability of abnormality, float32 (B, 1). Nothing is frozen.
+        probability of abnormality, float32 (B, 1), or the distribution, float32 (B, K).
 
     Raises:
-        ValueError: an unknown backbone, or weights that do not fit it.
+        ValueError: an unknown backbone, head or layer to train from, or weights that do not fit.
         FileNotFoundError: no file at the weights' path.
         ConnectionError: "imagenet" weights that cannot be downloaded.
         ImportError: `resnet18` without the extra `mura-tf[resnet18]`.
@@ -48,17 +63,126 @@ def build_model(
     if isinstance(weights, Path):
         _load(extractor, weights, backbone)
 
-    features = layers.GlobalAveragePooling2D(name="pool")(extractor.output)
-    features = layers.BatchNormalization(name="head_norm")(features)
-    features = layers.Dropout(dropout, name="head_dropout")(features)
-    probability = layers.Dense(
-        1,
-        activation="sigmoid",
+    freeze(extractor, trainable)
+    if frozen_batch_norm:
+        for layer in extractor.layers:
+            if isinstance(layer, layers.BatchNormalization):
+                layer.trainable = False  # for Keras that means: uses its averages, too
+
+    features = extractor.output
+    regularizer = keras.regularizers.L1L2(l1, l2) if l1 or l2 else None
+    for index, (layer, *values) in enumerate(parse_head(head)):
+        features = _HEAD_BUILDERS[layer](features, f"head{index}_{layer}", regularizer, *values)
+    output = layers.Dense(
+        classes or 1,
+        activation="softmax" if classes else "sigmoid",
         kernel_initializer="glorot_normal",
+        kernel_regularizer=regularizer,
         dtype="float32",  # stays so under mixed precision
-        name="probability",
+        name="probabilities" if classes else "probability",
     )(features)
-    return keras.Model(extractor.input, probability, name=backbone)
+    return keras.Model(extractor.input, output, name=backbone)
+
+
+def freeze(extractor: keras.Model, trainable: str) -> None:
+    """Freezes the layers that `trainable` leaves out; batch normalization then keeps its averages.
+
+    Args:
+        extractor: a backbone without a head.
+        trainable: "all", "none", "last:N" (from the N-th last convolution on) or "from:LAYER".
+
+    Raises:
+        ValueError: no such layer, or fewer convolutions.
+    """
+    kind, value = parse_trainable(trainable)
+    if kind == "all":
+        return
+    names = [layer.name for layer in extractor.layers]
+    convolutions = [
+        layer.name
+        for layer in extractor.layers
+        if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D)
+    ]
+    if kind == "none":
+        first = len(names)
+    elif kind == "last":
+        if value > len(convolutions):
+            raise ValueError(
+                f"trainable='last:N' needs that many convolutions. Received: {trainable!r} for a "
+                f"backbone with {len(convolutions)}."
+            )
+        first = names.index(convolutions[-value])
+    else:
+        if value not in names:
+            near = ", ".join(difflib.get_close_matches(value, names, n=5, cutoff=0.3))
+            raise ValueError(
+                f"trainable='from:LAYER' needs a layer of the backbone. Received: {value!r}. "
+                f"Near it are: {near or ', '.join(convolutions[-5:])}."
+            )
+        first = names.index(value)
+    for layer in extractor.layers[:first]:
+        layer.trainable = False
+
+
+def _pool(features, name, regularizer):
+    return layers.GlobalAveragePooling2D(name="pool")(features)
+
+
+def _flatten(features, name, regularizer):
+    return layers.Flatten(name=name)(features)
+
+
+def _batch_norm(features, name, regularizer):
+    return layers.BatchNormalization(name=name)(features)
+
+
+def _dropout(features, name, regularizer, rate):
+    return layers.Dropout(rate, name=name)(features)
+
+
+def _dense(features, name, regularizer, units, activation=None):
+    return layers.Dense(units, activation, kernel_regularizer=regularizer, name=name)(features)
+
+
+def _residual(features, name, regularizer, units, rate):
+    def dense(part, features, **settings):
+        features = layers.Dense(
+            units, kernel_regularizer=regularizer, name=f"{name}_{part}", **settings
+        )(features)
+        return layers.BatchNormalization(name=f"{name}_{part}_norm")(features)
+
+    inside = layers.Dropout(rate, name=f"{name}_dropout")(dense("1", features, activation="relu"))
+    inside = dense("2", inside)
+    around = dense("skip", features, use_bias=False)
+    return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([inside, around]))
+
+
+def _squeeze_excite(maps, name, regularizer, reduction):
+    channels = maps.shape[-1]
+    weights = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(maps)
+    weights = layers.Dense(channels // reduction, "relu", name=f"{name}_reduce")(weights)
+    weights = layers.Dense(channels, "sigmoid", name=f"{name}_excite")(weights)
+    return layers.Multiply(name=name)([maps, weights])
+
+
+def _attention(maps, name, regularizer, heads):
+    weighed = []
+    for head in range(heads):
+        attention = layers.Conv2D(1, 1, activation="sigmoid", name=f"{name}_{head}")(maps)
+        weighed.append(layers.Multiply(name=f"{name}_{head}_weighed")([maps, attention]))
+    return layers.Concatenate(name=name)(weighed)
+
+
+_HEAD_BUILDERS = {
+    "pool": _pool,
+    "flatten": _flatten,
+    "batch_norm": _batch_norm,
+    "dropout": _dropout,
+    "dense": _dense,
+    "residual": _residual,
+    "squeeze_excite": _squeeze_excite,
+    "attention": _attention,
+}
 
 
 def _keras_applications(facts: Backbone, weights, size: int) -> keras.Model:
@@ -120,13 +244,20 @@ def _resnet18(facts: Backbone, weights, size: int) -> keras.Model:
     )
 
 
-def _small_cnn(facts: Backbone, weights, size: int) -> keras.Model:
-    """Four convolutions, for demonstrations and tests; it has no ImageNet weights."""
+def _from_scratch(facts: Backbone, weights, size: int) -> keras.Model:
+    name = facts.constructor.partition(":")[2]
     if weights == "imagenet":
         raise ValueError(
-            "small_cnn has no ImageNet weights. Expected weights=None or a path. "
+            f"{name} has no ImageNet weights. Expected weights=None or a path. "
             "Received: 'imagenet'."
         )
+    if name == "small_cnn":
+        return _small_cnn(size)
+    return _plain_cnn(size, name, **facts.arguments)
+
+
+def _small_cnn(size: int) -> keras.Model:
+    """Four convolutions, for demonstrations and tests."""
     images = features = keras.Input((size, size, 3), name="images")
     stages = ((16, 5, 2), (32, 3, 1), (64, 3, 1), (64, 3, 1))  # filters, kernel, stride
     for stage, (filters, kernel, stride) in enumerate(stages, start=1):
@@ -140,7 +271,24 @@ def _small_cnn(facts: Backbone, weights, size: int) -> keras.Model:
     return keras.Model(images, features, name="small_cnn_extractor")
 
 
-_BUILDERS = {"keras": _keras_applications, "keras_hub": _resnet18, "mura_tf": _small_cnn}
+def _plain_cnn(
+    size: int, name: str, filters: tuple[int, ...], pools: tuple[int, ...], batch_norm: bool
+) -> keras.Model:
+    """3 x 3 convolutions with ReLU; `pools` are the convolutions that max pooling follows."""
+    images = features = keras.Input((size, size, 3), name="images")
+    for number, count in enumerate(filters, start=1):
+        features = layers.Conv2D(
+            count, 3, padding="same", use_bias=not batch_norm, name=f"conv{number}"
+        )(features)
+        if batch_norm:
+            features = layers.BatchNormalization(name=f"conv{number}_norm")(features)
+        features = layers.ReLU(name=f"conv{number}_relu")(features)
+        if number in pools:
+            features = layers.MaxPooling2D(name=f"pool{number}")(features)
+    return keras.Model(images, features, name=f"{name}_extractor")
+
+
+_BUILDERS = {"keras": _keras_applications, "keras_hub": _resnet18, "mura_tf": _from_scratch}
 
 
 def _checked_path(weights: str | os.PathLike) -> Path:

@@ -13,7 +13,7 @@ from mura_tf.augment import Augmenter
 from mura_tf.backbones import IMAGENET_MEAN_BGR, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from mura_tf.cache import prepare
 from mura_tf.dataset import class_weights as weights_of
-from mura_tf.recipe import parse_augmentation
+from mura_tf.specs import parse_augmentation
 
 
 def make_dataset(
@@ -27,6 +27,7 @@ def make_dataset(
     augment: tuple[str, ...] = ("flip",),
     cache_dir: str | os.PathLike | None = None,
     class_weights: Mapping[str, tuple[float, float]] | None = None,
+    targets: np.ndarray | None = None,
     first_epoch: int = 0,
 ):
     """A `tf.data.Dataset` of batches; one pass over it is one epoch.
@@ -42,13 +43,15 @@ def make_dataset(
         seed: of the order and the augmentations.
         preprocessing: "caffe" (BGR minus the ImageNet mean, the paper's), "tf" ([-1, 1]), "torch"
             (ImageNet mean and deviation) or "raw" ([0, 255]).
-        augment: see `recipe.AUGMENTATIONS`; ignored unless `training`.
+        augment: see `specs.AUGMENTATIONS`; ignored unless `training`.
         cache_dir: see `prepare`.
         class_weights: (w0, w1) per study type, see `class_weights`; by default those of `views`.
+        targets: float (n_views,) or (n_views, K), what the model learns instead of the label.
         first_epoch: the number of the first pass, for a training that goes on.
 
     Returns:
-        Batches (images float32 (B, S, S, 3), labels float32 (B,), sample_weight float32 (B,)).
+        Batches (images float32 (B, S, S, 3), labels float32 (B,) or (B, K), sample_weight float32
+        (B,)).
 
     Raises:
         BadViewsError: some files are unreadable.
@@ -61,7 +64,7 @@ def make_dataset(
     table = preprocessing_table(preprocessing)
     specs = [parse_augmentation(spec) for spec in augment] if training else []
     prepared = prepare(views, image_size, cache_dir)
-    labels = views.label.to_numpy(np.float32)
+    labels = np.asarray(views.label if targets is None else targets, np.float32)
     weights = _sample_weights(views, class_weights)
     count, steps = len(views), -(-len(views) // batch_size)
     flip = ("flip", None) in specs
@@ -91,7 +94,7 @@ def make_dataset(
             gather, [epoch, step], [dtype, tf.float32, tf.float32, tf.int32]
         )
         images.set_shape((None, image_size, image_size, 1 if augmenter.layers else 3))
-        label.set_shape((None,))
+        label.set_shape((None, *labels.shape[1:]))
         weight.set_shape((None,))
         if augmenter.layers:
             step_seed.set_shape((2,))

@@ -13,17 +13,20 @@ import numpy as np
 
 from mura_tf.backbones import find_backbone
 from mura_tf.files import write_json
+from mura_tf.specs import (
+    PAPER_HEAD,
+    parse_augmentation,
+    parse_head,
+    parse_optimizer,
+    parse_schedule,
+    parse_trainable,
+)
 
 PREPROCESSINGS = ("caffe", "native")
 STAGES = ("imagenet", "mura", "type")
-AUGMENTATIONS = {
-    "flip": "a horizontal flip of every second view; no value",
-    "rotation": "degrees to either side",
-    "shift": "fraction of the side, in both directions",
-    "shear": "degrees to either side",
-    "zoom": "fraction, in or out",
-    "autocontrast": "probability of stretching the grey values to [0, 255]",
-}
+TASKS = ("abnormality", "study_type", "type_and_abnormality")
+MONITORS = ("val_kappa", "val_loss", "val_accuracy", "val_f1")
+"""`val_f1` is the macro F1 of the tasks with classes."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +40,37 @@ class Recipe:
         initial: the `best.keras` of an earlier run that the whole model starts from, instead of
             `weights`: the paper's mura checkpoint for the type stage. An absolute path, or one
             relative to the run folder, so that an experiment can be moved as a whole.
+        initial_part: "model", or "backbone": then the head is new.
         study_types: what it trains on; None for all types of the data set together.
         image_size: side of the square, pixels; None for the backbone's own (Table III).
         preprocessing: "caffe", the paper's sentence (zero-centred with the ImageNet mean, not
             scaled), or "native", what the backbone was pretrained with.
-        augment: augmentations of the training views, "name" or "name:value": see `AUGMENTATIONS`.
+        augment: augmentations of the training views: see `specs.AUGMENTATIONS`.
+        task: what the output says: "abnormality" (one probability), "study_type", or
+            "type_and_abnormality" (a class for each pair; 003's fourteen on MURA).
+        head: specs of the layers between backbone and output, see `specs.HEAD_LAYERS`.
+        trainable: which backbone layers are trained: "all", "none", "last:N" (from the N-th last
+            convolution on) or "from:LAYER". The head always is.
+        frozen_batch_norm: whether the backbone's batch normalization keeps the averages it starts
+            with. Small batches and few steps then cost nothing in steadiness.
+        l1, l2: regularization of the head's dense kernels.
         batch_size: views per step.
-        learning_rate: Adam's, at the start.
-        plateau_patience: epochs without a lower training loss before the learning rate is divided
-            by 10. The paper says "each time" and names no number: 1 is its literal reading.
-        patience: epochs without a higher validation kappa (image level) that are tolerated; one
-            more ends the run.
+        optimizer: "adam" or "sgd:MOMENTUM".
+        learning_rate: at the start.
+        weight_decay: what each step takes off every weight, times the learning rate.
+        schedule: how the learning rate falls, see `specs.SCHEDULES`. The paper says "each time the
+            training loss has stopped improving" and names no number of epochs: 1 is its literal
+            reading.
+        monitor: what selects the epoch and stops the run, of `MONITORS`, at image level.
+        patience: epochs without a better `monitor` that are tolerated; one more ends the run.
         max_epochs: the run ends here if it did not before. The paper has no such limit.
-        dropout: rate in the head (Table II).
-        weighted: whether the loss weighs each label by the other's share in its study type.
-        select_on: where the epoch is selected: "valid", as in the paper, or "holdout", a
-            patient-disjoint tenth of the training split that is then not trained on.
+        weighted: whether the loss weighs each label by the other's share in its study type; for
+            the task "abnormality" only.
+        select_on: where the epoch is selected: "valid", as in the paper, or "holdout", a part of
+            the training split that is then not trained on.
+        holdout: that part, a fraction.
+        holdout_by: "patient", or "image", which leaves views of one study on both sides and makes
+            what is selected look better than it is.
         mixed_precision: whether layers compute in float16 (GPU) with float32 weights.
         seed: of everything random, together with `repeat` and `member`.
         stage: what the run starts from and trains on: "imagenet", "mura" or "type".
@@ -70,18 +88,29 @@ class Recipe:
     backbone: str = "efficientnet_b3"
     weights: str | None = "imagenet"
     initial: str | None = None
+    initial_part: str = "model"
     study_types: tuple[str, ...] | None = None
     image_size: int | None = None
     preprocessing: str = "caffe"
     augment: tuple[str, ...] = ("flip",)
+    task: str = "abnormality"
+    head: tuple[str, ...] = PAPER_HEAD
+    trainable: str = "all"
+    frozen_batch_norm: bool = False
+    l1: float = 0.0
+    l2: float = 0.0
     batch_size: int = 8
+    optimizer: str = "adam"
     learning_rate: float = 1e-4
-    plateau_patience: int = 1
+    weight_decay: float = 0.0
+    schedule: str = "plateau:loss:0.1:1"
+    monitor: str = "val_kappa"
     patience: int = 5
     max_epochs: int = 100
-    dropout: float = 0.5
     weighted: bool = True
     select_on: str = "valid"
+    holdout: float = 0.1
+    holdout_by: str = "patient"
     mixed_precision: bool = False
     seed: int = 0
     stage: str = "imagenet"
@@ -92,7 +121,7 @@ class Recipe:
         if not isinstance(self.backbone, str):
             raise ValueError(f"backbone must be text. Received: {self.backbone!r}.")
         find_backbone(self.backbone)
-        for name in ("study_types", "augment"):  # JSON has lists only
+        for name in ("study_types", "augment", "head"):  # JSON has lists only
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("weights", "initial"):
@@ -101,19 +130,31 @@ class Recipe:
             if not isinstance(getattr(self, name), str | None):
                 raise ValueError(f"{name} must be text or None. Received: {getattr(self, name)!r}.")
         _require(self, "preprocessing", PREPROCESSINGS)
+        _require(self, "task", TASKS)
+        _require(self, "monitor", MONITORS)
         _require(self, "select_on", ("valid", "holdout"))
+        _require(self, "holdout_by", ("patient", "image"))
+        _require(self, "initial_part", ("model", "backbone"))
         _require(self, "stage", STAGES)
-        for name in ("batch_size", "plateau_patience", "patience", "max_epochs"):
+        for name in ("batch_size", "patience", "max_epochs"):
             _require_whole(self, name, least=1)
         for name in ("seed", "repeat", "member"):
             _require_whole(self, name, least=0)
         if self.image_size is not None:
             _require_whole(self, "image_size", least=32)
         _require_number(self, "learning_rate", "above 0", lambda rate: 0 < rate < float("inf"))
-        _require_number(self, "dropout", "at least 0 and below 1", lambda rate: 0 <= rate < 1)
-        for name in ("learning_rate", "dropout"):  # 1 and 1.0 are one recipe, with one hash
+        for name in ("l1", "l2", "weight_decay"):
+            _require_number(self, name, "from 0 up", lambda rate: 0 <= rate < float("inf"))
+        _require_number(self, "holdout", "above 0 and below 1", lambda part: 0 < part < 1)
+        for name in (
+            "learning_rate",
+            "l1",
+            "l2",
+            "weight_decay",
+            "holdout",
+        ):  # 1 and 1.0 are one recipe, with one hash
             object.__setattr__(self, name, float(getattr(self, name)))
-        for name in ("weighted", "mixed_precision"):
+        for name in ("weighted", "mixed_precision", "frozen_batch_norm"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(
                     f"{name} must be one of True, False. Received: {getattr(self, name)!r}."
@@ -132,6 +173,21 @@ class Recipe:
             )
         for spec in self.augment:
             parse_augmentation(spec)
+        if not isinstance(self.head, tuple):
+            raise ValueError(f"head must be a tuple of specs. Received: {self.head!r}.")
+        parse_head(self.head)
+        parse_trainable(self.trainable)
+        parse_optimizer(self.optimizer)
+        parse_schedule(self.schedule)
+        if self.monitor == "val_f1" and self.task == "abnormality":
+            raise ValueError(
+                "the monitor 'val_f1' needs a task with classes. Received: task 'abnormality'."
+            )
+        if self.weighted and self.task != "abnormality":
+            raise ValueError(
+                "weighted needs the task 'abnormality', whose two labels it weighs. Received: task "
+                f"{self.task!r}. Use weighted=False."
+            )
 
     @property
     def side(self) -> int:
@@ -193,34 +249,6 @@ class Recipe:
         if not isinstance(settings, dict):
             raise ValueError(f"{path} must hold one JSON object. Received: {settings!r}.")
         return cls.from_dict(settings)
-
-
-def parse_augmentation(spec: str) -> tuple[str, float | None]:
-    """Splits "name:value" and checks both.
-
-    >>> parse_augmentation("rotation:30")
-    ('rotation', 30.0)
-    """
-    name, _, text = str(spec).partition(":")
-    if name not in AUGMENTATIONS:
-        raise ValueError(
-            f"an augmentation must be one of {', '.join(AUGMENTATIONS)}. Received: {spec!r}."
-        )
-    if name == "flip":
-        if text:
-            raise ValueError(f"the augmentation 'flip' takes no value. Received: {spec!r}.")
-        return name, None
-    limit = {"rotation": 180.0, "shear": 45.0}.get(name, 1.0)
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= limit:
-        raise ValueError(
-            f"the augmentation {name!r} needs a value above 0 and up to {limit:g} "
-            f"({AUGMENTATIONS[name]}), written as '{name}:{limit / 10:g}'. Received: {spec!r}."
-        )
-    return name, value
 
 
 def _names_a_folder(name) -> bool:

@@ -3,19 +3,18 @@
 import os
 
 import pandas as pd
+from sklearn.model_selection import train_test_split
 
 from mura_tf.cache import BadViewsError, data_fingerprint, prepare
 from mura_tf.dataset import patient_split
 from mura_tf.recipe import Recipe
 
-HOLDOUT_FRACTION = 0.1
-
 
 def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     """The views of the recipe's study types, checked for what training needs.
 
-    A holdout is drawn from the patients of all types, so that the stages of an experiment share it;
-    its views get the split "holdout".
+    A holdout is drawn from all types, so that the stages of an experiment share it; its views get
+    the split "holdout".
 
     Raises:
         ValueError: an unknown study type, a split that is needed and lacking, a type whose training
@@ -23,9 +22,7 @@ def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     """
     is_train = views.split == "train"
     if recipe.select_on == "holdout" and is_train.any():
-        _, held = patient_split(views[is_train], HOLDOUT_FRACTION, seed=recipe.seed)
-        is_held = is_train & views.patient.isin(held.patient)
-        views = views.assign(split=views.split.mask(is_held, "holdout"))
+        views = views.assign(split=views.split.mask(_held_out(views, is_train, recipe), "holdout"))
     known = sorted(views.study_type.unique())
     unknown = sorted(set(recipe.study_types or ()) - set(known))
     if unknown:
@@ -81,6 +78,20 @@ def split_views(views: pd.DataFrame, recipe: Recipe) -> dict[str, pd.DataFrame]:
         "predict": ~views.split.isin(["train", "holdout"]),
     }
     return {name: views[rows].reset_index(drop=True) for name, rows in chosen.items()}
+
+
+def _held_out(views: pd.DataFrame, is_train: pd.Series, recipe: Recipe) -> pd.Series:
+    if recipe.holdout_by == "image":
+        strata = views.study_type + views.label.astype(str)
+        _, held = train_test_split(
+            views.index[is_train],
+            test_size=recipe.holdout,
+            random_state=recipe.seed,
+            stratify=strata[is_train],
+        )
+        return views.index.isin(held)
+    _, held = patient_split(views[is_train], recipe.holdout, seed=recipe.seed)
+    return is_train & views.patient.isin(held.patient)
 
 
 def _require_trainable(chosen: pd.DataFrame, recipe: Recipe) -> None:

@@ -21,11 +21,13 @@ from mura_tf.dataset import class_weights
 from mura_tf.evaluate import EVALUATION_BATCH, predict_views
 from mura_tf.files import remove_parts, write_json, written_whole
 from mura_tf.keras_metrics import CohenKappa
-from mura_tf.model import build_model
+from mura_tf.model import HEAD_NAMES, build_model
 from mura_tf.pipeline import make_dataset
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run
 from mura_tf.selection import fingerprint_of, selected_views, split_views, usable_views
+from mura_tf.specs import parse_optimizer
+from mura_tf.tasks import class_names, targets_of
 
 
 class NonFiniteLossError(RuntimeError):
@@ -97,7 +99,8 @@ def measure_step(recipe: Recipe, steps: int = 5) -> float:
 
     The first two steps, in which the graph is made, do not count.
     """
-    model = _compiled_model(dataclasses.replace(recipe, weights=None, initial=None), Path())
+    recipe = dataclasses.replace(recipe, task="abnormality", weights=None, initial=None)
+    model = _compiled_model(recipe, (), Path())
     rng = np.random.default_rng(0)
     shape = (recipe.batch_size, recipe.side, recipe.side, 3)
     images = rng.uniform(-120, 120, shape).astype("float32")
@@ -113,9 +116,11 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
     splits = split_views(views, recipe)
     checkpoint = Checkpoint(run.path)
     keras.utils.set_random_seed(recipe.run_seed)
-    model = _compiled_model(recipe, run.path)
-    checkpoint.attach(model, recipe)
+    classes = class_names(views, recipe.task)
+    model = _compiled_model(recipe, classes, run.path)
+    callbacks = [_StopOnNonFiniteLoss(), *checkpoint.attach(model, recipe)]
     recipe.save(run.path / "recipe.json")  # only now, so that a mistake before can be mended
+    info |= {"classes": list(classes)}
     write_json(run.path / "run.json", {"finished": False} | info)
     weights = class_weights(splits["train"]) if recipe.weighted else _equal_weights(views)
     batches = {
@@ -125,7 +130,6 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
         "cache_dir": cache_dir,
     }
     if not checkpoint.stopped:
-        callbacks = [_StopOnNonFiniteLoss(), checkpoint.stopping, checkpoint.plateau, checkpoint]
         if tensorboard:
             callbacks.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
         model.fit(
@@ -135,11 +139,15 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
                 training=True,
                 seed=recipe.run_seed,
                 augment=recipe.augment,
+                targets=targets_of(splits["train"], recipe.task, classes),
                 first_epoch=checkpoint.epochs,
                 **batches,
             ),
             validation_data=make_dataset(
-                splits["select"], batch_size=EVALUATION_BATCH, training=False, **batches
+                splits["select"],
+                batch_size=EVALUATION_BATCH,
+                targets=targets_of(splits["select"], recipe.task, classes),
+                **batches,
             ),
             initial_epoch=checkpoint.epochs,
             epochs=recipe.max_epochs,
@@ -157,13 +165,14 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
             splits["predict"],
             preprocessing=recipe.preprocessing_mode,
             cache_dir=cache_dir,
+            classes=classes,
             backbone=recipe.backbone,
             stage=recipe.stage,
             repeat=recipe.repeat,
             member=recipe.member,
         )
         with written_whole(run.path / "predictions.csv") as part:
-            predictions.to_csv(part, index=False)
+            predictions.to_csv(part, index=False, na_rep="nan")
         checkpoint.write_history()
         seconds = {
             "best_epoch": checkpoint.stopping.best_epoch + 1,
@@ -193,7 +202,7 @@ class _StopOnNonFiniteLoss(keras.callbacks.Callback):
             )
 
 
-def _compiled_model(recipe: Recipe, run_dir: Path) -> keras.Model:
+def _compiled_model(recipe: Recipe, classes: tuple[str, ...], run_dir: Path) -> keras.Model:
     policy = keras.config.dtype_policy()
     if recipe.mixed_precision:
         keras.config.set_dtype_policy("mixed_float16")
@@ -202,26 +211,49 @@ def _compiled_model(recipe: Recipe, run_dir: Path) -> keras.Model:
             recipe.backbone,
             None if recipe.initial else recipe.weights,
             image_size=recipe.side,
-            dropout=recipe.dropout,
+            head=recipe.head,
+            classes=len(classes) or None,
+            l1=recipe.l1,
+            l2=recipe.l2,
+            trainable=recipe.trainable,
+            frozen_batch_norm=recipe.frozen_batch_norm,
         )
     finally:
         keras.config.set_dtype_policy(policy)
     if recipe.initial:
-        _load_initial(model, run_dir / recipe.initial)
-    optimizer = keras.optimizers.Adam(recipe.learning_rate, beta_1=0.9, beta_2=0.999)
-    if recipe.mixed_precision:
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        _load_initial(model, run_dir / recipe.initial, recipe.initial_part)
+    optimizer = _optimizer(recipe)
     optimizer.build(model.trainable_variables)
     model.compile(
         optimizer=optimizer,
-        loss="binary_crossentropy",
-        metrics=[CohenKappa(name="kappa")],
+        loss="categorical_crossentropy" if classes else "binary_crossentropy",
+        metrics=_metrics(len(classes)),
         jit_compile="auto" if _accelerator() else False,  # XLA is slower for these nets on a CPU
     )
     return model
 
 
-def _load_initial(model: keras.Model, path: Path) -> None:
+def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+    name, momentum = parse_optimizer(recipe.optimizer)
+    settings = {"weight_decay": recipe.weight_decay or None}
+    if name == "sgd":
+        optimizer = keras.optimizers.SGD(recipe.learning_rate, momentum, **settings)
+    else:
+        optimizer = keras.optimizers.Adam(recipe.learning_rate, 0.9, 0.999, **settings)
+    return keras.optimizers.LossScaleOptimizer(optimizer) if recipe.mixed_precision else optimizer
+
+
+def _metrics(classes: int) -> list[keras.metrics.Metric]:
+    if classes:
+        return [
+            CohenKappa(name="kappa", num_classes=classes),
+            keras.metrics.CategoricalAccuracy(name="accuracy"),
+            keras.metrics.F1Score(average="macro", name="f1"),
+        ]
+    return [CohenKappa(name="kappa"), keras.metrics.BinaryAccuracy(name="accuracy")]
+
+
+def _load_initial(model: keras.Model, path: Path, part: str) -> None:
     if not path.is_file():
         raise FileNotFoundError(
             f"initial must be the best.keras of a finished run. There is no file {path}."
@@ -229,14 +261,25 @@ def _load_initial(model: keras.Model, path: Path) -> None:
     if path.suffix != ".keras":
         raise ValueError(f"initial must be a .keras file. Received: {path}.")
     try:
+        if part == "backbone":
+            _copy_backbone(keras.models.load_model(path, compile=False), model)
+            return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a hundred lines before the one error
             model.load_weights(path)
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"initial must hold a {model.name} with the paper's head. Received: {path}, of which "
+            f"initial must hold a {model.name} with "
+            f"{'any' if part == 'backbone' else 'the same'} head. Received: {path}, of which "
             f"Keras says: {str(error).splitlines()[0]}"
         ) from error
+
+
+def _copy_backbone(source: keras.Model, model: keras.Model) -> None:
+    """Copies what the two have before their heads, whose layers have names of their own."""
+    for layer in model.layers:
+        if layer.weights and not layer.name.startswith(HEAD_NAMES):
+            layer.set_weights(source.get_layer(layer.name).get_weights())
 
 
 def _equal_weights(views: pd.DataFrame) -> dict[str, tuple[float, float]]:

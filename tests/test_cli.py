@@ -130,7 +130,7 @@ def test_from_synthetic_radiographs_to_the_report(tmp_path, eagerly):
 
 def test_train_reads_a_recipe_and_overrides_it(mura, tmp_path, eagerly):
     (tmp_path / "recipe.json").write_text(
-        json.dumps({"backbone": "small_cnn", "weights": None, "max_epochs": 9, "dropout": 0.1})
+        json.dumps({"backbone": "small_cnn", "weights": None, "max_epochs": 9, "l2": 0.1})
     )
     given = ["--recipe", tmp_path / "recipe.json", "--max-epochs", 1, "--image-size", 32]
     given += ["--types", "wrist", "--scheme", "direct", "--members", 1]
@@ -139,7 +139,7 @@ def test_train_reads_a_recipe_and_overrides_it(mura, tmp_path, eagerly):
     (path,) = (tmp_path / "out").rglob("recipe.json")
     assert path.parent == tmp_path / "out/small_cnn/imagenet/wrist/repeat0-member0"
     recipe = json.loads(path.read_text())
-    assert (recipe["max_epochs"], recipe["dropout"]) == (1, 0.1)
+    assert (recipe["max_epochs"], recipe["l2"]) == (1, 0.1)
 
 
 @pytest.mark.parametrize(

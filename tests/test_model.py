@@ -1,4 +1,5 @@
 import importlib
+import math
 import sys
 from types import SimpleNamespace
 
@@ -23,6 +24,13 @@ TABLE_III = {
 }
 # of the others: `include_top=False` (Keras' own count, torchvision's for resnet18) and the head,
 # 4 numbers of batch norm and 1 weight per feature, and 1 bias
+VGG = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
+PLAIN = [
+    # 3x3 convolutions with biases, which batch normalization's 4 numbers a filter replace
+    ("cnn_2", (32, 64), 9 * (3 * 32 + 32 * 64) + 96),
+    ("cnn_4", (32, 64, 128, 256), 9 * (3 * 32 + 32 * 64 + 64 * 128 + 128 * 256) + 480),
+    ("cnn_13", VGG, 14_714_688),  # VGG-16 without its classifier
+]
 OTHER_COUNTS = {
     "densenet121": 7_037_504 + 5 * 1024 + 1,
     "resnet18": 11_176_512 + 2 * 4800 + 5 * 512 + 1,  # torch does not count moving statistics
@@ -30,6 +38,11 @@ OTHER_COUNTS = {
     "efficientnet_v2_b0": 5_919_312 + 5 * 1280 + 1,
     "mobilenet_v2_035": 410_208 + 5 * 1280 + 1,
     # a 5x5 and three 3x3 convolutions without bias, each with 4 numbers of batch norm per filter
+    **{
+        name + suffix: plain + 5 * filters[-1] + 1 + (3 * sum(filters) if suffix else 0)
+        for name, filters, plain in PLAIN
+        for suffix in ("", "_bn")
+    },
     "small_cnn": 75 * 16 + 9 * (16 * 32 + 32 * 64 + 64 * 64) + 4 * 176 + 5 * 64 + 1,
 }
 COUNTS = {name: count for name, (_, count, _) in TABLE_III.items()} | OTHER_COUNTS
@@ -156,9 +169,84 @@ def test_the_heads_kernel_is_glorot_normal():
     assert np.abs(draws).max() <= 2 * expected / 0.87962566 + 1e-6
 
 
-def test_dropout_is_an_argument():
-    model = build_model("small_cnn", None, dropout=0.2)
-    assert model.get_layer("head_dropout").rate == 0.2
+FIFTEEN = ("pool", "dense:1024:relu")
+SIXTEEN = (
+    "squeeze_excite:16",
+    "attention:3",
+    "dropout:0.5",
+    "pool",
+    "dropout:0.7",
+    "residual:512:0.7",
+    "dropout:0.7",
+    "dense:256:relu",
+    "dropout:0.6",
+)
+
+
+@pytest.mark.parametrize(
+    ("head", "trainable", "total", "fixed"),
+    [(FIFTEEN, "none", 8_101_454, 7_037_504), (SIXTEEN, "all", 10_722_705, 86_720)],
+    ids=["Fig. 15", "Fig. 16"],
+)
+def test_the_heads_of_003_have_its_parameter_counts(head, trainable, total, fixed):
+    model = build_model("densenet121", None, head=head, classes=14, trainable=trainable)
+    assert model.count_params() == total
+    assert sum(math.prod(weight.shape) for weight in model.non_trainable_weights) == fixed
+
+
+def test_classes_are_a_distribution(images):
+    model = build_model("small_cnn", None, image_size=SIZE, classes=5)
+    distribution = model.predict(images, verbose=0)
+    assert distribution.shape == (3, 5)
+    np.testing.assert_allclose(distribution.sum(axis=1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "frozen"),
+    [
+        ("all", []),
+        ("none", [1, 2, 3, 4]),
+        ("last:1", [1, 2, 3]),
+        ("last:3", [1]),
+        ("from:stage3_conv", [1, 2]),
+    ],
+)
+def test_what_is_frozen(trainable, frozen):
+    model = build_model("small_cnn", None, trainable=trainable)
+    for stage in range(1, 5):
+        for layer in ("conv", "norm"):
+            assert model.get_layer(f"stage{stage}_{layer}").trainable == (stage not in frozen)
+    assert model.get_layer("probability").trainable
+
+
+@pytest.mark.parametrize(
+    ("trainable", "sentence"),
+    [
+        ("last:5", r"needs that many convolutions\. Received: 'last:5' for a backbone with 4"),
+        ("from:stage9_conv", r"needs a layer of the backbone\. Received: 'stage9_conv'\. Near"),
+    ],
+)
+def test_a_layer_that_is_not_there(trainable, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        build_model("small_cnn", None, trainable=trainable)
+
+
+def test_frozen_batch_normalization_keeps_its_averages(images):
+    model = build_model("small_cnn", None, image_size=SIZE, frozen_batch_norm=True)
+    model.compile("sgd", "binary_crossentropy")
+    before = model.get_layer("stage1_norm").get_weights()
+    convolution = model.get_layer("stage1_conv").get_weights()[0]
+    model.train_on_batch(images, np.array([[0], [1], [1]]))
+    after = model.get_layer("stage1_norm").get_weights()
+    assert all(map(np.array_equal, before, after))
+    assert not np.array_equal(convolution, model.get_layer("stage1_conv").get_weights()[0])
+
+
+def test_regularization_is_of_the_heads_dense_kernels():
+    model = build_model("small_cnn", None, head=("pool", "dense:8:relu"), l1=0.1, l2=0.2)
+    kernels = [model.get_layer(name).kernel for name in ("head1_dense", "probability")]
+    expected = sum(0.1 * np.abs(kernel).sum() + 0.2 * np.square(kernel).sum() for kernel in kernels)
+    assert float(sum(model.losses)) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_the_output_is_a_probability_of_float32(images):
@@ -258,7 +346,7 @@ def shape_of_graph(model):
 
 def test_a_path_is_the_same_network_as_imagenet(b0, images):
     assert repr(shape_of_graph(b0.by_path)) == repr(shape_of_graph(b0.imagenet))
-    for layer in ("head_norm", "probability"):
+    for layer in ("head1_batch_norm", "probability"):
         b0.by_path.get_layer(layer).set_weights(b0.imagenet.get_layer(layer).get_weights())
     expected = outputs(b0.imagenet, images)
     np.testing.assert_allclose(outputs(b0.by_path, images), expected, rtol=1e-6)

@@ -10,7 +10,7 @@ from keras.src.applications import imagenet_utils
 
 from mura_tf.cache import BadViewsError
 from mura_tf.pipeline import looked_up, make_dataset, preprocessing_table
-from mura_tf.recipe import AUGMENTATIONS
+from mura_tf.specs import AUGMENTATIONS
 
 SIZE = 32
 COUNT = 21

@@ -39,7 +39,6 @@ RECIPE = Recipe(
     augment=("flip", "rotation:20"),
     learning_rate=0.005,
     patience=2,
-    plateau_patience=1,
     max_epochs=20,
     seed=1,
 )
@@ -266,7 +265,7 @@ def test_two_processes_on_one_folder_train_it_once(views, reference, tmp_path):
 
 KAPPAS = [0.1, 0.6, 0.4, 0.6, 0.3, 0.2, 0.5, 0.4, 0.7, 0.8, 0.9, 0.9]
 LOSSES = [1.0, 0.9, 0.95, 0.95, 0.8, 0.85, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3]
-SCRIPTED = dataclasses.replace(SHORT, patience=5, plateau_patience=2, max_epochs=12)
+SCRIPTED = dataclasses.replace(SHORT, patience=5, schedule="plateau:loss:0.1:2", max_epochs=12)
 
 
 @pytest.fixture
@@ -463,8 +462,8 @@ def test_a_second_process_waits_for_the_first(reference, views):
 
 
 def test_another_recipe_is_named_by_its_settings(reference, views):
-    recipe = dataclasses.replace(RECIPE, batch_size=16, dropout=0.1)
-    sentence = "batch_size is 8, asked for 16; dropout is 0.5, asked for 0.1. Use another folder"
+    recipe = dataclasses.replace(RECIPE, batch_size=16, l2=0.1)
+    sentence = "l2 is 0.0, asked for 0.1; batch_size is 8, asked for 16. Use another folder"
     with pytest.raises(ValueError, match=sentence):
         train(recipe, views, reference.path)
 

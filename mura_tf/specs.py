@@ -1,0 +1,196 @@
+"""The small languages that a recipe's heads, augmentations and schedules are written in.
+
+A spec is text, "name" or "name:value:value", so that a recipe is plain JSON. No TensorFlow.
+
+The layers of a head before "pool" or "flatten" work on feature maps, those after it on vectors; the
+output layer itself is `build_model`'s.
+"""
+
+from contextlib import suppress
+
+PAPER_HEAD = ("pool", "batch_norm", "dropout:0.5")
+"""Table II of the paper."""
+
+HEAD_LAYERS = {
+    "pool": "global average pooling",
+    "flatten": "every position of the feature maps, one after the other",
+    "batch_norm": "batch normalization",
+    "dropout:RATE": "dropout",
+    "dense:UNITS": "a dense layer without activation",
+    "dense:UNITS:relu": "a dense layer with ReLU",
+    "residual:UNITS:RATE": "two dense layers with batch normalization, dropout between them, and "
+    "a dense layer without bias around them (003, Fig. 16)",
+    "squeeze_excite:REDUCTION": "weighs channels by what they are on average (003, Fig. 16)",
+    "attention:HEADS": "maps in [0, 1], one 1 x 1 convolution each; the feature maps weighed by "
+    "each of them, side by side (003, Fig. 16)",
+}
+_SPATIAL = ("squeeze_excite", "attention", "dropout", "batch_norm")
+"""What may stand before "pool" or "flatten"."""
+SCHEDULES = {
+    "constant": "as it begins",
+    "plateau:loss:FACTOR:EPOCHS": "times the factor after so many epochs without a lower training "
+    "loss; val_loss for the validation loss; a fourth value is the least rate",
+    "step:FACTOR:EPOCHS": "times the factor after every so many epochs",
+}
+AUGMENTATIONS = {
+    "flip": "a horizontal flip of every second view; no value",
+    "rotation": "degrees to either side",
+    "shift": "fraction of the side, in both directions",
+    "shear": "degrees to either side",
+    "zoom": "fraction, in or out",
+    "autocontrast": "probability of stretching the grey values to [0, 255]",
+}
+
+
+def parse_head(specs: tuple[str, ...]) -> list[tuple]:
+    """Splits each spec into its name and values, and checks all.
+
+    Raises:
+        ValueError: an unknown spec or value, or not exactly one "pool" or "flatten".
+
+    >>> parse_head(("pool", "dense:512:relu", "dropout:0.5"))
+    [('pool',), ('dense', 512, 'relu'), ('dropout', 0.5)]
+    """
+    parsed = [_parse_layer(spec) for spec in specs]
+    names = [name for name, *_ in parsed]
+    turns = [index for index, name in enumerate(names) if name in ("pool", "flatten")]
+    if len(turns) != 1:
+        raise ValueError(
+            "a head goes from feature maps to vectors once, by 'pool' or by 'flatten'. Received: "
+            f"{specs!r}."
+        )
+    for index, name in enumerate(names):
+        before = index < turns[0]
+        if (before and name not in _SPATIAL) or (not before and name in _SPATIAL[:2]):
+            where = "after" if before else "before"
+            raise ValueError(
+                f"{specs[index]!r} must stand {where} {names[turns[0]]!r}. Received: {specs!r}."
+            )
+    return parsed
+
+
+def _parse_layer(spec: str) -> tuple:
+    name, *values = str(spec).split(":")
+    try:
+        if name in ("pool", "flatten", "batch_norm") and not values:
+            return (name,)
+        if name == "dropout" and len(values) == 1:
+            return name, _rate(values[0])
+        if name in ("squeeze_excite", "attention") and len(values) == 1:
+            return name, _count(values[0])
+        if name == "dense" and values[1:] in ([], ["relu"]):
+            return name, _count(values[0]), *values[1:]
+        if name == "residual" and len(values) == 2:
+            return name, _count(values[0]), _rate(values[1])
+    except (ValueError, IndexError):
+        pass
+    raise ValueError(
+        f"a layer of a head must be one of {', '.join(HEAD_LAYERS)}, with whole numbers from 1 up "
+        f"and rates from 0 to below 1. Received: {spec!r}."
+    )
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 0 <= rate < 1:
+        raise ValueError
+    return rate
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise ValueError
+    return count
+
+
+def parse_augmentation(spec: str) -> tuple[str, float | None]:
+    """Splits "name:value" and checks both.
+
+    >>> parse_augmentation("rotation:30")
+    ('rotation', 30.0)
+    """
+    name, _, text = str(spec).partition(":")
+    if name not in AUGMENTATIONS:
+        raise ValueError(
+            f"an augmentation must be one of {', '.join(AUGMENTATIONS)}. Received: {spec!r}."
+        )
+    if name == "flip":
+        if text:
+            raise ValueError(f"the augmentation 'flip' takes no value. Received: {spec!r}.")
+        return name, None
+    limit = {"rotation": 180.0, "shear": 45.0}.get(name, 1.0)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= limit:
+        raise ValueError(
+            f"the augmentation {name!r} needs a value above 0 and up to {limit:g} "
+            f"({AUGMENTATIONS[name]}), written as '{name}:{limit / 10:g}'. Received: {spec!r}."
+        )
+    return name, value
+
+
+def parse_trainable(spec: str) -> tuple[str, str | int | None]:
+    """Splits "all", "none", "last:N" or "from:LAYER".
+
+    >>> parse_trainable("last:5")
+    ('last', 5)
+    """
+    kind, _, value = str(spec).partition(":")
+    if kind in ("all", "none") and not value:
+        return kind, None
+    if kind == "last" and value.isdecimal() and int(value) >= 1:
+        return kind, int(value)
+    if kind == "from" and value:
+        return kind, value
+    raise ValueError(
+        "trainable must be 'all', 'none', 'last:N' (convolutions, N from 1 up) or 'from:LAYER'. "
+        f"Received: {spec!r}."
+    )
+
+
+def parse_optimizer(spec: str) -> tuple[str, float | None]:
+    """Splits "adam" or "sgd:MOMENTUM".
+
+    >>> parse_optimizer("sgd:0.9")
+    ('sgd', 0.9)
+    """
+    kind, _, value = str(spec).partition(":")
+    if spec == "adam":
+        return spec, None
+    with suppress(ValueError):
+        if kind == "sgd" and 0 <= float(value) < 1:
+            return kind, float(value)
+    raise ValueError(
+        "optimizer must be 'adam' or 'sgd:MOMENTUM' with a momentum from 0 to below 1. Received: "
+        f"{spec!r}."
+    )
+
+
+def parse_schedule(spec: str) -> tuple:
+    """Splits a schedule of `SCHEDULES`.
+
+    >>> parse_schedule("plateau:val_loss:0.2:5:1e-7")
+    ('plateau', 'val_loss', 0.2, 5, 1e-07)
+    >>> parse_schedule("step:0.3:3")
+    ('step', 0.3, 3)
+    """
+    kind, *values = str(spec).split(":")
+    with suppress(ValueError):
+        if kind == "constant" and not values:
+            return (kind,)
+        if kind == "step" and len(values) == 2:
+            factor, epochs = float(values[0]), int(values[1])
+            if 0 < factor < 1 and epochs >= 1:
+                return kind, factor, epochs
+        if kind == "plateau" and len(values) in (3, 4) and values[0] in ("loss", "val_loss"):
+            factor, epochs = float(values[1]), int(values[2])
+            least = float(values[3]) if len(values) == 4 else 0.0
+            if 0 < factor < 1 and epochs >= 1 and least >= 0:
+                return kind, values[0], factor, epochs, least
+    raise ValueError(
+        f"schedule must be one of {', '.join(SCHEDULES)}, with factors between 0 and 1 and epochs "
+        f"from 1 up. Received: {spec!r}."
+    )
