@@ -16,9 +16,11 @@ RECIPE = Recipe(
     backbone="mobilenet_v2_035",
     preprocessing="native",
     augment=("flip", "rotation:10"),
+    head=("pool", "dropout:0.5"),
+    balance="all",
     batch_size=16,
-    learning_rate=3e-4,
-    schedule="plateau:loss:0.1:2",
+    learning_rate=2e-4,
+    schedule="step:0.3:3",
     max_epochs=8,
 )
 

@@ -26,7 +26,6 @@ def build_model(
     l1: float = 0.0,
     l2: float = 0.0,
     trainable: str = "all",
-    frozen_batch_norm: bool = False,
 ) -> keras.Model:
     """A backbone with a head, the paper's by default, as one flat functional model.
 
@@ -41,7 +40,6 @@ def build_model(
         l1, l2: regularization of the head's dense kernels.
         trainable: which of the backbone's layers are trained, see `freeze`; the head
             always is.
-        frozen_batch_norm: whether the backbone's batch normalization keeps its averages.
 
     Returns:
         Model from images float32 (B, S, S, 3), preprocessed as it is to be trained, to the
@@ -64,10 +62,6 @@ def build_model(
         _load(extractor, weights, backbone)
 
     freeze(extractor, trainable)
-    if frozen_batch_norm:
-        for layer in extractor.layers:
-            if isinstance(layer, layers.BatchNormalization):
-                layer.trainable = False  # for Keras that means: uses its averages, too
 
     features = extractor.output
     regularizer = keras.regularizers.L1L2(l1, l2) if l1 or l2 else None

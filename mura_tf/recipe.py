@@ -51,8 +51,6 @@ class Recipe:
         head: specs of the layers between backbone and output, see `specs.HEAD_LAYERS`.
         trainable: which backbone layers are trained: "all", "none", "last:N" (from the N-th last
             convolution on) or "from:LAYER". The head always is.
-        frozen_batch_norm: whether the backbone's batch normalization keeps the averages it starts
-            with. Small batches and few steps then cost nothing in steadiness.
         l1, l2: regularization of the head's dense kernels.
         batch_size: views per step.
         optimizer: "adam" or "sgd:MOMENTUM".
@@ -64,8 +62,9 @@ class Recipe:
         monitor: what selects the epoch and stops the run, of `MONITORS`, at image level.
         patience: epochs without a better `monitor` that are tolerated; one more ends the run.
         max_epochs: the run ends here if it did not before. The paper has no such limit.
-        weighted: whether the loss weighs each label by the other's share in its study type; for
-            the task "abnormality" only.
+        balance: what the loss weighs so that abnormal and normal count the same: "type", each study
+            type (the paper's); "all", all views together, which leaves the types their shares;
+            "none". A task with classes has "none".
         select_on: where the epoch is selected: "valid", as in the paper, or "holdout", a part of
             the training split that is then not trained on.
         holdout: that part, a fraction.
@@ -96,7 +95,6 @@ class Recipe:
     task: str = "abnormality"
     head: tuple[str, ...] = PAPER_HEAD
     trainable: str = "all"
-    frozen_batch_norm: bool = False
     l1: float = 0.0
     l2: float = 0.0
     batch_size: int = 8
@@ -107,7 +105,7 @@ class Recipe:
     monitor: str = "val_kappa"
     patience: int = 5
     max_epochs: int = 100
-    weighted: bool = True
+    balance: str = "type"
     select_on: str = "valid"
     holdout: float = 0.1
     holdout_by: str = "patient"
@@ -132,6 +130,7 @@ class Recipe:
         _require(self, "preprocessing", PREPROCESSINGS)
         _require(self, "task", TASKS)
         _require(self, "monitor", MONITORS)
+        _require(self, "balance", ("type", "all", "none"))
         _require(self, "select_on", ("valid", "holdout"))
         _require(self, "holdout_by", ("patient", "image"))
         _require(self, "initial_part", ("model", "backbone"))
@@ -154,11 +153,10 @@ class Recipe:
             "holdout",
         ):  # 1 and 1.0 are one recipe, with one hash
             object.__setattr__(self, name, float(getattr(self, name)))
-        for name in ("weighted", "mixed_precision", "frozen_batch_norm"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(
-                    f"{name} must be one of True, False. Received: {getattr(self, name)!r}."
-                )
+        if not isinstance(self.mixed_precision, bool):
+            raise ValueError(
+                f"mixed_precision must be one of True, False. Received: {self.mixed_precision!r}."
+            )
         types = self.study_types
         if types is not None and not (
             isinstance(types, tuple) and types and all(map(_names_a_folder, types))
@@ -183,10 +181,10 @@ class Recipe:
             raise ValueError(
                 "the monitor 'val_f1' needs a task with classes. Received: task 'abnormality'."
             )
-        if self.weighted and self.task != "abnormality":
+        if self.balance != "none" and self.task != "abnormality":
             raise ValueError(
-                "weighted needs the task 'abnormality', whose two labels it weighs. Received: task "
-                f"{self.task!r}. Use weighted=False."
+                "only the task 'abnormality' has two labels to balance. Received: task "
+                f"{self.task!r} and balance {self.balance!r}. Use balance='none'."
             )
 
     @property

@@ -122,7 +122,7 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
     recipe.save(run.path / "recipe.json")  # only now, so that a mistake before can be mended
     info |= {"classes": list(classes)}
     write_json(run.path / "run.json", {"finished": False} | info)
-    weights = class_weights(splits["train"]) if recipe.weighted else _equal_weights(views)
+    weights = _loss_weights(splits["train"], recipe.balance)
     batches = {
         "image_size": recipe.side,
         "preprocessing": recipe.preprocessing_mode,
@@ -216,7 +216,6 @@ def _compiled_model(recipe: Recipe, classes: tuple[str, ...], run_dir: Path) -> 
             l1=recipe.l1,
             l2=recipe.l2,
             trainable=recipe.trainable,
-            frozen_batch_norm=recipe.frozen_batch_norm,
         )
     finally:
         keras.config.set_dtype_policy(policy)
@@ -282,8 +281,12 @@ def _copy_backbone(source: keras.Model, model: keras.Model) -> None:
             layer.set_weights(source.get_layer(layer.name).get_weights())
 
 
-def _equal_weights(views: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    return dict.fromkeys(views.study_type.unique(), (1.0, 1.0))
+def _loss_weights(views: pd.DataFrame, balance: str) -> dict[str, tuple[float, float]]:
+    """Study type -> weights of a normal and an abnormal view, see `class_weights`."""
+    if balance == "type":
+        return class_weights(views)
+    (together,) = class_weights(views.assign(study_type="all")).values()
+    return dict.fromkeys(views.study_type, together if balance == "all" else (1.0, 1.0))
 
 
 def _info(recipe: Recipe, views: pd.DataFrame, fingerprint: str) -> dict:

@@ -231,17 +231,6 @@ def test_a_layer_that_is_not_there(trainable, sentence):
         build_model("small_cnn", None, trainable=trainable)
 
 
-def test_frozen_batch_normalization_keeps_its_averages(images):
-    model = build_model("small_cnn", None, image_size=SIZE, frozen_batch_norm=True)
-    model.compile("sgd", "binary_crossentropy")
-    before = model.get_layer("stage1_norm").get_weights()
-    convolution = model.get_layer("stage1_conv").get_weights()[0]
-    model.train_on_batch(images, np.array([[0], [1], [1]]))
-    after = model.get_layer("stage1_norm").get_weights()
-    assert all(map(np.array_equal, before, after))
-    assert not np.array_equal(convolution, model.get_layer("stage1_conv").get_weights()[0])
-
-
 def test_regularization_is_of_the_heads_dense_kernels():
     model = build_model("small_cnn", None, head=("pool", "dense:8:relu"), l1=0.1, l2=0.2)
     kernels = [model.get_layer(name).kernel for name in ("head1_dense", "probability")]

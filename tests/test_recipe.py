@@ -20,7 +20,6 @@ OTHER = {
     "task": "study_type",
     "head": ("pool", "dense:512:relu"),
     "trainable": "last:5",
-    "frozen_batch_norm": True,
     "l1": 1e-5,
     "l2": 1e-4,
     "batch_size": 16,
@@ -31,7 +30,7 @@ OTHER = {
     "monitor": "val_f1",
     "patience": 3,
     "max_epochs": 7,
-    "weighted": False,
+    "balance": "none",
     "select_on": "holdout",
     "holdout": 0.2,
     "holdout_by": "image",
@@ -49,10 +48,10 @@ def test_the_defaults_are_the_papers():
     assert (recipe.batch_size, recipe.learning_rate, recipe.optimizer) == (8, 1e-4, "adam")
     assert recipe.head == ("pool", "batch_norm", "dropout:0.5")
     assert (recipe.augment, recipe.patience, recipe.select_on) == (("flip",), 5, "valid")
-    assert (recipe.preprocessing_mode, recipe.weights, recipe.weighted) == (
+    assert (recipe.preprocessing_mode, recipe.weights, recipe.balance) == (
         "caffe",
         "imagenet",
-        True,
+        "type",
     )
 
 
@@ -85,14 +84,16 @@ def test_settings_left_out_keep_their_defaults(tmp_path):
 
 def test_the_hash_is_stable():
     """It names result rows, so it must not change from one day to the next."""
-    assert Recipe().hash == Recipe().hash == "5a61919094f5"
-    assert Recipe(**OTHER).hash == "d7e2aa50d8be"
+    assert Recipe().hash == Recipe().hash == "cd19efe21bcc"
+    assert Recipe(**OTHER).hash == "9f5a6041660c"
 
 
 @pytest.mark.parametrize("name", OTHER)
 def test_the_hash_tells_every_setting(name):
-    # every other value goes with a task with classes, which goes with weighted=False only
-    base = Recipe() if name == "weighted" else Recipe(weighted=False, task="type_and_abnormality")
+    # every other value goes with a task with classes, which goes with balance="none" only
+    base = Recipe()
+    if name != "balance":
+        base = Recipe(balance="none", task="type_and_abnormality")
     changed = dataclasses.replace(base, **{name: OTHER[name]})
     assert changed.hash != base.hash
     assert len(changed.hash) == 12 and int(changed.hash, 16) >= 0
@@ -220,7 +221,6 @@ WHOLE = ["batch_size", "patience", "max_epochs"]
         ("trainable", "last:0", r"trainable must be 'all', 'none', 'last:N' .*: 'last:0'"),
         ("optimizer", "sgd", r"optimizer must be 'adam' or 'sgd:MOMENTUM' .*: 'sgd'"),
         ("schedule", "cosine", r"schedule must be one of constant, plateau:.*: 'cosine'"),
-        ("frozen_batch_norm", 1, r"frozen_batch_norm must be one of True, False\. Received: 1"),
         ("study_types", "elbow", r"study_types must be a tuple of names such as .*: 'elbow'"),
         (
             "study_types",
@@ -234,7 +234,7 @@ WHOLE = ["batch_size", "patience", "max_epochs"]
         *[("augment", value, r"augment must be a tuple such as") for value in (None, 5)],
         ("augment", "flip", r"augment must be a tuple such as \('flip',\)\. Received: 'flip'"),
         ("augment", ("spin",), r"an augmentation must be one of flip, .*Received: 'spin'"),
-        ("weighted", "false", r"weighted must be one of True, False\. Received: 'false'"),
+        ("balance", True, r"balance must be one of type, all, none\. Received: True"),
         ("mixed_precision", 1, r"mixed_precision must be one of True, False\. Received: 1"),
         ("weights", 5, r"weights must be text or None\. Received: 5"),
         ("initial", 5, r"initial must be text or None\. Received: 5"),
@@ -245,6 +245,6 @@ def test_a_value_that_cannot_be(name, value, sentence):
         Recipe(**{name: value})
 
 
-def test_a_weighted_loss_needs_two_labels():
-    with pytest.raises(ValueError, match=r"weighted needs the task 'abnormality'.*'study_type'"):
+def test_balance_needs_two_labels():
+    with pytest.raises(ValueError, match=r"two labels to balance.*'study_type'.*balance='none'"):
         Recipe(task="study_type")

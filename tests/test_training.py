@@ -535,7 +535,7 @@ def test_holdout_is_a_part_of_the_patients_that_is_not_trained_on(
 
 
 def test_only_the_recipes_study_types_are_trained_and_predicted(views, tmp_path, eagerly):
-    recipe = dataclasses.replace(SHORT, study_types=("wrist",), weighted=False)
+    recipe = dataclasses.replace(SHORT, study_types=("wrist",), balance="none")
     run = train(recipe, views, tmp_path, verbose=0)
     assert set(run.predictions.study_type) == {"wrist"}
     assert run.info["views"] == {"train": 20, "valid": 8}
