@@ -3,7 +3,6 @@
 Only `predict_views` needs Keras; the rest works on tables alone.
 """
 
-import csv
 import os
 from collections import defaultdict
 from collections.abc import Iterable
@@ -103,19 +102,10 @@ def read_predictions(path: str | os.PathLike) -> pd.DataFrame:
         ValueError: the file is no predictions table, or cut short.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            header = next(csv.reader(file), [])
-        classes = [column for column in header if column.startswith(CLASS_PREFIX)]
-        numbers = _NUMBERS | dict.fromkeys(classes, float)
-        table = pd.read_csv(
-            path,
-            dtype=defaultdict(lambda: str, numbers),
-            keep_default_na=False,
-            na_values={"probability": ["nan"]},
-            float_precision="round_trip",
-        )
-        table[list(_NUMBERS)]  # KeyError where one is lacking
-        return table
+        # probabilities by way of text: pandas' own parser may miss the last bit
+        table = pd.read_csv(path, dtype=defaultdict(lambda: str, _COUNTS), keep_default_na=False)
+        classes = [column for column in table if column.startswith(CLASS_PREFIX)]
+        return table.astype(_COUNTS | dict.fromkeys(["probability", *classes], float))
     except (ValueError, KeyError) as error:  # pandas' parser and decoding errors are ValueErrors
         raise ValueError(
             f"{path} must be a predictions table, and is damaged: {error}. Delete its folder to "
@@ -123,7 +113,7 @@ def read_predictions(path: str | os.PathLike) -> pd.DataFrame:
         ) from error
 
 
-_NUMBERS = {"label": int, "repeat": int, "member": int, "probability": float}
+_COUNTS = {"label": int, "repeat": int, "member": int}
 
 
 def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """What a training leaves behind, read without Keras."""
 
+import csv
 import json
 import os
 from collections.abc import Iterable
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mura_tf.evaluate import read_predictions
@@ -43,7 +45,10 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         """One row per epoch, counted from 1."""
-        return pd.read_csv(self.path / "history.csv", float_precision="round_trip")
+        with open(self.path / "history.csv", newline="", encoding="utf-8") as file:
+            columns, *rows = csv.reader(file)
+        values = np.array(rows, float).reshape(-1, len(columns))
+        return pd.DataFrame(values, columns=columns).astype({"epoch": int})
 
     @property
     def predictions(self) -> pd.DataFrame:

@@ -13,9 +13,11 @@ import threading
 import cv2
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from filelock import FileLock
+from sklearn.metrics import cohen_kappa_score, confusion_matrix, f1_score
 
 from mura_tf import training
 from mura_tf.cache import BadViewsError
@@ -23,6 +25,7 @@ from mura_tf.dataset import load_mura
 from mura_tf.model import build_model
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run
+from mura_tf.tasks import targets_of
 from mura_tf.training import NonFiniteLossError, train
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run")
@@ -657,3 +660,102 @@ def test_a_line_per_epoch_where_there_is_no_terminal(mura, folder, eagerly, capf
     out = capfd.readouterr().out
     assert out.startswith("1/1 - ")
     assert out.count("val_kappa") == 1
+
+
+# ------------------------------------------------------------------------------------------------
+# Other tasks, schedules and optimizers
+
+
+@pytest.mark.parametrize("task", ["study_type", "type_and_abnormality"])
+def test_a_task_with_classes(views, tmp_path, eagerly, task):
+    recipe = dataclasses.replace(
+        SHORT, task=task, balance="none", monitor="val_f1", head=("pool", "dense:8:relu")
+    )
+    run = train(recipe, views, tmp_path, verbose=0)
+    assert {"f1", "val_f1", "accuracy", "val_accuracy"} <= set(run.history.columns)
+    predictions = run.predictions
+    classes = [f"p:{name}" for name in run.info["classes"]]
+    np.testing.assert_allclose(predictions[classes].sum(axis=1), 1, rtol=1e-5)
+    chosen = predictions[classes].to_numpy().argmax(axis=1)
+    actual = targets_of(predictions, task, tuple(run.info["classes"])).argmax(axis=1)
+    confusion = confusion_matrix(actual, chosen, labels=range(len(classes)))
+    accuracy = confusion.trace() / confusion.sum()
+    assert run.history.val_accuracy[0] == pytest.approx(accuracy, abs=1e-6)
+    f1 = f1_score(actual, chosen, labels=range(len(classes)), average="macro", zero_division=0)
+    assert run.history.val_f1[0] == pytest.approx(f1, abs=1e-6)
+    assert run.history.val_kappa[0] == pytest.approx(cohen_kappa_score(actual, chosen), abs=1e-6)
+    abnormal = [name for name in classes if name.startswith("p:abnormal ")]
+    if abnormal:
+        np.testing.assert_allclose(predictions.probability, predictions[abnormal].sum(axis=1))
+    else:
+        assert predictions.probability.isna().all()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [("step:0.5:2", [1, 1, 0.5, 0.5, 0.25]), ("constant", [1, 1, 1, 1, 1])],
+)
+def test_a_schedule_survives_a_restart(mura, tmp_path, folder, eagerly, schedule, rates):
+    recipe = dataclasses.replace(
+        SHORT, schedule=schedule, optimizer="sgd:0.9", weight_decay=0.01, max_epochs=5, patience=9
+    )
+    whole = train(recipe, load_mura(mura), tmp_path / "whole", verbose=0)
+    np.testing.assert_allclose(whole.history.learning_rate / recipe.learning_rate, rates, rtol=1e-6)
+    interrupted(load_mura(mura), folder, ("history.csv", 1, "after"), recipe)
+    interrupted(load_mura(mura), folder, ("history.csv", 1, "after"), recipe)
+    assert_same(train(recipe, load_mura(mura), folder, verbose=0), whole)
+
+
+def test_the_epoch_of_the_lowest_loss_is_chosen(mura, folder, eagerly):
+    recipe = dataclasses.replace(SHORT, monitor="val_loss", max_epochs=4)
+    run = train(recipe, load_mura(mura), folder, verbose=0)
+    assert run.info["best_epoch"] == run.history.val_loss.idxmin() + 1
+
+
+def test_a_new_head_on_the_backbone_of_an_earlier_run(mura, tmp_path, eagerly):
+    views = load_mura(mura)
+    first = dataclasses.replace(SHORT, task="study_type", balance="none", head=("pool", "dense:4"))
+    before = train(first, views, tmp_path / "types", verbose=0).model()
+    second = dataclasses.replace(
+        SHORT, initial="../types/best.keras", initial_part="backbone", trainable="none"
+    )
+    after = train(second, views, tmp_path / "abnormality", verbose=0).model()
+    assert after.output_shape == (None, 1)
+    for stage in range(1, 5):
+        for name in (f"stage{stage}_conv", f"stage{stage}_norm"):
+            pairs = zip(
+                before.get_layer(name).get_weights(),
+                after.get_layer(name).get_weights(),
+                strict=True,
+            )
+            assert all(np.array_equal(one, other) for one, other in pairs)
+
+
+def test_a_backbone_of_another_kind_cannot_be_the_start(mura, tmp_path, eagerly):
+    views = load_mura(mura)
+    train(dataclasses.replace(SHORT, backbone="cnn_2"), views, tmp_path / "other", verbose=0)
+    recipe = dataclasses.replace(SHORT, initial="../other/best.keras", initial_part="backbone")
+    with pytest.raises(ValueError, match="initial must hold a small_cnn with any head"):
+        train(recipe, views, tmp_path / "run", verbose=0)
+
+
+def test_a_holdout_by_image_may_share_patients(views, tmp_path, eagerly):
+    recipe = dataclasses.replace(SHORT, select_on="holdout", holdout=0.25, holdout_by="image")
+    run = train(recipe, views, tmp_path, verbose=0)
+    assert run.info["views"] == {"train": 30, "valid": 16, "holdout": 10}
+
+
+@pytest.mark.parametrize(
+    ("balance", "expected"),
+    [
+        ("type", {"elbow": (0.25, 0.75), "wrist": (0.5, 0.5)}),
+        ("all", dict.fromkeys(["elbow", "wrist"], (1 / 3, 2 / 3))),
+        ("none", dict.fromkeys(["elbow", "wrist"], (1.0, 1.0))),
+    ],
+)
+def test_what_the_loss_balances(balance, expected):
+    views = pd.DataFrame({"study_type": ["elbow"] * 4 + ["wrist"] * 2, "label": [0, 0, 0, 1, 0, 1]})
+    weights = training._loss_weights(views, balance)
+    assert weights.keys() == expected.keys()
+    for study_type, pair in expected.items():
+        assert weights[study_type] == pytest.approx(pair)
