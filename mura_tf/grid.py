@@ -4,24 +4,28 @@ import dataclasses
 import os
 import uuid
 from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
+from mura_tf.dataset import VIEW_COLUMNS
 from mura_tf.engines import Engine, LocalEngine
 from mura_tf.files import written_whole
 from mura_tf.progress import Board
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run
 from mura_tf.selection import fingerprint_of, selected_views, split_views, usable_views
+from mura_tf.worker import RunError
 
 SCHEMES = {
     "two-stage": "one model on all study types, then from it one per study type (the paper's)",
     "direct": "one model per study type, straight from the recipe's weights (Table IV, left)",
     "whole": "one model on all study types together",
 }
+SELECTING = ("study_types", "select_on", "holdout", "holdout_by", "seed", "side")
+"""What decides which views a run uses; runs that agree in it are checked once."""
 ATTEMPTS = 2
 """A run that fails is tried once more: a machine's fault is often gone by then."""
 
@@ -117,7 +121,8 @@ def run_plan(
         plan: of `plan_runs`, or several put together; a folder that comes twice is trained once.
         views: views table; kept as `out/views.csv` for the runs.
         out: a folder that all runs can reach.
-        engine: where the runs are executed; one at a time on this machine by default.
+        engine: where the runs are executed, closed at the end; by default one at a time on this
+            machine.
         cache_dir, skip_bad, tensorboard: see `train`.
         verbose: whether to show what is done, running and left.
 
@@ -127,12 +132,11 @@ def run_plan(
     Raises:
         ValueError: before anything is trained: views that cannot be trained on, or a run folder
             that holds another recipe or data set.
+        OSError: before anything is trained: `out` cannot be written to.
     """
+    plan = [PlannedRun(recipe, Path(os.path.normpath(folder))) for recipe, folder in plan]
     plan = list({run.folder: run for run in plan}.values())
-    images = _check(plan, views, cache_dir, skip_bad, verbose)
-    views_path = Path(out) / "views.csv"
-    with written_whole(views_path) as part:
-        views.to_csv(part, index=False)
+    views, views_path = views[VIEW_COLUMNS], Path(out) / "views.csv"
     name = uuid.uuid4().hex
     order = {
         "plan": name,
@@ -147,6 +151,9 @@ def run_plan(
     }
     engine = engine or LocalEngine()
     try:
+        with written_whole(views_path) as part:
+            images = _check(plan, views, cache_dir, skip_bad, verbose)
+            views.to_csv(part, index=False)
         with Board(plan, images, name, verbose) as board:
             return _execute(plan, order, engine, board)
     finally:
@@ -155,14 +162,13 @@ def run_plan(
 
 def _check(plan, views, cache_dir, skip_bad, verbose) -> dict[Path, int]:
     """Raises what would fail hours later; returns how many views each run trains on."""
-
     known: dict[tuple, tuple[int, str]] = {}
     images = {}
     for recipe, folder in plan:
         run = Run(folder)
         run.require_recipe(recipe)
         _require_weights(recipe)
-        key = (recipe.study_types, recipe.select_on, recipe.seed, recipe.side)
+        key = tuple(getattr(recipe, name) for name in SELECTING)
         if key not in known:
             chosen = selected_views(views, recipe)
             chosen, _ = usable_views(chosen, recipe, cache_dir, skip_bad=skip_bad, progress=verbose)
@@ -211,8 +217,9 @@ def _execute(plan: list[PlannedRun], order: dict, engine: Engine, board: Board) 
             run = running.pop(future)
             try:
                 future.result()
-            except (Exception, CancelledError) as error:
-                reason = str(getattr(error, "cause", None) or error)
+                _require_finished(run.folder)
+            except Exception as error:
+                reason = _reason(error)
                 if attempts[run.folder] < ATTEMPTS:
                     board.retried(run, reason)
                     submit(run)
@@ -224,3 +231,18 @@ def _execute(plan: list[PlannedRun], order: dict, engine: Engine, board: Board) 
                 board.finished(run)
         board.refresh()
     return failed
+
+
+def _require_finished(folder: Path) -> None:
+    if not Run(folder).finished:
+        raise RunError(
+            f"the process ended well, but {folder} holds no finished run. Expected a folder that "
+            "all nodes share under one path."
+        )
+
+
+def _reason(error: Exception) -> str:
+    """The run's own sentence, or what the engine says in a line."""
+    cause = getattr(error, "cause", None) or error  # Ray wraps what a task has raised
+    text = str(cause) or type(cause).__name__
+    return text if isinstance(cause, RunError) else text.splitlines()[0]

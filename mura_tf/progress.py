@@ -31,16 +31,17 @@ class Board:
 
     def __init__(self, plan, images: dict[Path, int], name: str, shown: bool):
         self._plan, self._images, self._name = plan, images, name
-        self._console = Console(quiet=not shown)
-        self._live = None
-        if shown and self._console.is_terminal:
-            self._live = Live(console=self._console, get_renderable=self._table, auto_refresh=False)
         self._states = {
             run.folder: "done" if Run(run.folder).finished else "waiting" for run in plan
         }
         self._epochs = {run.folder: _epochs(run.folder) for run in plan}
-        self._seen_before = self._images_seen()
+        self._seen_before = self._seen = self._images_seen()
         self._began = time.monotonic()
+        self._rate = 0.0
+        self._console = Console(quiet=not shown)
+        self._live = None
+        if shown and self._console.is_terminal:
+            self._live = Live(console=self._console, get_renderable=self._table, auto_refresh=False)
 
     def __enter__(self):
         if self._live:
@@ -58,12 +59,11 @@ class Board:
     def finished(self, run) -> None:
         self._states[run.folder] = "done"
         self._epochs[run.folder] = _epochs(run.folder)
+        self._look()
         done = Counter(self._states.values())["done"]
-        self._console.print(
-            f"{done} of {len(self._plan)} done: {escape(str(run.folder))}, "
-            f"{self._epochs[run.folder]} epochs; {self._pace()}",
-            soft_wrap=True,
-        )
+        line = f"{done} of {len(self._plan)} done: {run.folder}, {self._epochs[run.folder]} epochs"
+        pace = self._pace()
+        self._console.print(escape(f"{line}; {pace}" if pace else line), soft_wrap=True)
 
     def retried(self, run, reason: str) -> None:
         self._states[run.folder] = "waiting"
@@ -74,14 +74,21 @@ class Board:
         self._say(run, "failed", reason)
 
     def refresh(self) -> None:
-        """Looks what the runs that are not done have reached."""
-        if not self._live:
-            return
+        """Shows what the runs have reached."""
+        if self._live:
+            self._look()
+            self._live.refresh()
+
+    def _look(self) -> None:
         for folder, state in self._states.items():
-            if state in ("waiting", "running") and self._is_running(folder):
-                self._states[folder] = "running"
-                self._epochs[folder] = _epochs(folder)
-        self._live.refresh()
+            if state in ("waiting", "running"):
+                running = self._is_running(folder)
+                self._states[folder] = "running" if running else "waiting"
+                if running:
+                    self._epochs[folder] = _epochs(folder)
+        if self._images_seen() > self._seen:  # only then, or it would fall until the next epoch
+            self._seen = self._images_seen()
+            self._rate = (self._seen - self._seen_before) / (time.monotonic() - self._began)
 
     def _say(self, run, what: str, reason: str) -> None:
         line = f"[red]{what}:[/] {escape(str(run.folder))}: {escape(reason)}"
@@ -99,12 +106,11 @@ class Board:
 
     def _pace(self) -> str:
         """Images/s of this session, and the time left once a finished run tells how long one is."""
-        seen = self._images_seen() - self._seen_before
-        rate = seen / (time.monotonic() - self._began)
+        if not self._rate:
+            return ""
+        pace = f"{self._rate:.{0 if self._rate > 10 else 1}f} images/s"
         left = self._images_left()
-        if not rate or left is None:
-            return f"{rate:.0f} images/s"
-        return f"{rate:.0f} images/s, about {duration(left / rate)} left"
+        return f"{pace}, about {duration(left / self._rate)} left" if left else pace
 
     def _images_left(self) -> float | None:
         done = [self._epochs[folder] for folder, state in self._states.items() if state == "done"]

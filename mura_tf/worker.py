@@ -5,11 +5,14 @@ parent is gone reads the end of it and stops, on whatever machine it is. Exact r
 safe at any moment.
 """
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -30,8 +33,8 @@ def train_in_process(
 ) -> None:
     """Trains one run in a new process and waits for it.
 
-    While it works, and after a failure, the run folder holds its output in `log.txt` and, for
-    whoever watches, in `started.json` the plan's name and the process' host and number.
+    While it works the run folder holds its output in `log.txt`, which stays after a failure, and,
+    for whoever watches, the plan's name and the process' host and number in `started.json`.
 
     Args:
         order: `recipe` (dict), `folder`, `views` (CSV of the views table), `settings` (of `train`),
@@ -46,7 +49,8 @@ def train_in_process(
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOG, "wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mura_tf.worker"],
+            [sys.executable, "-u", "-m", "mura_tf.worker"],
+            bufsize=0,  # nothing is left to be written when the pipe is broken
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -56,23 +60,20 @@ def train_in_process(
         )
         on_start(process)
         with process:
-            try:
+            with contextlib.suppress(BrokenPipeError):  # it died at once: its status says so
                 process.stdin.write(json.dumps(order).encode() + b"\n")
-                process.stdin.flush()
-            except BrokenPipeError:
-                pass  # it died at once: the exit status says so
             process.wait()
+    (folder / STARTED).unlink(missing_ok=True)
     if process.returncode:
         raise RunError(_reason(folder / LOG, process.returncode))
-    for name in (LOG, STARTED):
-        (folder / name).unlink(missing_ok=True)
+    (folder / LOG).unlink(missing_ok=True)
 
 
 def _reason(log: Path, status: int) -> str:
-    """What the worker wrote last: its sentence, or what its end means."""
-    text = log.read_text(errors="replace")
-    if "Error: " in text:
-        return text[text.rindex("Error: ") + len("Error: ") :].strip()
+    """The sentence the worker wrote last, or what its end means."""
+    _, *sentences = re.split("^Error: ", log.read_text(errors="replace"), flags=re.MULTILINE)
+    if status == 1 and sentences:
+        return sentences[-1].strip()
     if status < 0:
         return f"the process was killed by signal {-status} (9: often too little memory), see {log}"
     return f"the process ended with status {status}, see {log}"
@@ -81,26 +82,31 @@ def _reason(log: Path, status: int) -> str:
 def main() -> None:
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=_stop_with_parent, daemon=True).start()
-    host = {"plan": order["plan"], "host": os.uname().nodename, "process": os.getpid()}
-    write_json(Path(order["folder"]) / STARTED, host)
-    from mura_tf.dataset import read_views
-    from mura_tf.recipe import Recipe
-    from mura_tf.training import train
-
     try:
-        train(
-            Recipe.from_dict(order["recipe"]),
-            read_views(order["views"]),
-            order["folder"],
-            **order["settings"],
-        )
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        print(f"Error: {error}", flush=True)
+        host = {"plan": order["plan"], "host": os.uname().nodename, "process": os.getpid()}
+        write_json(Path(order["folder"]) / STARTED, host)
+        _train(order)
+    except Exception as error:
+        traceback.print_exc()
+        told = isinstance(error, ValueError | OSError | ImportError | RuntimeError)
+        print(f"Error: {error}" if told else f"Error: {type(error).__name__}: {error}")
         sys.exit(1)
 
 
+def _train(order: Mapping) -> None:
+    from mura_tf.dataset import read_views
+    from mura_tf.recipe import Recipe
+
+    recipe, views = Recipe.from_dict(order["recipe"]), read_views(order["views"])
+
+    from mura_tf.training import train  # TensorFlow, only for what can be read
+
+    train(recipe, views, order["folder"], **order["settings"])
+
+
 def _stop_with_parent() -> None:
-    sys.stdin.read()
+    while os.read(0, 1024):  # sys.stdin would be held by this thread when the process ends
+        pass
     os._exit(1)
 
 

@@ -1,4 +1,5 @@
 import os
+import time
 from pathlib import Path
 
 import cv2
@@ -76,3 +77,58 @@ def mura(tmp_path):
             "".join(f"MURA-v1.1/{study}/,{int('positive' in study)}\n" for study in studies)
         )
     return folder
+
+
+class EndlessRun:
+    """A run whose worker reads its views until it is stopped; that is before it needs TensorFlow.
+
+    Attributes:
+        order: for `train_in_process`.
+    """
+
+    def __init__(self, folder):
+        os.mkfifo(folder / "endless.csv")
+        self.order = {
+            "plan": "a plan",
+            "recipe": {},
+            "folder": "endless",
+            "views": "endless.csv",
+            "settings": {},
+            "directory": str(folder),
+        }
+        self._path, self._pipe = folder / "endless.csv", None
+
+    def wait_until_begun(self):
+        for _ in _seconds(60):
+            try:
+                self._pipe = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
+                return
+            except OSError:  # nobody reads
+                pass
+
+    def wait_until_stopped(self):
+        for _ in _seconds(20):
+            try:
+                os.write(self._pipe, b"x")
+            except BrokenPipeError:
+                return
+
+    def close(self):
+        """Ends what a failed test has left."""
+        if self._pipe is not None:
+            os.close(self._pipe)
+
+
+def _seconds(number):
+    deadline = time.monotonic() + number
+    while time.monotonic() < deadline:
+        yield
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+@pytest.fixture
+def endless(tmp_path):
+    run = EndlessRun(tmp_path)
+    yield run
+    run.close()
