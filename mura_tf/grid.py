@@ -16,7 +16,7 @@ from mura_tf.files import written_whole
 from mura_tf.progress import Board
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run
-from mura_tf.selection import fingerprint_of, selected_views, split_views, usable_views
+from mura_tf.selection import selected_views, split_views, usable_views
 from mura_tf.worker import RunError
 
 SCHEMES = {
@@ -170,10 +170,14 @@ def _check(plan, views, cache_dir, skip_bad, verbose) -> dict[Path, int]:
         _require_weights(recipe)
         key = tuple(getattr(recipe, name) for name in SELECTING)
         if key not in known:
-            chosen = selected_views(views, recipe)
-            chosen, _ = usable_views(chosen, recipe, cache_dir, skip_bad=skip_bad, progress=verbose)
-            trained_on = len(split_views(chosen, recipe)["train"])
-            known[key] = trained_on, fingerprint_of(chosen, recipe, cache_dir)
+            chosen, _, fingerprint = usable_views(
+                selected_views(views, recipe),
+                recipe,
+                cache_dir,
+                skip_bad=skip_bad,
+                progress=verbose,
+            )
+            known[key] = len(split_views(chosen, recipe)["train"]), fingerprint
         images[folder], fingerprint = known[key]
         run.require_data(fingerprint)
     return images

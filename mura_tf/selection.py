@@ -42,32 +42,27 @@ def usable_views(
     *,
     skip_bad: bool = False,
     progress: bool = False,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """Prepares the views at the recipe's size.
 
     Returns:
-        The readable views, and `path, reason` of the others.
+        The readable views; `path, reason` of the others; `data_fingerprint` of the readable ones.
 
     Raises:
         BadViewsError: some files are unreadable, unless `skip_bad`.
         ValueError: without them, what is left cannot be trained on.
     """
+    problems = pd.DataFrame(columns=["path", "reason"])
     try:
-        prepare(views, recipe.side, cache_dir, progress=progress)
+        prepared = prepare(views, recipe.side, cache_dir, progress=progress)
     except BadViewsError as error:
         if not skip_bad:
             raise
-        usable = views[~views.path.isin(error.problems.path)].reset_index(drop=True)
-        _require_trainable(usable, recipe)
-        return usable, error.problems
-    return views, pd.DataFrame(columns=["path", "reason"])
-
-
-def fingerprint_of(
-    views: pd.DataFrame, recipe: Recipe, cache_dir: str | os.PathLike | None = None
-) -> str:
-    """`data_fingerprint` of usable views."""
-    return data_fingerprint(views, prepare(views, recipe.side, cache_dir).digests)
+        problems = error.problems
+        views = views[~views.path.isin(problems.path)].reset_index(drop=True)
+        _require_trainable(views, recipe)
+        prepared = prepare(views, recipe.side, cache_dir)
+    return views, problems, data_fingerprint(views, prepared.digests)
 
 
 def split_views(views: pd.DataFrame, recipe: Recipe) -> dict[str, pd.DataFrame]:

@@ -25,7 +25,7 @@ from mura_tf.model import HEAD_NAMES, build_model
 from mura_tf.pipeline import make_dataset
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run
-from mura_tf.selection import fingerprint_of, selected_views, split_views, usable_views
+from mura_tf.selection import selected_views, split_views, usable_views
 from mura_tf.specs import parse_optimizer
 from mura_tf.tasks import class_names, targets_of
 
@@ -81,11 +81,10 @@ def train(
         remove_parts(run.path)
         run.require_recipe(recipe)
         views = selected_views(views, recipe)
-        usable, problems = usable_views(views, recipe, cache_dir, skip_bad=skip_bad)
+        usable, problems, fingerprint = usable_views(views, recipe, cache_dir, skip_bad=skip_bad)
         if len(problems):
             with written_whole(run.path / "skipped.csv") as part:
                 problems.to_csv(part, index=False)
-        fingerprint = fingerprint_of(usable, recipe, cache_dir)
         run.require_data(fingerprint)
         if not run.finished:
             info = _info(recipe, usable, fingerprint) | {"skipped": len(views) - len(usable)}

@@ -21,7 +21,7 @@ from mura_tf.files import write_json
 from mura_tf.grid import SCHEMES, _reason, plan_runs, run_folder, run_plan
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run
-from mura_tf.selection import fingerprint_of, selected_views
+from mura_tf.selection import selected_views, usable_views
 from mura_tf.worker import RunError
 
 TYPES = ["elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist"]
@@ -348,8 +348,9 @@ def test_an_out_that_cannot_be_written_to_is_named_first(views, tmp_path, plan, 
 def test_the_data_are_known_again_by_what_a_views_table_has(views, out):
     """A worker reads the views back from `views.csv`, without what else the table had."""
     plan = plan_runs(RECIPE, out, ["elbow"], scheme="direct", members=1)
-    chosen = selected_views(views, plan[0].recipe)
-    finish(plan[0].folder, data_fingerprint=fingerprint_of(chosen, plan[0].recipe))
+    recipe = plan[0].recipe
+    _, _, fingerprint = usable_views(selected_views(views, recipe), recipe)
+    finish(plan[0].folder, data_fingerprint=fingerprint)
     assert run_plan(plan, views.assign(note="ours"), out, engine=FakeEngine()) == {}
 
 
@@ -358,13 +359,13 @@ def test_the_data_are_known_again_by_what_a_views_table_has(views, out):
     [("select_on", "holdout"), ("holdout", 0.4), ("holdout_by", "image"), ("image_size", 40)],
 )
 def test_runs_that_select_other_views_are_checked_apart(views, out, setting, value, monkeypatch):
-    def spy(views, recipe, *args):
+    def spy(views, recipe, *args, **settings):
         checked.append(getattr(recipe, setting))
-        return "a fingerprint"
+        return views, views[:0], "a fingerprint"
 
     checked = []
     monkeypatch.setattr("mura_tf.grid.selected_views", lambda views, recipe: views)
-    monkeypatch.setattr("mura_tf.grid.fingerprint_of", spy)
+    monkeypatch.setattr("mura_tf.grid.usable_views", spy)
     other = dataclasses.replace(RECIPE, **{setting: value})
     plan = [
         *plan_runs(RECIPE, out, [], scheme="whole", members=3),
