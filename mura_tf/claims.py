@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mura_tf.backbones import BACKBONES
-from mura_tf.comparison import RepeatedScore, System
+from mura_tf.comparison import OVERALL, RepeatedScore, System
 from mura_tf.metrics import interval
 
 WIDE = "interval too wide"
@@ -57,27 +57,37 @@ def answer_claims(claims: tuple[Claim, ...], scores: Scores) -> pd.DataFrame:
 
 
 def types_ahead(stage: str, other: str):
-    """Share of study types in which one stage is ahead of another, with the same backbone."""
+    """Share of study types in which one stage is ahead of another, with the same backbones."""
 
     def statistic(scores: Scores):
-        backbones = [name for name, found in scores if found == stage and (name, other) in scores]
-        if not backbones:
+        pairs = [
+            (one[name], two[name])
+            for one, two in _stages(scores, stage, other)
+            for name in one
+            if name in two and name != OVERALL
+        ]
+        if not pairs:
             return None
-        pairs = _common(scores[backbones[0], stage], scores[backbones[0], other])
         value = np.mean([one.kappa.mean() > two.kappa.mean() for one, two in pairs])
-        return value, np.mean([one.samples > two.samples for one, two in pairs], axis=0)
+        ahead = [np.heaviside(one.samples - two.samples, 0) for one, two in pairs]  # NaN stays NaN
+        return float(value), np.nanmean(ahead, axis=0)
 
     return statistic
 
 
 def stage_ahead(stage: str, other: str):
-    """Overall kappa of one stage minus that of another, with the same backbone."""
+    """Overall kappa of one stage minus that of another, the mean over backbones that have both."""
 
     def statistic(scores: Scores):
-        for backbone, found in scores:
-            if found == stage and (backbone, other) in scores:
-                return _overall_difference(scores, (backbone, stage), (backbone, other))
-        return None
+        pairs = [
+            (one[OVERALL], two[OVERALL])
+            for one, two in _stages(scores, stage, other)
+            if OVERALL in one and OVERALL in two
+        ]
+        if not pairs:
+            return None
+        value = np.mean([one.kappa.mean() - two.kappa.mean() for one, two in pairs])
+        return float(value), np.mean([one.samples - two.samples for one, two in pairs], axis=0)
 
     return statistic
 
@@ -86,7 +96,10 @@ def backbone_ahead(backbone: str, other: str):
     """Overall kappa of one backbone's ensembles minus that of another's."""
 
     def statistic(scores: Scores):
-        return _overall_difference(scores, (backbone, "type"), (other, "type"))
+        if not all(OVERALL in scores.get((name, "type"), {}) for name in (backbone, other)):
+            return None
+        one, two = (scores[name, "type"][OVERALL] for name in (backbone, other))
+        return float(one.kappa.mean() - two.kappa.mean()), one.samples - two.samples
 
     return statistic
 
@@ -94,9 +107,9 @@ def backbone_ahead(backbone: str, other: str):
 def order_by_top1(scores: Scores):
     """Kendall's tau of ImageNet top-1 accuracy and overall kappa: 1 same order, -1 reversed."""
     found = [
-        (BACKBONES[backbone].top1, rows["overall"])
+        (BACKBONES[backbone].top1, rows[OVERALL])
         for (backbone, stage), rows in scores.items()
-        if stage == "type" and "overall" in rows and BACKBONES[backbone].top1
+        if stage == "type" and OVERALL in rows and BACKBONES[backbone].top1
     ]
     if len(found) < 3:
         return None
@@ -112,31 +125,10 @@ def order_by_top1(scores: Scores):
     return float(value), tau([score.samples for _, score in found])
 
 
-def best_in(backbones: tuple[str, ...]):
-    """Share of study types whose best kappa is one of these backbones'."""
-
-    def statistic(scores: Scores):
-        systems = [system for system in scores if system[1] == "type"]
-        inside = np.array([backbone in backbones for backbone, _ in systems])
-        if not inside.any() or inside.all():
-            return None
-        types = set.intersection(*(set(scores[system]) for system in systems)) - {"overall"}
-        values, samples = [], []
-        for study_type in sorted(types):
-            rows = [scores[system][study_type] for system in systems]
-            values.append(inside[np.argmax([row.kappa.mean() for row in rows])])
-            samples.append(inside[np.argmax([row.samples for row in rows], axis=0)])
-        return float(np.mean(values)), np.mean(samples, axis=0)
-
-    return statistic
-
-
-def _common(one: dict, other: dict) -> list[tuple[RepeatedScore, RepeatedScore]]:
-    return [(one[name], other[name]) for name in one if name in other and name != "overall"]
-
-
-def _overall_difference(scores: Scores, one: System, other: System):
-    if not all("overall" in scores.get(system, {}) for system in (one, other)):
-        return None
-    ours, theirs = scores[one]["overall"], scores[other]["overall"]
-    return float(ours.kappa.mean() - theirs.kappa.mean()), ours.samples - theirs.samples
+def _stages(scores: Scores, stage: str, other: str) -> list[tuple[dict, dict]]:
+    """The scores of two stages, of each backbone that has both."""
+    return [
+        (rows, scores[backbone, other])
+        for (backbone, found), rows in scores.items()
+        if found == stage and (backbone, other) in scores
+    ]

@@ -1,21 +1,48 @@
 """How runs differ from the document they reproduce, told from their recipes."""
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
-from mura_tf.backbones import BACKBONES
+from mura_tf.backbones import find_backbone
 from mura_tf.recipe import Recipe
 
-CHOICES = {  # where the paper leaves a choice, what was chosen; field: sentence
-    "plateau_patience": "The paper reduces the learning rate 'each time the training loss has "
-    "stopped improving' without a number of epochs; here after {value}.",
-    "preprocessing": "EfficientNet rescales its input inside the network. The paper's zero-centred "
-    "images are given to it all the same, as the paper's sentence says.",
-    "max_epochs": "The paper names no limit of epochs; here {value}.",
+LABELS = {  # how a sentence about a setting begins, where its name does not do
+    "weights": "Initial weights",
+    "image_size": "Side of the images in pixels",
+    "augment": "Augmentation",
+    "trainable": "Trainable backbone layers",
+    "batch_size": "Views per step",
+    "learning_rate": "Learning rate at the start",
+    "patience": "Epochs tolerated without a better monitor",
+    "balance": "Loss balanced by label within",
+    "select_on": "Epochs selected on",
+}
+CHOICES = {  # what the document leaves open
+    "schedule": 'The paper reduces the learning rate "each time the training loss has stopped '
+    'improving" and does not say after how many epochs without a lower one; here after {value}.',
+    "max_epochs": "The paper names no largest number of epochs; here it is {value}.",
+    "preprocessing": "Keras' EfficientNets scale their input themselves, and expect grey levels "
+    "from 0 to 255; here they are given the zero-centred images that the paper describes.",
+    "balance": "The paper does not say how the loss is weighted while one model trains on all "
+    "study types; here each view has the weight of its label in its own study type.",
+}
+_PER_RUN = ("backbone", "initial", "study_types", "seed", "stage", "repeat", "member")
+_ELSEWHERE = ("max_epochs", "holdout", "holdout_by")
+"""Told with other settings, or as a choice."""
+_PLATEAU = re.compile(r"(plateau:[a-z_]+:[^:]+):(\d+)")
+"""The document fixes the first part, and leaves the second one, epochs, open."""
+_WORDS = {
+    None: "random",
+    "imagenet": "ImageNet",
+    "caffe": "zero-centred with the ImageNet mean, not scaled",
+    "native": "what each backbone was pretrained with",
+    "type": "each study type",
 }
 
 
 def deviations(recipes: Iterable[Recipe], document: Recipe) -> list[str]:
-    """Sentences, one per difference between recipes and what the document fixes.
+    """Sentences: what differs from the document, then what was chosen where it says nothing.
 
     Args:
         recipes: of the runs.
@@ -24,42 +51,68 @@ def deviations(recipes: Iterable[Recipe], document: Recipe) -> list[str]:
     recipes = list(recipes)
     sentences = []
     for name in document.to_dict():
-        if name in _PER_RUN:
+        if name in _PER_RUN + _ELSEWHERE:
             continue
-        values = list(dict.fromkeys(_value(recipe, name) for recipe in recipes))
-        expected = list(dict.fromkeys(_expected(recipe, document, name) for recipe in recipes))
-        if set(values) != set(expected):
-            sentences.append(
-                f"`{name}` is {_listed(values)}; the document has {_listed(expected)}."
-            )
-    efficient = any(recipe.backbone.startswith("efficientnet_b") for recipe in recipes)
+        ours = [_fixed(recipe, name) for recipe in recipes]
+        theirs = [_expected(recipe, document, name) for recipe in recipes]
+        if ours != theirs:
+            own = name == "image_size" and document.image_size is None
+            expected = "each backbone's own" if own else _listed(theirs)
+            label = LABELS.get(name, name.replace("_", " ").capitalize())
+            sentences.append(f"{label}: {_listed(ours)}; the document has {expected}.")
     for name, sentence in CHOICES.items():
-        values = list(dict.fromkeys(_value(recipe, name) for recipe in recipes))
-        if name == "preprocessing" and (values != ["caffe"] or not efficient):
-            continue
-        if values == [_expected(recipes[0], document, name)]:
+        values = [_chosen(recipe, name) for recipe in recipes]
+        if values := [value for value in values if value is not None]:
             sentences.append(sentence.format(value=_listed(values)))
     return sentences
 
 
-_PER_RUN = ("backbone", "initial", "study_types", "stage", "repeat", "member", "seed")
-
-
-def _value(recipe: Recipe, name: str):
+def _fixed(recipe: Recipe, name: str):
+    """The part of a setting that the document fixes, too."""
+    value = getattr(recipe, name)
     if name == "image_size":
         return recipe.side
-    if name == "weights" and recipe.weights not in (None, "imagenet"):
-        return "a file"
-    return getattr(recipe, name)
+    if name == "weights" and value not in (None, "imagenet"):
+        return f"the file {Path(value).name}"
+    if name == "select_on" and value == "holdout":
+        return f"{recipe.holdout:.0%} of train, split off by {recipe.holdout_by}"
+    if name == "schedule":
+        return _PLATEAU.sub(r"\1", value)
+    return value
 
 
 def _expected(recipe: Recipe, document: Recipe, name: str):
     if name == "image_size" and document.image_size is None:
-        return BACKBONES[recipe.backbone].image_size
-    return getattr(document, name)
+        return find_backbone(recipe.backbone).image_size
+    return _fixed(document, name)
+
+
+def _chosen(recipe: Recipe, name: str):
+    """What the recipe does where the document leaves something open; None where it does not."""
+    value = getattr(recipe, name)
+    if name == "schedule":
+        plateau = _PLATEAU.fullmatch(value)
+        return plateau and plateau[2]
+    if name == "preprocessing":
+        rescales = find_backbone(recipe.backbone).preprocessing == "raw"
+        return value if rescales and value == "caffe" else None
+    if name == "balance":
+        return value if value == "type" and recipe.study_types is None else None
+    return value
 
 
 def _listed(values: list) -> str:
-    return ", ".join(
-        " ".join(value) or "none" if isinstance(value, tuple) else str(value) for value in values
-    )
+    """Each value once, in words.
+
+    >>> _listed([("flip", "zoom:0.1"), ()]), _listed([False, None, 1, 1])
+    ('flip zoom:0.1 or none', 'no or random or 1')
+    """
+    return " or ".join(dict.fromkeys(map(_in_words, values)))
+
+
+def _in_words(value) -> str:
+    if isinstance(value, tuple):
+        return " ".join(value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return _WORDS.get(value, str(value))

@@ -47,13 +47,20 @@ def accuracy_of_confusion(confusion: np.ndarray) -> np.ndarray:
 def weighted_confusion(labels, probabilities, weights) -> np.ndarray:
     """Confusion matrices, label by decision, under many weightings; see `weighted_scores`.
 
+    Args:
+        labels: int (n,), 0 or 1.
+        probabilities: float (..., n), in [0, 1], of one system or several.
+        weights: float (replicates, n), >= 0.
+
     Returns:
-        float (replicates, 2, 2).
+        float (..., replicates, 2, 2).
     """
     labels = np.asarray(labels, bool)
     abnormal = np.asarray(probabilities) > THRESHOLD
     cells = [label & decision for label in (~labels, labels) for decision in (~abnormal, abnormal)]
-    return (weights @ np.stack(cells, axis=-1)).reshape(-1, 2, 2)
+    cells = np.stack(cells).astype(float)
+    drawn = cells.reshape(-1, len(labels)) @ weights.T  # one product for all systems
+    return np.moveaxis(drawn.reshape(2, 2, *abnormal.shape[:-1], -1), (0, 1), (-2, -1))
 
 
 def weighted_scores(labels, probabilities, weights) -> dict[str, np.ndarray]:

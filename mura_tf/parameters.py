@@ -35,22 +35,30 @@ def report_parameters(
 ) -> pd.DataFrame:
     """Builds every backbone, and writes `table.md`, `table.csv` and `report.html` to `out/NAME/`.
 
+    Args:
+        parameter_table: of `find_experiment`.
+        out: the folder above.
+        backbones: instead of the document's.
+
     Returns:
         `backbone, image_size, top1 (published, fraction), parameters, published_parameters,
-        equal`, a row per backbone.
+        equal`, a row per backbone; NA where the document has no such backbone.
+
+    Raises:
+        ValueError: an unknown backbone.
     """
+    known = {name: find_backbone(name) for name in backbones or parameter_table.backbones}
+
     import keras
 
     from mura_tf.model import build_model
 
     published = published_table(parameter_table.name).set_index("backbone")
     rows = []
-    for name in backbones or parameter_table.backbones:
-        facts = find_backbone(name)
+    for name, facts in known.items():
         parameters = build_model(name, weights=None).count_params()
         keras.backend.clear_session()
-        known = name in published.index
-        expected = int(published.parameters[name]) if known else None
+        expected = published.parameters.get(name)
         rows.append((name, facts.image_size, facts.top1, parameters, expected))
     columns = ["backbone", "image_size", "top1", "parameters", "published_parameters"]
     counted = pd.DataFrame(rows, columns=columns).astype({"published_parameters": "Int64"})
@@ -91,4 +99,5 @@ def _write(counted: pd.DataFrame, title: str, folder: Path) -> None:
 def markdown_table(headers: list[str], rows: Iterable[list[str]]) -> list[str]:
     """The lines of a Markdown table; all columns but the first are aligned as numbers."""
     rule = ["---", *["---:"] * (len(headers) - 1)]
+    rows = ([cell.replace("|", "\\|") for cell in row] for row in rows)
     return [f"| {' | '.join(row)} |" for row in (headers, rule, *rows)]

@@ -1,11 +1,14 @@
 """Figures of scores and of learning curves."""
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from sklearn.calibration import calibration_curve
 
 from mura_tf.backbones import BACKBONES
@@ -25,12 +28,14 @@ COLOURS = {  # name: (on white, on black); the hues are Okabe and Ito's, safe fo
     "sky": ("#3a9bd0", "#8fd0f2"),
     "slate": ("#4a5560", "#b4bec8"),
 }
+LEGEND = {"frameon": False, "labelcolor": COLOURS["ink"][0], "fontsize": 10}
 SYSTEM_COLOURS = ("blue", "orange", "green", "purple", "gold", "sky", "slate")
 STAGE_NAMES = {
     "imagenet": "trained directly",
     "mura": "whole-data model",
     "type": "fine-tuned per study type",
 }
+STAGE_COLOURS = {"imagenet": "orange", "mura": "ink", "type": "blue"}
 
 
 def plot_kappa(scores: pd.DataFrame) -> Figure:
@@ -53,16 +58,17 @@ def plot_kappa(scores: pd.DataFrame) -> Figure:
         )
     types = [name for name in sorted(scores.study_type.unique()) if name != "overall"]
     place = {name: row for row, name in enumerate([*types, "overall"])}
-    figure = Figure(figsize=(4.4, 0.6 + 0.15 * len(systems) + 0.47 * len(place)))
+    row_height = max(0.47, 0.1 * len(systems))
+    figure = Figure(figsize=(4.4, 0.55 + 0.2 * len(systems) + row_height * len(place)))
     figure.set_layout_engine("constrained")
     axes = _calm_axes(figure.add_subplot())
-    gap = 0.5 / len(systems)
+    gap = 0.7 / len(systems)
     for index, rows in enumerate(systems):
         y = rows.study_type.map(place) + (index - (len(systems) - 1) / 2) * gap
         colour = colour_of(SYSTEM_COLOURS[index])
         low, high = rows.get("kappa_low", rows.kappa), rows.get("kappa_high", rows.kappa)
         axes.hlines(y, low, high, color=colour, linewidth=1.8, alpha=0.55)
-        axes.plot(rows.kappa, y, "o", color=colour, markersize=6, label=system_name(rows.iloc[0]))
+        axes.plot(rows.kappa, y, "o", color=colour, markersize=5, label=system_name(rows.iloc[0]))
     least = np.nanmin([scores.get("kappa_low", scores.kappa).min(), 0])
     axes.set_xlim(max(-1, np.floor(least * 10 - 0.5) / 10), 1.02)
     axes.set_ylim(len(place) - 0.5, -0.5)
@@ -122,48 +128,57 @@ def plot_learning_curves(histories: list[pd.DataFrame], best_epochs: list[int]) 
 
 
 def plot_run_curves(runs: list) -> Figure:
-    """Training loss and image-level validation kappa of many runs, a column per backbone and stage.
+    """Training loss and image-level validation kappa of many runs, a row of panels per backbone.
 
     Args:
-        runs: finished `Run`s.
+        runs: finished `Run`s; their stages are told apart by colour.
 
     Returns:
-        A figure to save.
+        A figure to save; a dot marks the epoch each run chose.
     """
-    groups: dict[tuple[str, str], list] = {}
+    columns = ["epoch", "loss", "val_kappa"]
+    by_backbone: dict[str, dict[str, list]] = {}  # -> stage -> (curves, best epoch) of each run
     for run in runs:
-        groups.setdefault((run.recipe.backbone, run.recipe.stage), []).append(run)
-    figure = Figure(figsize=(2.2 * len(groups) + 0.8, 4.4))
-    width = figure.get_figwidth()
-    figure.subplots_adjust(left=0.7 / width, right=1 - 0.1 / width, top=0.9, bottom=0.1)
-    grid = figure.subplots(2, len(groups), sharey="row", squeeze=False)
-    for column, ((backbone, stage), members) in enumerate(groups.items()):
-        loss, kappa = (_calm_axes(axes) for axes in grid[:, column])
-        histories = [run.history for run in members]
-        best = [run.info["best_epoch"] for run in members]
-        for axes, name in ((loss, "loss"), (kappa, "val_kappa")):
-            lines = [history[["epoch", name]].to_numpy() for history in histories]
-            collection = LineCollection(
-                lines,
-                colors=colour_of("blue"),
-                linewidths=0.9,
-                alpha=min(1, max(0.15, 3 / len(lines))),
-            )
-            axes.add_collection(collection)
-            dots = np.array([line[epoch - 1] for line, epoch in zip(lines, best, strict=True)])
-            axes.plot(*dots.T, "o", color=colour_of("orange"), markersize=2.5)
-            axes.grid(axis="y", color=colour_of("line"), linewidth=0.8)
-            axes.autoscale_view()
-        loss.set_title(f"{backbone}\n{STAGE_NAMES[stage]}", fontsize=9, color=colour_of("ink"))
-        loss.set_ylim(bottom=0)
-        kappa.set_ylim(-0.1, 1.02)
-        kappa.set_xlabel("epoch", color=colour_of("muted"), fontsize=9)
-        for axes in (loss, kappa):
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            axes.tick_params(labelsize=8)
-    grid[0, 0].set_ylabel("training loss", color=colour_of("muted"), fontsize=9)
-    grid[1, 0].set_ylabel("validation kappa", color=colour_of("muted"), fontsize=9)
+        history = run.history
+        curves = np.transpose([history[column] for column in columns])
+        stages = by_backbone.setdefault(run.recipe.backbone, {})
+        stages.setdefault(run.recipe.stage, []).append((curves, run.info["best_epoch"]))
+    height = 1.7 * len(by_backbone) + 0.9
+    figure = Figure(figsize=(5.2, height))
+    figure.subplots_adjust(0.07, 0.45 / height, 0.99, 1 - 0.7 / height, wspace=0.2, hspace=0.3)
+    grid = figure.subplots(len(by_backbone), 2, sharex=True, sharey="col", squeeze=False)
+    for row, (backbone, stages) in zip(grid, by_backbone.items(), strict=True):
+        for column, axes in enumerate(row, start=1):
+            _calm_axes(axes).grid(axis="y", color=colour_of("line"), linewidth=0.8)
+            for stage, members in stages.items():
+                _plot_histories(axes, column, members, STAGE_COLOURS[stage])
+        row[0].set_title(backbone, loc="left", fontsize=10, color=colour_of("ink"))
+    loss, kappa = grid[0]
+    loss.set_title("training loss", loc="right", fontsize=10, color=colour_of("muted"))
+    kappa.set_title("validation kappa", loc="right", fontsize=10, color=colour_of("muted"))
+    loss.set_ylim(bottom=0)
+    kappa.set_ylim(top=1.02)
+    loss.yaxis.set_major_locator(MaxNLocator(3))
+    kappa.yaxis.set_major_locator(MaxNLocator(3, steps=[5, 10]))
+    loss.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    for axes in grid[:-1].flat:
+        axes.xaxis.set_visible(False)  # or Matplotlib lays its ticks out all the same
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch", color=colour_of("muted"), fontsize=10)
+    stages = dict.fromkeys(stage for found in by_backbone.values() for stage in found)
+    lines = [Line2D([], [], color=colour_of(STAGE_COLOURS[stage])) for stage in stages]
+    names = [STAGE_NAMES[stage] for stage in stages]
+    figure.legend(lines, names, loc="upper left", ncols=3, **LEGEND)
     return figure
+
+
+def _plot_histories(axes: Axes, column: int, runs: list[tuple], colour: str) -> None:
+    """A line per run and a dot at its best epoch; the more runs, the fainter the lines."""
+    lines = [curves[:, [0, column]] for curves, _ in runs]
+    style = {"color": colour_of(colour), "alpha": min(1, max(0.12, 4 / len(lines)))}
+    axes.add_collection(LineCollection(lines, linewidths=1, **style))
+    dots = [line[best - 1] for line, (_, best) in zip(lines, runs, strict=True)]
+    axes.plot(*np.transpose(dots), "o", color=colour_of(colour), markersize=3, markeredgewidth=0)
 
 
 def plot_parameters(overall: pd.DataFrame) -> Figure:
@@ -176,23 +191,27 @@ def plot_parameters(overall: pd.DataFrame) -> Figure:
     Returns:
         A figure to save.
     """
-    figure = Figure(figsize=(5.6, 3.6))
+    figure = Figure(figsize=(5.2, 3.6))
     figure.set_layout_engine("constrained")
     axes = _calm_axes(figure.add_subplot())
-    for index, (_, row) in enumerate(overall.iterrows()):
-        millions = BACKBONES[row.backbone].parameters / 1e6
-        colour = colour_of(SYSTEM_COLOURS[index % len(SYSTEM_COLOURS)])
+    before: Counter[str] = Counter()
+    for colour, (_, row) in zip(SYSTEM_COLOURS, overall.iterrows(), strict=False):
+        colour = colour_of(colour)
+        # systems of one backbone stand side by side
+        millions = BACKBONES[row.backbone].parameters / 1e6 * 1.04 ** before[row.backbone]
+        before[row.backbone] += 1
         axes.vlines(millions, row.kappa_low, row.kappa_high, color=colour, alpha=0.55)
         axes.plot(millions, row.kappa, "o", color=colour, label=system_name(row))
         axes.plot(millions, row.published_kappa, "o", color=colour, markerfacecolor="none")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.margins(x=0.15)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.margins(x=0.1)
     axes.grid(color=colour_of("line"), linewidth=0.8)
     axes.set_xlabel("parameters, millions", color=colour_of("muted"), fontsize=10)
     axes.set_ylabel("overall kappa", color=colour_of("muted"), fontsize=10)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8, labelcolor=colour_of("ink"))
+    figure.legend(loc="outside upper left", ncols=2, **LEGEND)
     return figure
 
 
@@ -206,28 +225,35 @@ def plot_reliability(studies: pd.DataFrame, bins: int = 10) -> Figure:
     Returns:
         A figure to save; on the diagonal a probability means what it says.
     """
-    figure = Figure(figsize=(5.6, 3.6))
+    figure = Figure(figsize=(5.2, 5.2))
     figure.set_layout_engine("constrained")
     axes = _calm_axes(figure.add_subplot())
     axes.plot([0, 1], [0, 1], color=colour_of("muted"), linewidth=0.8)
-    systems = studies.groupby(["backbone", "stage"], sort=False)
-    for index, (_, rows) in enumerate(systems):
+    systems = studies.assign(repeat=0).groupby(SYSTEM_KEY, sort=False)
+    for colour, (_, rows) in zip(SYSTEM_COLOURS, systems, strict=False):
         share, mean = calibration_curve(
             rows.label, rows.probability, n_bins=bins, strategy="quantile"
         )
-        name = system_name(rows.iloc[0].replace({"repeat": 0}))
-        colour = colour_of(SYSTEM_COLOURS[index % len(SYSTEM_COLOURS)])
-        axes.plot(mean, share, "o-", color=colour, linewidth=1.2, markersize=4, label=name)
+        style = {"color": colour_of(colour), "linewidth": 1.2, "markersize": 4}
+        axes.plot(mean, share, "o-", label=system_name(rows.iloc[0]), **style)
     axes.set_aspect("equal")
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
     axes.grid(color=colour_of("line"), linewidth=0.8)
-    axes.set_xlabel("mean predicted probability", color=colour_of("muted"), fontsize=10)
+    axes.set_xlabel("mean probability", color=colour_of("muted"), fontsize=10)
     axes.set_ylabel("share abnormal", color=colour_of("muted"), fontsize=10)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8, labelcolor=colour_of("ink"))
+    figure.legend(loc="outside upper left", ncols=2, **LEGEND)
     return figure
 
 
 def system_name(row) -> str:
-    """What a system (a row with `backbone, stage, repeat`) is called in titles and legends."""
+    """What a system is called in titles and legends.
+
+    Args:
+        row: `backbone, stage, repeat`; or `system`, the name itself.
+    """
+    if "system" in row:
+        return row.system
     name = f"{row.backbone}, {STAGE_NAMES.get(row.stage, row.stage)}"
     return f"{name}, repeat {row['repeat']}" if row["repeat"] else name
 

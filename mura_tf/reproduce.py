@@ -12,6 +12,7 @@ from mura_tf.backbones import BACKBONES
 from mura_tf.dataset import load_views, read_views
 from mura_tf.engines import Engine
 from mura_tf.grid import PlannedRun, run_plan
+from mura_tf.parameters import ParameterTable
 from mura_tf.progress import duration
 from mura_tf.published import published_table
 from mura_tf.recipe import Recipe
@@ -29,7 +30,7 @@ def experiment_names() -> list[str]:
     )
 
 
-def find_experiment(name: str) -> Experiment:
+def find_experiment(name: str) -> Experiment | ParameterTable:
     """The `EXPERIMENT` of `experiments/NAME.py`, or a ValueError that lists the names."""
     if name not in experiment_names():
         raise ValueError(
@@ -112,54 +113,74 @@ def cost(
         changed: `recipe`, `backbones`, `members`, `repeats`, see `reproduce`.
 
     Returns:
-        A row per backbone and stage, and "all": `backbone, stage, runs, finished, images_per_s,
-        images_least, images_most, hours_least, hours_most, disk_gb`, where all behind `finished`
-        is of the runs that are not; and the total as a sentence. disk_gb is the models'; while it
-        trains, a run keeps four times its model for exact resume.
+        A table to print, a row per backbone and stage and "all": `done` counts runs, and what is
+        behind it is of those that are left, from least to most; and the total as a sentence. GB
+        are the models'; while it trains, a run keeps four times its model for exact resume.
+
+    Raises:
+        ValueError: a study type that the data has not.
     """
     counts = _training_counts(load_views(data) if data else None)
     plan = experiment.plan(out, study_types or sorted(counts), **changed)
-    rates = {
-        recipe.backbone: _measured(recipe)
-        for recipe in {run.recipe.backbone: run.recipe for run in plan}.values()
-    }
-    table = pd.DataFrame([_cost(run, counts, rates[run.recipe.backbone]) for run in plan])
-    groups = table.groupby(["backbone", "stage", "images_per_s"], sort=False).sum().reset_index()
-    total = table.drop(columns=["backbone", "stage", "images_per_s"]).sum()
-    groups = pd.concat([groups, total.to_frame().T.assign(backbone="all")], ignore_index=True)
-    groups = groups.astype(dict.fromkeys(["runs", "finished", "images_least", "images_most"], int))
-    shared = sum(run.needs is not None for run in plan)
-    return groups[table.columns], (
-        f"{total.runs:.0f} runs, {total.finished:.0f} of them finished; {shared} start from a "
-        f"whole-data model that they share. The others see {total.images_least / 1e6:.2f} to "
-        f"{total.images_most / 1e6:.2f} million images, {duration(total.hours_least * 3600)} to "
-        f"{duration(total.hours_most * 3600)} on this machine, one at a time, and keep "
-        f"{total.disk_gb:.2f} GB of models."
+    unknown = {name for run in plan for name in run.recipe.study_types or ()} - set(counts)
+    if unknown:
+        raise ValueError(
+            f"study_types must be among {', '.join(sorted(counts))}. "
+            f"Received: {', '.join(sorted(unknown))}."
+        )
+
+    from mura_tf.training import measure_step
+
+    recipes = {run.recipe.backbone: run.recipe for run in plan}
+    rates = {backbone: measure_step(recipe) for backbone, recipe in recipes.items()}
+    costs = pd.DataFrame([_cost(run, counts, rates[run.recipe.backbone]) for run in plan])
+    total = costs.drop(columns=["backbone", "stage"]).sum()
+    rows = [
+        (backbone, stage, *_columns(rows.sum(numeric_only=True)), f"{rates[backbone]:.1f}")
+        for (backbone, stage), rows in costs.groupby(["backbone", "stage"], sort=False)
+    ]
+    rows.append(("all", "", *_columns(total), ""))
+    names = ["backbone", "stage", "done", "M images", "hours", "GB", "images/s"]
+    starts = sum(run.needs is not None for run in plan)
+    shared = len({run.needs for run in plan} - {None})
+    return pd.DataFrame(rows, columns=names), (
+        f"{total.runs:.0f} runs, {total.done:.0f} of them finished; {starts} start from {shared} "
+        f"whole-data model{'s' * (shared > 1)}. What is left sees {total.images_least / 1e6:.2f} "
+        f"to {total.images_most / 1e6:.2f} million images, {duration(total.hours_least * 3600)} to "
+        f"{duration(total.hours_most * 3600)} on this machine, one run at a time, and keeps "
+        f"{total.gigabytes:.2f} GB of models."
     )
 
 
-def _measured(recipe: Recipe) -> float:
-    from mura_tf.training import measure_step
+def _columns(costs: pd.Series) -> tuple[str, str, str, str]:
+    """What `cost` tells of a sum over runs: done, M images, hours, GB."""
+    images = _range(costs.images_least / 1e6, costs.images_most / 1e6)
+    hours = _range(costs.hours_least, costs.hours_most)
+    return f"{costs.done:.0f}/{costs.runs:.0f}", images, hours, f"{costs.gigabytes:.1f}"
 
-    return round(measure_step(recipe), 1)
+
+def _range(least: float, most: float) -> str:
+    low, high = (f"{value:.1f}" if value < 10 else f"{value:.0f}" for value in (least, most))
+    return low if low == high else f"{low}\u2013{high}"
 
 
 def _cost(run: PlannedRun, counts: dict[str, int], rate: float) -> dict:
     recipe, finished = run.recipe, Run(run.folder).finished
     epoch = 0 if finished else sum(counts[name] for name in recipe.study_types or counts)
+    if recipe.select_on == "holdout":
+        epoch = round(epoch * (1 - recipe.holdout))
     least = epoch * min(recipe.patience + 2, recipe.max_epochs)
     most = epoch * recipe.max_epochs
     return {
         "backbone": recipe.backbone,
         "stage": recipe.stage,
         "runs": 1,
-        "finished": int(finished),
-        "images_per_s": rate,
+        "done": int(finished),
         "images_least": least,
         "images_most": most,
         "hours_least": least / rate / 3600,
         "hours_most": most / rate / 3600,
-        "disk_gb": 0 if finished else BACKBONES[recipe.backbone].parameters * 4 / 1e9,
+        "gigabytes": 0 if finished else BACKBONES[recipe.backbone].parameters * 4 / 1e9,
     }
 
 

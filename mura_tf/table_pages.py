@@ -1,6 +1,6 @@
 """A table report -> Markdown, CSV and HTML in the document's own layout, and its plots."""
 
-import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,19 +8,29 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mura_tf.comparison import System
+from mura_tf.comparison import OVERALL, System
 from mura_tf.experiment import facts_of
 from mura_tf.files import write_json, written_whole
 from mura_tf.page import escaped, inline_svg, minus, svg, table, write_page
 from mura_tf.parameters import markdown_table
-from mura_tf.plots import plot_kappa, plot_parameters, plot_reliability, plot_run_curves
+from mura_tf.plots import (
+    SYSTEM_COLOURS,
+    plot_kappa,
+    plot_parameters,
+    plot_reliability,
+    plot_run_curves,
+)
 from mura_tf.report import protocol
 from mura_tf.run import Run
 
-OVERALL = "overall"
 MEASURES = ("accuracy", "accuracy_std", "kappa", "kappa_std", "kappa_low", "kappa_high")
 NOTHING = "\u2013"
 STAGE_LABELS = {"imagenet": "ImageNet", "mura": "whole data", "type": "ImageNet + whole data"}
+NOTE = (
+    "Mean (standard deviation) over the repeats; the best kappa of each study type is bold. The "
+    "95 % intervals are of a bootstrap that resamples patients: they tell what other patients "
+    "would change, the deviation what training again changes."
+)
 
 
 @dataclass(frozen=True)
@@ -29,14 +39,16 @@ class TableReport:
 
     Attributes:
         cells: a row per system and study type: `backbone, stage, study_type, n, members, repeats`,
-            the `MEASURES`, the published ones (`published_accuracy`, ...), `difference` (ours minus
-            the published kappa) and `best` (of its study type).
+            the `MEASURES`, the published ones (`published_accuracy`, ...), `accuracy_difference`
+            and `kappa_difference` (ours minus the published value, NaN where the studies are not
+            the document's) and `best` (kappa of its study type).
         claims: of `answer_claims`.
         pairs: `one, other, difference, low, high` of overall kappa, a row per two systems.
         deviations: sentences.
         missing: sentences about runs that are planned and not finished.
         split: the reported one.
-        same_data: whether these are the studies of the published table.
+        same_data: whether these are studies of the published table.
+        digits: decimals that the document prints.
     """
 
     cells: pd.DataFrame
@@ -46,6 +58,7 @@ class TableReport:
     missing: list[str]
     split: str
     same_data: bool
+    digits: int
 
 
 def write_pages(
@@ -55,43 +68,27 @@ def write_pages(
     runs: list[Run],
     folder: Path,
 ) -> None:
+    """Writes `table.md`, `table.csv`, `report.html`, the plots and `experiment.json`.
+
+    Args:
+        report: what they say.
+        title: what they are called.
+        studies: table of `study_probabilities` that the cells were computed from.
+        runs: those that are shown.
+        folder: where they go.
+    """
     figures = {
         stem: (svg(figure, stem), caption)
         for stem, (figure, caption) in _figures(report, studies, runs).items()
     }
-    for stem, (drawing, _) in figures.items():
-        with written_whole(folder / f"{stem}.svg") as part:
-            part.write_text(drawing, encoding="utf-8")
-    with written_whole(folder / "table.csv") as part:
-        _write_csv(report, part)
-    text = _markdown(report, title, figures, protocol(report.split, runs))
-    with written_whole(folder / "table.md") as part:
-        part.write_text(text, encoding="utf-8")
+    texts = {f"{stem}.svg": drawing for stem, (drawing, _) in figures.items()}
+    texts["table.csv"] = _csv(report)
+    texts["table.md"] = _markdown(report, title, figures, protocol(report.split, runs))
+    for name, text in texts.items():
+        with written_whole(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
     write_json(folder / "experiment.json", facts_of(runs))
     write_page(folder / "report.html", title, _sections(report, title, figures, runs))
-
-
-def _figures(
-    report: TableReport, studies: pd.DataFrame, runs: list[Run]
-) -> dict[str, tuple[Figure, str]]:
-    """File name -> figure, caption."""
-    rows = report.cells.assign(repeat=0)
-    figures = {
-        "kappa": (plot_kappa(rows), "Study-level kappa with 95 % intervals"),
-        "reliability": (
-            plot_reliability(studies),
-            "How often a study was abnormal, against the predicted probability",
-        ),
-        "curves": (
-            plot_run_curves(runs),
-            "Learning curves of all runs; a dot marks the chosen epoch",
-        ),
-    }
-    overall = rows[(rows.study_type == OVERALL)]
-    if len(overall):
-        caption = "Overall kappa against the number of parameters; hollow is published"
-        figures["parameters"] = (plot_parameters(overall), caption)
-    return figures
 
 
 def system_labels(systems: list[System]) -> dict[System, str]:
@@ -113,62 +110,142 @@ def _row_names(cells: pd.DataFrame) -> list[str]:
     return [*types, OVERALL] if OVERALL in set(cells.study_type) else types
 
 
-def _grid(report: TableReport, bold: str) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows of text; `bold` is the format of a best kappa, such as "**{}**"."""
-    cells = report.cells.set_index(["backbone", "stage", "study_type"])
-    headers = ["Study type"]
-    for label in system_labels(_systems(report.cells)).values():
-        headers += [f"{label}: accuracy", "kappa", "95 %", "published kappa"]
-        headers += ["difference"] if report.same_data else []
+# ------------------------------------------------------------------------------------------------
+# Plots
+
+
+def _figures(
+    report: TableReport, studies: pd.DataFrame, runs: list[Run]
+) -> dict[str, tuple[Figure, str]]:
+    """File name -> figure, caption. Where there are too many systems, the first are drawn."""
+    labels = system_labels(_systems(report.cells))
+    drawn = list(labels)[: len(SYSTEM_COLOURS)]
+
+    def rows_of(table: pd.DataFrame) -> pd.DataFrame:
+        systems = pd.Series(zip(table.backbone, table.stage, strict=True), table.index)
+        return table.assign(system=systems.map(labels), repeat=0)[systems.isin(drawn)]
+
+    rows = rows_of(report.cells)
+    figures = {"kappa": (plot_kappa(rows), "Study-level kappa with 95 % intervals")}
+    overall = rows[rows.study_type == OVERALL]
+    if len(set(overall.backbone)) > 1:
+        caption = "Overall kappa against the number of parameters; hollow is published"
+        figures["parameters"] = plot_parameters(overall), caption
+    figures["reliability"] = (
+        plot_reliability(rows_of(studies)),
+        "The share of studies that are abnormal against their probability; on the diagonal a "
+        "probability means what it says",
+    )
+    figures["curves"] = (
+        plot_run_curves(runs),
+        "Learning curves, a line per run; a dot marks the epoch that was chosen",
+    )
+    return figures
+
+
+# ------------------------------------------------------------------------------------------------
+# The table
+
+
+def _lines(report: TableReport, bold: str) -> list[tuple[str, list[tuple[str, list[str]]]]]:
+    """Study type -> what a line says -> an accuracy and a kappa for each system, as text.
+
+    Args:
+        report: the table.
+        bold: the format of a best kappa, such as "**{}**".
+    """
+    cells = {
+        (cell.study_type, cell.backbone, cell.stage): cell for cell in report.cells.itertuples()
+    }
+    kinds = ["here", "95 %", "published", "difference"][: 4 if report.same_data else 3]
     rows = []
     for study_type in _row_names(report.cells):
-        row = [study_type.capitalize()]
-        for system in _systems(report.cells):
-            if (*system, study_type) not in cells.index:
-                row += [NOTHING] * (5 if report.same_data else 4)
-                continue
-            cell = cells.loc[(*system, study_type)]
-            kappa = _with_deviation(cell.kappa, cell.kappa_std)
-            row += [
-                _with_deviation(cell.accuracy, cell.accuracy_std),
-                bold.format(kappa) if cell.best else kappa,
-                f"{cell.kappa_low:.3f} to {cell.kappa_high:.3f}",
-                _with_deviation(cell.published_kappa, cell.published_kappa_std),
-            ]
-            if report.same_data:
-                row.append(_signed(cell.difference))
-        rows.append(row)
-    return headers, rows
+        found = [cells.get((study_type, *system)) for system in _systems(report.cells)]
+        lines = [
+            (kind, [text for cell in found for text in _texts(cell, kind, report.digits, bold)])
+            for kind in kinds
+        ]
+        rows.append((study_type[:1].upper() + study_type[1:], lines))
+    return rows
 
 
-def _with_deviation(value: float, deviation: float) -> str:
+def _texts(cell, kind: str, digits: int, bold: str) -> tuple[str, str]:
+    """Accuracy and kappa of one system in one line; `cell` is None where there is none."""
+    if cell is None:
+        return (NOTHING, NOTHING) if kind == "here" else ("", "")
+    if kind == "here":
+        kappa = _with_deviation(cell.kappa, cell.kappa_std, digits)
+        accuracy = _with_deviation(cell.accuracy, cell.accuracy_std, digits)
+        return accuracy, bold.format(kappa) if cell.best else kappa
+    if kind == "95 %":
+        return "", f"{cell.kappa_low:.{digits}f} to {cell.kappa_high:.{digits}f}"
+    if kind == "published":
+        return (
+            _with_deviation(cell.published_accuracy, cell.published_accuracy_std, digits),
+            _with_deviation(cell.published_kappa, cell.published_kappa_std, digits),
+        )
+    return _signed(cell.accuracy_difference, digits), _signed(cell.kappa_difference, digits)
+
+
+def _with_deviation(value: float, deviation: float, digits: int) -> str:
     if np.isnan(value):
         return NOTHING
-    return f"{value:.3f}" if np.isnan(deviation) else f"{value:.3f} ({deviation:.3f})"
+    text = f"{value:.{digits}f}"
+    return text if np.isnan(deviation) else f"{text} ({deviation:.{digits}f})"
 
 
-def _signed(value: float) -> str:
-    return NOTHING if np.isnan(value) else f"{value:+.3f}"
+def _signed(value: float, digits: int) -> str:
+    return NOTHING if np.isnan(value) else f"{value:+.{digits}f}"
 
 
-def _write_csv(report: TableReport, path: Path) -> None:
+def _csv(report: TableReport) -> str:
     """The document's layout with a number a cell: rows study types, columns system and measure."""
-    cells = report.cells.set_index(["backbone", "stage", "study_type"])
-    measures = ["n", "members", "repeats", *MEASURES]
-    measures += [f"published_{measure}" for measure in MEASURES[:4]]
-    systems = _systems(report.cells)
-    names = [f"{'/'.join(system)} {measure}" for system in systems for measure in measures]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["study_type", *names])
-        for study_type in _row_names(report.cells):
-            row = []
-            for system in systems:
-                key = (*system, study_type)
-                known = key in cells.index
-                values = cells.loc[key, measures] if known else [None] * len(measures)
-                row += ["" if pd.isna(value) else value for value in values]
-            writer.writerow([study_type, *row])
+    counts = ["n", "members", "repeats"]
+    measures = [*counts, *MEASURES, *(f"published_{measure}" for measure in MEASURES[:4])]
+    measures += ["accuracy_difference", "kappa_difference", "best"]
+    cells = report.cells.astype(dict.fromkeys(counts, "Int64")).set_index("study_type")
+    columns = [
+        cells.loc[(cells.backbone == backbone) & (cells.stage == stage), measures].add_prefix(
+            f"{backbone}/{stage} "
+        )
+        for backbone, stage in _systems(report.cells)
+    ]
+    return pd.concat(columns, axis=1).reindex(_row_names(report.cells)).to_csv()
+
+
+def _score_table(report: TableReport) -> str:
+    """The table as HTML: a group of columns per system, a group of lines per study type."""
+    labels = system_labels(_systems(report.cells)).values()
+    groups = "".join(
+        f'<th scope="colgroup" colspan="2" class="n">{escaped(label)}</th>' for label in labels
+    )
+    names = '<th scope="col" class="n pair">Accuracy</th><th scope="col" class="n">Kappa</th>'
+    bodies = []
+    for study_type, lines in _lines(report, "<b>{}</b>"):
+        opening = f'<th scope="rowgroup" rowspan="{len(lines)}">{escaped(study_type)}</th>'
+        rows = []
+        for kind, texts in lines:
+            pairs = zip(texts[::2], texts[1::2], strict=True)
+            cells = "".join(
+                f'<td class="n pair">{minus(accuracy)}</td><td class="n">{minus(kappa)}</td>'
+                for accuracy, kappa in pairs
+            )
+            rows.append(f'<tr>{opening}<th scope="row">{kind}</th>{cells}</tr>')
+            opening = ""
+        bodies.append(f"<tbody>{''.join(rows)}</tbody>\n")
+    return (
+        '<div class="scroll"><table class="cells"><thead><tr><th scope="col" rowspan="2">Study type'
+        f'</th><th rowspan="2"></th>{groups}</tr><tr>{names * len(labels)}</tr></thead>'
+        f"{''.join(bodies)}</table></div>"
+    )
+
+
+# ------------------------------------------------------------------------------------------------
+# Claims and pairs
+
+
+CLAIM_HEADERS = ["Claim", "Holds here", "Measure", "Value [95 %]", "Holds above", "Source"]
+PAIR_HEADERS = ["System", "minus", "Difference in overall kappa", "95 %"]
 
 
 def _claim_rows(report: TableReport) -> list[list[str]]:
@@ -185,21 +262,27 @@ def _claim_rows(report: TableReport) -> list[list[str]]:
     ]
 
 
-CLAIM_HEADERS = ["Claim", "Holds here", "Measure", "Value", "Holds above", "Source"]
-PAIR_HEADERS = ["System", "minus", "Difference in overall kappa", "95 %"]
-
-
 def _pair_rows(report: TableReport) -> list[list[str]]:
     return [
-        [row.one, row.other, _signed(row.difference), f"{row.low:+.3f} to {row.high:+.3f}"]
+        [row.one, row.other, f"{row.difference:+.3f}", f"{row.low:+.3f} to {row.high:+.3f}"]
         for row in report.pairs.itertuples()
     ]
 
 
+# ------------------------------------------------------------------------------------------------
+# Pages
+
+
 def _markdown(report: TableReport, title: str, figures: dict, protocol_text: str) -> str:
-    lines = [f"# {title}", "", protocol_text, ""]
-    lines += markdown_table(*_grid(report, "**{}**"))
-    lines += ["", "Mean (deviation) over the repeats; the best kappa of each row is bold."]
+    headers = ["Study type", ""]
+    for label in system_labels(_systems(report.cells)).values():
+        headers += [f"{label}: accuracy", "kappa"]
+    rows = []
+    for study_type, lines in _lines(report, "**{}**"):
+        for kind, texts in lines:
+            rows.append([study_type, kind, *texts])
+            study_type = ""
+    lines = [f"# {title}", "", protocol_text, "", *markdown_table(headers, rows), "", NOTE]
     if report.missing:
         lines += ["", "## Missing", "", *(f"- {sentence}" for sentence in report.missing)]
     if len(report.claims):
@@ -217,33 +300,45 @@ def _markdown(report: TableReport, title: str, figures: dict, protocol_text: str
 
 
 def _sections(report: TableReport, title: str, figures: dict, runs: list[Run]) -> list[str]:
-    headers, rows = _grid(report, "<b>{}</b>")
-    rows = [[minus(cell) for cell in row] for row in rows]
-    missing = "".join(f"<li>{escaped(sentence)}</li>" for sentence in report.missing)
-    missing = f"<h2>Missing</h2><ul>{missing}</ul>" if missing else ""
     sections = [
         f"""<header><p class="kind">mura_tf table</p><h1>{escaped(title)}</h1>
 <p>{escaped(protocol(report.split, runs))}</p>
 <p class="warning"><b>Not a medical device.</b> These are results of research software. They must
 not be used to diagnose anybody.</p></header>""",
-        f"""<section>{table(headers, rows, css="scores")}
-<p class="note">Mean (deviation) over the repeats; the best kappa of each row is bold; intervals are
-95&nbsp;% bootstrap intervals that resample patients.</p>{missing}</section>""",
+        f"<section>{_score_table(report)}<p class='note'>{escaped(NOTE)}</p></section>",
     ]
-    for heading, names, body in (
-        ("The document's claims", CLAIM_HEADERS, _claim_rows(report)),
-        ("Systems in pairs", PAIR_HEADERS, _pair_rows(report)),
+    if report.missing:
+        listed = _items(report.missing)
+        sections.append(f"<section><h2>Missing</h2><ul>{listed}</ul></section>")
+    for heading, names, words, body in (
+        ("The document's claims", CLAIM_HEADERS, (0, 1, 2, 5), _claim_rows(report)),
+        ("Systems in pairs", PAIR_HEADERS, (0, 1), _pair_rows(report)),
     ):
         if body:
-            body = [[minus(escaped(cell)) for cell in row] for row in body]
-            listed = table(names, body, text_columns=range(len(names)))
+            body = [
+                [
+                    escaped(cell) if column in words else minus(cell)
+                    for column, cell in enumerate(row)
+                ]
+                for row in body
+            ]
+            listed = table(names, body, text_columns=words)
             sections.append(f"<section><h2>{heading}</h2>{listed}</section>")
     drawings = "".join(
-        f"<figure>{inline_svg(drawing, stem, caption)}"
+        f'<figure style="max-width: {_width(drawing):.0f}px">{inline_svg(drawing, stem, caption)}'
         f"<figcaption class='note'>{escaped(caption)}</figcaption></figure>"
         for stem, (drawing, caption) in figures.items()
     )
-    listed = "".join(f"<li>{escaped(sentence)}</li>" for sentence in report.deviations)
     sections.append(f"<section><h2>Plots</h2><div class='plots'>{drawings}</div></section>")
+    listed = _items(report.deviations)
     sections.append(f"<section><h2>Deviations from the document</h2><ol>{listed}</ol></section>")
     return sections
+
+
+def _width(drawing: str) -> float:
+    """Pixels on a page at which the text of a figure is as large as the page's."""
+    return 1.45 * float(re.search(r'viewBox="0 0 ([\d.]+)', drawing)[1])
+
+
+def _items(sentences: list[str]) -> str:
+    return "".join(f"<li>{escaped(sentence)}</li>" for sentence in sentences)

@@ -1,7 +1,9 @@
 """Finished runs -> a document's table: ours beside the published values, claims, differences."""
 
+import io
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -10,14 +12,25 @@ import numpy as np
 import pandas as pd
 
 from mura_tf.claims import Claim, answer_claims
-from mura_tf.comparison import RepeatedScore, System, difference, repeated_scores
+from mura_tf.comparison import (
+    OVERALL,
+    RepeatedScore,
+    System,
+    difference,
+    repeated_scores,
+)
 from mura_tf.deviations import deviations
-from mura_tf.evaluate import load_predictions, reported_split, study_probabilities
+from mura_tf.evaluate import (
+    load_predictions,
+    read_predictions,
+    reported_split,
+    study_probabilities,
+)
 from mura_tf.grid import PlannedRun, plan_runs
-from mura_tf.published import published_table
+from mura_tf.published import published_digits, published_table
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run
-from mura_tf.table_pages import MEASURES, OVERALL, TableReport, system_labels, write_pages
+from mura_tf.table_pages import MEASURES, TableReport, system_labels, write_pages
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,7 @@ class Experiment:
         repeats: int | None = None,
     ) -> list[PlannedRun]:
         """Its runs, each once; what is not given is the document's."""
+        out, types = os.path.normpath(out), list(study_types)
         plan = [
             run
             for backbone in backbones or self.backbones
@@ -61,7 +75,7 @@ class Experiment:
             for run in plan_runs(
                 replace(recipe or self.recipe, backbone=backbone),
                 out,
-                study_types,
+                types,
                 scheme=scheme,
                 members=members or self.members,
                 repeats=repeats or self.repeats,
@@ -76,80 +90,96 @@ def report_table(
     """Writes `out/NAME/` from those of the planned runs that are finished.
 
     That is `table.md`, `table.csv`, `report.html`, the plots as SVG and `experiment.json`. An
-    ensemble that lacks a member is left out, and said to be.
+    ensemble that lacks a member is left out, and said to be. What is told of the runs comes from
+    their folders, not from the plan.
 
     Raises:
-        ValueError: no ensemble is complete.
+        ValueError: no ensemble is complete, or runs predicted different studies.
     """
-    runs = [Run(planned.folder) for planned in plan]
-    runs = [run for run in runs if run.finished]
-    complete, missing = _complete_ensembles(plan, {run.path for run in runs})
+    finished = {run.folder for run in plan if Run(run.folder).finished}
+    complete, missing = _complete_ensembles(plan, finished)
     if not complete:
         raise ValueError(
-            f"no ensemble of {experiment.name} is complete below {out}: {len(runs)} of {len(plan)} "
-            "runs are finished. Train them with the same command without --report-only."
+            f"no ensemble of {experiment.name} is complete below {out}: {len(finished)} of "
+            f"{len(plan)} planned runs are finished. Give the backbones, study types and members "
+            "that were trained, or train without --report-only."
         )
-    predictions = load_predictions(planned.folder for planned in complete)
+    predictions = _load([planned.folder for planned in complete])
     split = reported_split(predictions)
     studies = study_probabilities(predictions[predictions.split == split])
     types = sorted({name for planned in plan for name in planned.recipe.study_types or ()})
     scores = repeated_scores(studies, types)
-    cells = _cells(scores, experiment.name, [*types, OVERALL])
-    recipes = [planned.recipe for planned in complete]
+    shown = finished & {folder for run in complete for folder in (run.folder, run.needs)}
+    runs = [Run(run.folder) for run in plan if run.folder in shown]
+    cells, same_data = _cells(scores, experiment.name, [*types, OVERALL])
     report = TableReport(
         cells=cells,
         claims=answer_claims(experiment.claims, scores),
         pairs=_pairs(scores),
-        deviations=deviations(recipes, experiment.recipe) + _other_deviations(cells, experiment),
+        deviations=_other_deviations(cells, experiment, same_data)
+        + deviations([run.recipe for run in runs], experiment.recipe),
         missing=missing,
         split=split,
-        same_data=_is_mura(cells),
+        same_data=same_data,
+        digits=published_digits(experiment.name),
     )
     write_pages(report, experiment.title, studies, runs, Path(out) / experiment.name)
     return report
+
+
+def _load(folders: list[Path]) -> pd.DataFrame:
+    """`load_predictions` in one go: to parse hundreds of small files one by one takes seconds."""
+    with suppress(OSError, ValueError):  # then `load_predictions` names the file
+        texts = [(folder / "predictions.csv").read_bytes() for folder in folders]
+        header = texts[0].partition(b"\n")[0] + b"\n"
+        if all(text.startswith(header) and text.endswith(b"\n") for text in texts):
+            rows = (text.removeprefix(header) for text in texts)
+            return read_predictions(io.BytesIO(header + b"".join(rows)))
+    return load_predictions(folders)
 
 
 def _complete_ensembles(
     plan: list[PlannedRun], finished: set[Path]
 ) -> tuple[list[PlannedRun], list[str]]:
     """The runs of ensembles that have all members, and a sentence per ensemble that has not."""
-    ensembles: dict[tuple, list[PlannedRun]] = {}
+    ensembles: dict[tuple[Path, int], list[PlannedRun]] = {}
     for planned in plan:
-        recipe = planned.recipe
-        if recipe.study_types:  # the whole-data run is where the others start, not a row
-            key = (recipe.backbone, recipe.stage, recipe.study_types, recipe.repeat)
+        if planned.recipe.study_types:  # a whole-data run is where others start, and not a row
+            key = (planned.folder.parent, planned.recipe.repeat)
             ensembles.setdefault(key, []).append(planned)
     complete, missing = [], []
-    for ensemble in ensembles.values():
-        lacking = [str(one.folder) for one in ensemble if one.folder not in finished]
+    for (folder, repeat), ensemble in ensembles.items():
+        lacking = [str(one.recipe.member) for one in ensemble if one.folder not in finished]
         if lacking:
             missing.append(
-                f"{len(lacking)} of {len(ensemble)} members are not finished: {', '.join(lacking)}"
+                f"{folder}: repeat {repeat} lacks {len(lacking)} of {len(ensemble)} members, "
+                f"numbers {', '.join(lacking)}."
             )
         else:
             complete += ensemble
     return complete, missing
 
 
-def _cells(scores: dict, name: str, rows: list[str]) -> pd.DataFrame:
-    cells = []
-    for (backbone, stage), by_type in scores.items():
-        for study_type in rows:
-            if study_type in by_type:
-                facts = {"backbone": backbone, "stage": stage, "study_type": study_type}
-                cells.append(facts | _measures(by_type[study_type]))
-    cells = pd.DataFrame(cells)
+def _cells(scores: dict, name: str, rows: list[str]) -> tuple[pd.DataFrame, bool]:
+    """`TableReport`'s `cells` and `same_data`."""
+    cells = pd.DataFrame(
+        {"backbone": backbone, "stage": stage, "study_type": study_type}
+        | _measures(by_type[study_type])
+        for (backbone, stage), by_type in scores.items()
+        for study_type in rows
+        if study_type in by_type
+    )
     published = published_table(name).drop(columns=["best", "source"])
     keys = [key for key in ("backbone", "stage", "study_type") if key in published]
-    values = [column for column in published if column not in keys]
-    published = published.rename(columns={column: f"published_{column}" for column in values})
+    published = published.set_index(keys).reindex(columns=MEASURES[:4]).add_prefix("published_")
     cells = cells.merge(published, on=keys, how="left")
-    for measure in MEASURES[:4]:
-        if f"published_{measure}" not in cells:
-            cells[f"published_{measure}"] = np.nan
-    cells["difference"] = cells.kappa - cells.published_kappa
+    counted = cells.n == cells.study_type.map(_mura_studies())
+    same_data = bool(counted[cells.study_type != OVERALL].all())
+    for measure in ("accuracy", "kappa"):
+        published = cells[f"published_{measure}"].where(counted & same_data)
+        cells[f"{measure}_difference"] = cells[measure] - published
     best = cells.groupby("study_type").kappa.transform("max")
-    return cells.assign(best=cells.kappa == best)
+    return cells.assign(best=cells.kappa == best), same_data
 
 
 def _measures(score: RepeatedScore) -> dict:
@@ -178,34 +208,36 @@ def _pairs(scores: dict[System, dict[str, RepeatedScore]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["one", "other", "difference", "low", "high"])
 
 
-def _is_mura(cells: pd.DataFrame) -> bool:
-    """Whether the reported studies are as many, in each type, as MURA's validation set has."""
-    table_i = published_table("table_i").query("split == 'valid' and label.notna()")
-    expected = table_i.groupby("study_type").studies.sum().rename({"all": OVERALL})
-    counts = cells.groupby("study_type").n.first()
-    return set(counts.index) <= set(expected.index) and (counts == expected[counts.index]).all()
+def _mura_studies() -> pd.Series:
+    """Study type or "overall" -> studies of MURA's validation set."""
+    valid = published_table("table_i").query("split == 'valid' and label.notna()")
+    return valid.groupby("study_type").studies.sum().rename({"all": OVERALL})
 
 
-def _other_deviations(cells: pd.DataFrame, experiment: Experiment) -> list[str]:
-    """What no recipe tells: data, members and repeats, and how a deviation is computed."""
+def _other_deviations(cells: pd.DataFrame, experiment: Experiment, same_data: bool) -> list[str]:
+    """What no recipe tells: the data, and which of the document's runs there are."""
     sentences = []
-    others = sorted(set(cells.backbone) - set(experiment.backbones))
-    if others:
-        sentences.append(
-            f"Backbones: {', '.join(others)}; the document has {', '.join(experiment.backbones)}."
-        )
-    if not _is_mura(cells):
-        counts = cells.groupby("study_type").n.first()
+    counts = cells.groupby("study_type").n.first()
+    types, theirs = set(counts.index) - {OVERALL}, set(_mura_studies().index) - {OVERALL}
+    if not same_data:
         counts = ", ".join(f"{study_type} {n}" for study_type, n in counts.items())
         sentences.append(
-            f"The studies are not MURA's validation set, but others ({counts}): the published "
-            "values are there for orientation, and no difference is taken."
+            f"The studies are not those of MURA's validation set, but others ({counts}): the "
+            "published values are there for orientation, and no difference is taken."
         )
-    members, repeats = sorted(set(cells.members)), sorted(set(cells.repeats))
+    elif types != theirs:
+        sentences.append(
+            f"Study types: {', '.join(sorted(types))}; the document has {', '.join(sorted(theirs))}"
+            ", and its overall values are of all of them."
+        )
+    if set(cells.backbone) != set(experiment.backbones):
+        ours = ", ".join(dict.fromkeys(cells.backbone))
+        sentences.append(f"Backbones: {ours}; the document has {', '.join(experiment.backbones)}.")
     for name, ours, theirs in (
-        ("Members per ensemble", members, experiment.members),
-        ("Repeats", repeats, experiment.repeats),
+        ("Members per ensemble", cells.members, experiment.members),
+        ("Repeats", cells.repeats, experiment.repeats),
     ):
-        if ours != [theirs]:
-            sentences.append(f"{name}: {', '.join(map(str, ours))}; the document has {theirs}.")
+        if set(ours) != {theirs}:
+            ours = " or ".join(map(str, sorted(set(ours))))
+            sentences.append(f"{name}: {ours}; the document has {theirs}.")
     return sentences

@@ -1,14 +1,22 @@
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import accuracy_score, cohen_kappa_score, recall_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    cohen_kappa_score,
+    confusion_matrix,
+    recall_score,
+    roc_auc_score,
+)
 
 from mura_tf.metrics import (
     THRESHOLD,
+    accuracy_of_confusion,
     bootstrap_weights,
     cohen_kappa,
     interval,
     kappa_of_confusion,
+    weighted_confusion,
     weighted_scores,
 )
 
@@ -83,6 +91,39 @@ def test_kappa_of_many_confusions_at_once():
     kappas = kappa_of_confusion(confusions)
     assert kappas.shape == (4, 5)
     assert kappas[2, 3] == pytest.approx(kappa_of_confusion(confusions[2, 3]), abs=1e-12)
+
+
+# Confusion matrices
+
+
+def test_weighted_confusions_are_scikit_learns_for_one_system_and_for_many():
+    rng = np.random.default_rng(6)
+    labels, probabilities = rng.integers(0, 2, 40), rng.random((2, 3, 40)).round(1)
+    weights = np.concatenate([np.ones((1, 40)), rng.integers(0, 4, (4, 40)), rng.random((4, 40))])
+    confusions = weighted_confusion(labels, probabilities, weights)
+    assert confusions.shape == (2, 3, 9, 2, 2)
+    for system in np.ndindex(2, 3):
+        one = weighted_confusion(labels, probabilities[system], weights)
+        np.testing.assert_allclose(one, confusions[system])
+        for found, weighting in zip(one, weights, strict=True):
+            decided = probabilities[system] > 0.5
+            expected = confusion_matrix(labels, decided, labels=[0, 1], sample_weight=weighting)
+            np.testing.assert_allclose(found, expected)
+
+
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_accuracy_of_many_confusions_is_scikit_learns(num_classes):
+    rng = np.random.default_rng(num_classes)
+    labels, predictions = rng.integers(0, num_classes, (2, 6, 30))
+    pairs = list(zip(labels, predictions, strict=True))
+    confusions = [confusion_matrix(*pair, labels=range(num_classes)) for pair in pairs]
+    expected = [accuracy_score(*pair) for pair in pairs]
+    assert accuracy_of_confusion(np.array(confusions)) == pytest.approx(expected)
+
+
+def test_accuracy_of_an_empty_confusion_is_undefined_alone():
+    accuracies = accuracy_of_confusion(np.array([[[0, 0], [0, 0]], [[3, 1], [0, 0]]]))
+    assert np.isnan(accuracies[0]) and accuracies[1] == 0.75
 
 
 # Scores

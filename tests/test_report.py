@@ -354,6 +354,6 @@ def test_plots_save_as_pictures(demo, tmp_path):
     plot_learning_curves([history], [3]).savefig(tmp_path / "curves.png")
     assert cv2.imread(str(tmp_path / "kappa.png")).std() > 0
     assert cv2.imread(str(tmp_path / "curves.png")).std() > 0
-    many = pd.concat([scores.assign(repeat=repeat) for repeat in range(3)])
-    with pytest.raises(ValueError, match="Received: 6"):
+    many = pd.concat([scores.assign(repeat=repeat) for repeat in range(4)])
+    with pytest.raises(ValueError, match="Received: 8"):
         plot_kappa(many)

@@ -1,0 +1,278 @@
+"""`mura-tf reproduce`: plans, costs, reports and refusals; nothing is trained here."""
+
+import re
+import sys
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from test_tables import TYPES, finish, finished, views_of
+from typer.testing import CliRunner
+
+from mura_tf import reproduce as lib
+from mura_tf.backbones import BACKBONES
+from mura_tf.cli import app
+from mura_tf.parameters import ParameterTable
+from mura_tf.progress import duration
+from mura_tf.recipe import Recipe
+from mura_tf.tables import Experiment
+
+COUNTS = {"elbow": (12, 10), "wrist": (12, 10)}
+NAMES = ["table_iii", "table_iv", "table_v", "table_vi"]
+SMALL = ["--backbones", "small_cnn", "--members", "2", "--repeats", "1"]
+
+
+def call(*arguments):
+    """A result with `exit_code`, `stdout` and `stderr`; an unexpected exception passes through."""
+    arguments = ["reproduce", *map(str, arguments)]
+    return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+def assert_sentence(result, sentence):
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Makes a step of each backbone 10 images/s, and keeps the recipes that were measured."""
+    measured = []
+
+    def measure_step(recipe):
+        measured.append(recipe)
+        return 10.0
+
+    training = SimpleNamespace(measure_step=measure_step)  # the real one imports TensorFlow
+    monkeypatch.setitem(sys.modules, "mura_tf.training", training)
+    return measured
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """The folder of a finished Table V with one small backbone."""
+    out, views = tmp_path / "runs", views_of(COUNTS)
+    experiment = lib.find_experiment("table_v")
+    finished(experiment, out, views, backbones=["small_cnn"], members=2, repeats=1)
+    views.to_csv(out / "views.csv", index=False)
+    return out
+
+
+# ------------------------------------------------------------------------------------------------
+# Experiments
+
+
+def test_every_experiment_is_found():
+    assert lib.experiment_names() == NAMES
+    kinds = [ParameterTable, Experiment, Experiment, Experiment]
+    for name, kind in zip(NAMES, kinds, strict=True):
+        experiment = lib.find_experiment(name)
+        assert isinstance(experiment, kind)
+        assert experiment.name == name
+        assert set(experiment.backbones) <= set(BACKBONES)
+
+
+def test_experiments_are_the_papers():
+    plans = {name: lib.find_experiment(name).plan("out", TYPES) for name in NAMES[1:]}
+    assert {name: len(plan) for name, plan in plans.items()} == {
+        "table_iv": 35 + 1 + 35,
+        "table_v": 3 * (1 + 7 * 5 * 3),
+        "table_vi": 4 * (1 + 7 * 5 * 3),
+    }
+    for name in NAMES[1:]:
+        assert lib.find_experiment(name).recipe == Recipe()
+
+
+def test_an_unknown_table_lists_the_known_ones():
+    assert_sentence(
+        call("table_vii"),
+        "an experiment must be one of table_iii, table_iv, table_v, table_vi. "
+        "Received: 'table_vii'.",
+    )
+
+
+# ------------------------------------------------------------------------------------------------
+# Reports
+
+
+def test_report_only_needs_no_data(begun):
+    result = call("table_v", "--out", begun, "--report-only", *SMALL)
+    assert result.exit_code == 0
+    assert f"Table: {begun}/table_v/table.md" in result.stdout
+    assert f"Report: {begun}/table_v/report.html" in result.stdout
+    assert "Missing" not in result.stdout
+    assert (begun / "table_v/report.html").is_file()
+    assert pd.read_csv(begun / "table_v/table.csv").study_type.tolist() == [*COUNTS, "overall"]
+
+
+def test_report_only_tells_what_is_missing(begun):
+    more = ["--backbones", "small_cnn,xception", "--members", "2", "--repeats", "1"]
+    result = call("table_v", "--out", begun, "--report-only", *more)
+    assert result.exit_code == 0
+    for study_type in COUNTS:
+        folder = begun / "xception/type" / study_type
+        assert f"Missing: {folder}: repeat 0 lacks 2 of 2 members" in result.stdout
+
+
+def test_report_only_of_some_types(begun):
+    result = call("table_v", "--out", begun, "--report-only", *SMALL, "--types", "wrist")
+    assert result.exit_code == 0
+    assert pd.read_csv(begun / "table_v/table.csv").study_type.tolist() == ["wrist", "overall"]
+
+
+def test_report_only_where_nothing_was_begun(tmp_path):
+    result = call("table_iv", "--out", tmp_path / "nowhere", "--report-only")
+    assert_sentence(result, f"{tmp_path}/nowhere/views.csv is not there")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_report_only_of_what_was_not_trained(begun):
+    result = call("table_vi", "--out", begun, "--report-only")
+    assert_sentence(result, "no ensemble of table_vi is complete")
+    assert_sentence(call("table_v", "--out", begun, "--report-only", *SMALL, "--types", "knee"), "")
+
+
+def test_training_needs_data(tmp_path):
+    assert_sentence(call("table_iv", "--out", tmp_path), "--data is needed to train")
+    result = call("table_iv", "--out", tmp_path, "--data", tmp_path / "nowhere")
+    assert result.exit_code == 1 and "nowhere" in result.stderr
+
+
+@pytest.mark.parametrize("mode", [["--report-only"], ["--dry-run"], ["--data", "nowhere"]])
+def test_an_unknown_backbone_is_named(begun, steps, mode):
+    mode = ["--data", begun / "views.csv"] if mode[-1] == "nowhere" else mode
+    result = call("table_v", "--out", begun, "--backbones", "knee_net", *mode)
+    assert_sentence(result, "Received: 'knee_net'.")
+    assert steps == []
+
+
+def test_an_unknown_engine_is_named(begun):
+    result = call("table_v", "--out", begun, "--data", begun, "--engine", "slurm", *SMALL)
+    assert_sentence(result, "engine must be one of local, ray. Received: 'slurm'.")
+
+
+@pytest.mark.parametrize("option", [["--members", "0"], ["--repeats", "x"], ["--unknown"]])
+def test_wrong_usage_has_exit_code_2(option):
+    assert call("table_iv", *option).exit_code == 2
+
+
+# ------------------------------------------------------------------------------------------------
+# Training, up to the plan
+
+
+def test_everything_is_handed_to_the_plan(begun, tmp_path, monkeypatch):
+    views, seen = views_of(COUNTS), {}
+
+    def run_plan(plan, views, out, **settings):
+        seen.update(plan=plan, out=out, settings=settings)
+        for run in plan[:-1]:
+            finish(run, views)
+        return {plan[-1].folder: "out of memory"}
+
+    monkeypatch.setattr(lib, "load_views", lambda data: views)
+    monkeypatch.setattr(lib, "run_plan", run_plan)
+    experiment, out = lib.find_experiment("table_iv"), tmp_path / "new"
+    settings = {"engine": "an engine", "cache_dir": "cache", "skip_bad": True}
+    recipe = Recipe(weights=None, max_epochs=3)
+    report, failed = lib.reproduce(
+        experiment, out, "data", recipe=recipe, backbones=["small_cnn"], members=2, **settings
+    )
+    assert seen["settings"] == settings and seen["out"] == out
+    assert len(seen["plan"]) == 2 * 2 + 1 + 2 * 2
+    assert {(run.recipe.weights, run.recipe.max_epochs) for run in seen["plan"]} == {(None, 3)}
+    assert list(failed.values()) == ["out of memory"]
+    assert report.missing == [
+        f"{out}/small_cnn/type/wrist: repeat 0 lacks 1 of 2 members, numbers 1."
+    ]
+    assert (out / "table_iv/table.md").is_file()
+
+    result = call("table_iv", "--out", tmp_path / "cli", "--data", "data", *SMALL)
+    assert_sentence(result, "1 runs failed; see above. Repeat the command.")
+    assert "Missing: " in result.stdout and "Report: " in result.stdout
+
+
+# ------------------------------------------------------------------------------------------------
+# Cost
+
+
+def test_the_cost_of_table_iv_by_hand(tmp_path, steps):
+    """MURA has 36,808 training images; 7 epochs are the fewest and 100 the most."""
+    table, sentence = lib.cost(lib.find_experiment("table_iv"), tmp_path)
+    assert [recipe.backbone for recipe in steps] == ["efficientnet_b3"]
+    assert table.to_numpy().tolist() == [
+        ["efficientnet_b3", "imagenet", "0/35", "1.3\u201318", "36\u2013511", "1.5", "10.0"],
+        ["efficientnet_b3", "mura", "0/1", "0.3\u20133.7", "7.2\u2013102", "0.0", "10.0"],
+        ["efficientnet_b3", "type", "0/35", "1.3\u201318", "36\u2013511", "1.5", "10.0"],
+        ["all", "", "0/71", "2.8\u201340", "79\u20131125", "3.1", ""],
+    ]
+    epoch = 36808 * (5 + 1 + 5)
+    hours = [epochs * epoch / 10 / 3600 for epochs in (7, 100)]
+    assert sentence == (
+        "71 runs, 0 of them finished; 35 start from 1 whole-data model. What is left sees "
+        f"{7 * epoch / 1e6:.2f} to {100 * epoch / 1e6:.2f} million images, "
+        f"{duration(hours[0] * 3600)} to {duration(hours[1] * 3600)} on this machine, one run at a "
+        f"time, and keeps {71 * 10_791_216 * 4 / 1e9:.2f} GB of models."
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_finished_runs_cost_nothing(begun, steps):
+    settings = {"backbones": ["small_cnn"], "members": 2, "repeats": 2}
+    experiment = lib.find_experiment("table_v")
+    table, sentence = lib.cost(experiment, begun, study_types=list(COUNTS), **settings)
+    table = table.set_index("stage")
+    assert table.done.tolist() == ["1/1", "4/8", "5/9"]
+    assert table.loc["mura", ["M images", "hours", "GB"]].tolist() == ["0.0"] * 3
+    left = 2 * (2925 + 2006 + 5765 + 3987)  # Table I: elbow, wrist
+    assert sentence.startswith("9 runs, 5 of them finished; 8 start from 1 whole-data model.")
+    assert f"sees {7 * left / 1e6:.2f} to {100 * left / 1e6:.2f} million images" in sentence
+
+
+def test_the_cost_of_a_data_set_is_its_own(tmp_path, steps, monkeypatch):
+    views = views_of({"elbow": (4000, 4000), "wrist": (8000, 4000)}).assign(split="train")
+    views = pd.concat([views, views.assign(split="valid")])
+    monkeypatch.setattr(lib, "load_views", lambda data: views)
+    experiment = lib.find_experiment("table_iv")
+    recipe = Recipe(max_epochs=3, select_on="holdout", holdout=0.25)
+    _, sentence = lib.cost(experiment, tmp_path, "data", recipe=recipe, members=1)
+    images = 3 * 0.75 * 3 * 20_000  # epochs, share trained on, direct and whole and type
+    assert f"sees {images / 1e6:.2f} to {images / 1e6:.2f} million images" in sentence
+
+
+def test_a_dry_run_says_what_would_be_done(tmp_path, steps):
+    arguments = ["--out", tmp_path, "--dry-run", "--backbones", "mobilenet_v2_035,efficientnet_b3"]
+    result = call("table_vi", *arguments, "--types", "elbow,wrist", "--members", "2")
+    assert result.exit_code == 0
+    for backbone in ("mobilenet_v2_035", "efficientnet_b3"):  # whole, on 80 columns
+        assert re.search(rf"{backbone}\W+mura\W+0/1\W", result.stdout)
+        assert re.search(rf"{backbone}\W+type\W+0/12\W+0\.6.8\.8\W+17.245\W", result.stdout)
+    assert "26 runs, 0 of them finished; 24 start from 2 whole-data models." in result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_of_an_unknown_study_type(tmp_path, steps):
+    result = call("table_iv", "--out", tmp_path, "--dry-run", "--types", "elbow,knee")
+    assert_sentence(result, "study_types must be among elbow, finger, forearm, hand, humerus,")
+    assert "Received: knee." in result.stderr
+    assert steps == []
+
+
+# ------------------------------------------------------------------------------------------------
+# Table III
+
+
+def test_table_iii_is_counted(tmp_path):
+    """With TensorFlow, for the smallest of the pretrained backbones."""
+    result = call("table_iii", "--out", tmp_path, "--backbones", "mobilenet_v2_035")
+    assert result.exit_code == 0
+    assert "416609" in result.stdout.replace(",", "")
+    assert f"Table: {tmp_path}/table_iii" in result.stdout
+    text = (tmp_path / "table_iii/table.md").read_text(encoding="utf-8")
+    assert "| mobilenet_v2_035 | 224 x 224 | n/a | 416,609 | n/a | n/a |" in text
+
+
+def test_table_iii_of_an_unknown_backbone(tmp_path):
+    result = call("table_iii", "--out", tmp_path, "--backbones", "mobilenet_v2,vgg")
+    assert_sentence(result, "Received: 'vgg'.")
+    assert not list(tmp_path.iterdir())
