@@ -125,18 +125,22 @@ patients.</p>
 
 def protocol(split: str, runs: list[Run]) -> str:
     """What was selected on and what is reported, in two sentences."""
-    selected_on = {run.recipe.select_on for run in runs}
-    names = {
-        "valid": "on the valid split",
-        "holdout": "on a holdout, a patient-disjoint tenth of the training split",
-    }
-    sentence = f"Epochs were selected {' or '.join(names[name] for name in sorted(selected_on))}. "
-    if split in selected_on:
+    recipes = [run.recipe for run in runs]
+    sentence = f"Epochs were selected on {' or '.join(dict.fromkeys(map(_selection, recipes)))}. "
+    if split in {recipe.select_on for recipe in recipes}:
         return sentence + (
             f"The {split} split is also the one reported, as in the paper, so the scores are "
             "optimistic; --select-on holdout is the honest protocol."
         )
     return sentence + f"The {split} split is reported: no run trained or selected on it."
+
+
+def _selection(recipe: Recipe) -> str:
+    if recipe.select_on == "valid":
+        return "the valid split"
+    held = f"a holdout, {recipe.holdout:.0%} of the training split by {recipe.holdout_by}"
+    leaks = recipe.holdout_by == "image"
+    return held + (" (so views of one patient lie on both sides)" if leaks else "")
 
 
 def _system_section(systems: list[pd.DataFrame], index: int) -> str:

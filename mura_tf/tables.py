@@ -1,9 +1,7 @@
 """Finished runs -> a document's table: ours beside the published values, claims, differences."""
 
-import io
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -22,7 +20,6 @@ from mura_tf.comparison import (
 from mura_tf.deviations import deviations
 from mura_tf.evaluate import (
     load_predictions,
-    read_predictions,
     reported_split,
     study_probabilities,
 )
@@ -104,7 +101,7 @@ def report_table(
             f"{len(plan)} planned runs are finished. Give the backbones, study types and members "
             "that were trained, or train without --report-only."
         )
-    predictions = _load([planned.folder for planned in complete])
+    predictions = load_predictions(planned.folder for planned in complete)
     split = reported_split(predictions)
     studies = study_probabilities(predictions[predictions.split == split])
     types = sorted({name for planned in plan for name in planned.recipe.study_types or ()})
@@ -125,17 +122,6 @@ def report_table(
     )
     write_pages(report, experiment.title, studies, runs, Path(out) / experiment.name)
     return report
-
-
-def _load(folders: list[Path]) -> pd.DataFrame:
-    """`load_predictions` in one go: to parse hundreds of small files one by one takes seconds."""
-    with suppress(OSError, ValueError):  # then `load_predictions` names the file
-        texts = [(folder / "predictions.csv").read_bytes() for folder in folders]
-        header = texts[0].partition(b"\n")[0] + b"\n"
-        if all(text.startswith(header) and text.endswith(b"\n") for text in texts):
-            rows = (text.removeprefix(header) for text in texts)
-            return read_predictions(io.BytesIO(header + b"".join(rows)))
-    return load_predictions(folders)
 
 
 def _complete_ensembles(

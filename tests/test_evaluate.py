@@ -368,6 +368,18 @@ def test_load_predictions_puts_tables_below_each_other(tmp_path):
     assert loaded.index.equals(pd.RangeIndex(len(loaded)))
 
 
+def test_load_predictions_of_tasks_with_other_columns(tmp_path):
+    plain = predictions_of(2, seed=0)
+    classes = plain.assign(**{"p:elbow": 0.25}, member=1)
+    for name, table in (("plain", plain), ("classes", classes)):
+        (tmp_path / name).mkdir()
+        table.to_csv(tmp_path / name / "predictions.csv", index=False)
+    loaded = load_predictions([tmp_path / "plain", tmp_path / "classes"])
+    pd.testing.assert_frame_equal(
+        loaded, pd.concat([plain, classes], ignore_index=True), check_dtype=False
+    )
+
+
 def test_load_predictions_names_the_folders_that_lack_them(tmp_path):
     (tmp_path / "run0").mkdir()
     predictions_of(2).to_csv(tmp_path / "run0" / "predictions.csv", index=False)

@@ -259,7 +259,7 @@ def test_a_system_with_a_test_split_is_reported_on_it(make_run, tmp_path):
 def test_the_protocol_is_named(make_run, tmp_path, select_on, optimistic):
     page = Page(write_report([make_run(select_on=select_on)], tmp_path / "r.html"))
     assert ("the scores are optimistic" in page.text) == optimistic
-    assert ("patient-disjoint" in page.text) != optimistic
+    assert ("a holdout, 10% of the training split by patient" in page.text) != optimistic
 
 
 def test_text_from_outside_is_text(make_run, tmp_path):

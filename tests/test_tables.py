@@ -14,12 +14,11 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score
 from test_report import Page
 
 from mura_tf.comparison import OVERALL
-from mura_tf.evaluate import load_predictions
 from mura_tf.grid import PlannedRun
 from mura_tf.published import published_digits, published_table
 from mura_tf.recipe import Recipe
 from mura_tf.reproduce import find_experiment
-from mura_tf.tables import _load, report_table
+from mura_tf.tables import report_table
 
 TYPES = ["elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist"]
 MINUS = "\N{MINUS SIGN}"
@@ -495,11 +494,6 @@ def test_damaged_predictions_are_named(tmp_path, damage, error, sentence):
     with pytest.raises(error, match=sentence) as raised:
         report_table(experiment, plan, tmp_path)
     assert str(path.parent) in str(raised.value)
-
-
-def test_predictions_are_those_of_load_predictions(table_v):
-    folders = [run.folder for run in table_v[0]]
-    pd.testing.assert_frame_equal(_load(folders), load_predictions(folders))
 
 
 # ------------------------------------------------------------------------------------------------
