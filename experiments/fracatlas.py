@@ -2,27 +2,18 @@
 
     python experiments/fracatlas.py data/FracAtlas weights/mobilenet_v2_0.35_224_no_top.weights.h5
 
-Published: nothing for this split; the yardstick is `plain_keras.py` on the same one.
-Selected on valid, reported on test.
+The settings are `recipes/fracatlas.json`. Published: nothing for this split; the yardstick is
+`plain_keras.py` on the same one. Selected on valid, reported on test.
 """
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 from mura_tf import Recipe, run_experiment
 from mura_tf.experiment import print_scores
 
-RECIPE = Recipe(
-    backbone="mobilenet_v2_035",
-    preprocessing="native",
-    augment=("flip", "rotation:10"),
-    head=("pool", "dropout:0.5"),
-    balance="all",
-    batch_size=16,
-    learning_rate=2e-4,
-    schedule="step:0.3:3",
-    max_epochs=8,
-)
+RECIPE = Recipe.load(Path(__file__).parent / "recipes/fracatlas.json")
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -32,6 +32,18 @@ CacheDir = Annotated[
 ]
 
 
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", help="JSON file of settings instead of the paper's.")
+]
+Weights = Annotated[
+    str | None, typer.Option(help="'imagenet', 'none' or the path of backbone weights (.h5).")
+]
+ImageSize = Annotated[int | None, typer.Option(help="Pixels. [default: the backbone's]")]
+SelectOn = Annotated[str | None, typer.Option(help="valid (the paper's) or holdout.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Runs at a time on this machine.")]
+SkipBad = Annotated[bool, typer.Option(help="Go on without unreadable files.")]
+
+
 @app.command()
 def check(data: Data):
     """List everything that is wrong with a data set, file by file; exit 1 if anything is."""
@@ -95,16 +107,10 @@ def train(
     ] = None,
     members: Annotated[int, typer.Option(min=1, help="Models per ensemble.")] = 5,
     repeats: Annotated[int, typer.Option(min=1, help="How often the ensembles are trained.")] = 1,
-    recipe: Annotated[
-        Path | None, typer.Option(help="JSON file of settings; the options below override it.")
-    ] = None,
+    recipe: RecipeFile = None,
     backbone: Annotated[str | None, typer.Option(help="See mura_tf.BACKBONES.")] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="'imagenet', 'none' or the path of backbone weights (.h5).")
-    ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Pixels. [default: the backbone's]")
-    ] = None,
+    weights: Weights = None,
+    image_size: ImageSize = None,
     preprocessing: Annotated[
         str | None, typer.Option(help="caffe (the paper's) or native.")
     ] = None,
@@ -114,11 +120,11 @@ def train(
     batch_size: Annotated[int | None, typer.Option()] = None,
     learning_rate: Annotated[float | None, typer.Option()] = None,
     max_epochs: Annotated[int | None, typer.Option()] = None,
-    select_on: Annotated[str | None, typer.Option(help="valid (the paper's) or holdout.")] = None,
+    select_on: SelectOn = None,
     seed: Annotated[int | None, typer.Option()] = None,
     mixed_precision: Annotated[bool | None, typer.Option("--mixed-precision")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time on this machine.")] = 1,
-    skip_bad: Annotated[bool, typer.Option(help="Go on without unreadable files.")] = False,
+    jobs: Jobs = 1,
+    skip_bad: SkipBad = False,
     tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard logs.")] = False,
     cache_dir: CacheDir = None,
 ):
@@ -205,19 +211,13 @@ def reproduce(
     repeats: Annotated[
         int | None, typer.Option(min=1, help="[default: the table's, 1 or 3]")
     ] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="JSON file of settings instead of the paper's.")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="'imagenet', 'none' or the path of backbone weights (.h5).")
-    ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Pixels. [default: the backbone's]")
-    ] = None,
+    recipe: RecipeFile = None,
+    weights: Weights = None,
+    image_size: ImageSize = None,
     max_epochs: Annotated[int | None, typer.Option()] = None,
-    select_on: Annotated[str | None, typer.Option(help="valid (the paper's) or holdout.")] = None,
+    select_on: SelectOn = None,
     engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time on this machine.")] = 1,
+    jobs: Jobs = 1,
     ray_address: Annotated[
         str | None, typer.Option(help="Of a Ray cluster. [default: Ray on this machine]")
     ] = None,
@@ -231,7 +231,7 @@ def reproduce(
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Train nothing; report what is finished.")
     ] = False,
-    skip_bad: Annotated[bool, typer.Option(help="Go on without unreadable files.")] = False,
+    skip_bad: SkipBad = False,
     cache_dir: CacheDir = None,
 ):
     """Reproduce a table of the paper; write OUT/TABLE/ with ours beside the published values.
