@@ -145,6 +145,7 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
             validation_data=make_dataset(
                 splits["select"],
                 batch_size=EVALUATION_BATCH,
+                training=False,
                 targets=targets_of(splits["select"], recipe.task, classes),
                 **batches,
             ),

@@ -1,4 +1,3 @@
-import importlib
 import json
 import os
 import subprocess
@@ -175,7 +174,7 @@ def test_a_missing_folder_exits_1(tmp_path, command):
 def test_a_file_in_the_place_of_a_folder(mura, tmp_path):
     (tmp_path / "out").write_text("")
     result = call("train", mura, tmp_path / "out", *SMALL)
-    assert_sentence(result, "Not a directory. Give another path")
+    assert_sentence(result, "File exists. Give another path")
 
 
 def test_evaluate_names_runs_that_are_not_finished(tmp_path):
@@ -202,7 +201,7 @@ def test_an_interrupted_training_says_how_to_go_on(mura, tmp_path, monkeypatch):
     def interrupt(*arguments, **settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(importlib.import_module("mura_tf.training"), "build_model", interrupt)
+    monkeypatch.setattr("mura_tf.grid.wait", interrupt)
     result = call("train", mura, tmp_path / "out", *SMALL)
     assert result.exit_code == 130
     assert "Stopped. The same command goes on from here." in result.stderr

@@ -623,8 +623,8 @@ def test_initial_must_be_the_best_model_of_such_a_run(mura, tmp_path):
     for name, sentence in {
         "missing.keras": "must be the best.keras of a finished run. There is no file",
         "small.weights.h5": "must be a .keras file. Received:",
-        "cut.keras": "must hold a small_cnn with the paper's head. Received: .*cut.keras",
-        "other.keras": "must hold a small_cnn with the paper's head. Received: .*other.keras",
+        "cut.keras": "must hold a small_cnn with the same head. Received: .*cut.keras",
+        "other.keras": "must hold a small_cnn with the same head. Received: .*other.keras",
     }.items():
         recipe = dataclasses.replace(SHORT, initial=str(tmp_path / name))
         with pytest.raises((ValueError, FileNotFoundError), match=f"initial {sentence}"):
