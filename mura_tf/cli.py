@@ -151,14 +151,8 @@ def train(
         from mura_tf.engines import LocalEngine
         from mura_tf.experiment import run_experiment
 
-        base = mt.Recipe.load(recipe) if recipe else mt.Recipe()
-        given = {name: value for name, value in given.items() if value is not None}
-        if given.get("weights") == "none":
-            given["weights"] = None
-        if "augment" in given:
-            given["augment"] = () if augment == "none" else _listed(augment)
         scores = run_experiment(
-            dataclasses.replace(base, **given),
+            _recipe(recipe, mt.Recipe(), given),
             data,
             out,
             scheme=scheme,
@@ -238,9 +232,13 @@ def reproduce(
 
     The same command again goes on where a killed one stopped. Tables with one OUT share runs.
     """
-    given = {"image_size": image_size, "max_epochs": max_epochs, "select_on": select_on}
+    given = {
+        "weights": weights or None,
+        "image_size": image_size,
+        "max_epochs": max_epochs,
+        "select_on": select_on,
+    }
     with _failures_as_sentences():
-        import mura_tf as mt
         from mura_tf import reproduce as lib
         from mura_tf.parameters import ParameterTable, report_parameters
 
@@ -250,12 +248,8 @@ def reproduce(
             _print_table(report_parameters(experiment, out, names))
             print(f"Table: {out / table}")
             return
-        base = mt.Recipe.load(recipe) if recipe else experiment.recipe
-        given = {name: value for name, value in given.items() if value is not None}
-        if weights:
-            given["weights"] = None if weights == "none" else weights
         changed = {
-            "recipe": dataclasses.replace(base, **given),
+            "recipe": _recipe(recipe, experiment.recipe, given),
             "backbones": names,
             "members": members,
             "repeats": repeats,
@@ -326,6 +320,17 @@ def _print_table(table) -> None:
     for row in table.itertuples(index=False):
         drawn.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
     Console().print(drawn)
+
+
+def _recipe(file: Path | None, default, given: dict):
+    """The recipe of the file, or the default, with the options that were given."""
+    base = type(default).load(file) if file else default
+    given = {name: value for name, value in given.items() if value is not None}
+    if given.get("weights") == "none":
+        given["weights"] = None
+    if "augment" in given:
+        given["augment"] = () if given["augment"] == "none" else _listed(given["augment"])
+    return dataclasses.replace(base, **given)
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -16,6 +16,10 @@ from matplotlib.figure import Figure
 from mura_tf.files import written_whole
 from mura_tf.plots import COLOURS
 
+WARNING = """\
+<p class="warning"><b>Not a medical device.</b> These are results of research software. They must
+not be used to diagnose anybody.</p>"""
+
 
 def write_page(path: str | os.PathLike, title: str, sections: Iterable[str]) -> Path:
     """Writes one page, whole, from sections of HTML."""

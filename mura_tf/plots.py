@@ -80,13 +80,7 @@ def plot_kappa(scores: pd.DataFrame) -> Figure:
     axes.get_yticklabels()[-1].set_fontweight("bold")
     axes.set_xlabel("study-level kappa (0 is chance)", color=colour_of("muted"), fontsize=11)
     if len(systems) > 1:
-        figure.legend(
-            loc="outside upper left",
-            ncols=1,
-            frameon=False,
-            labelcolor=colour_of("ink"),
-            fontsize=11,
-        )
+        figure.legend(loc="outside upper left", **LEGEND | {"fontsize": 11})
     return figure
 
 

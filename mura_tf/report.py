@@ -18,6 +18,7 @@ from mura_tf.evaluate import (
 )
 from mura_tf.metrics import THRESHOLD
 from mura_tf.page import (
+    WARNING,
     distinct,
     escaped,
     inline_svg,
@@ -110,8 +111,7 @@ def _result_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
 <p class="lead">Overall study-level kappa <b>{minus(kappa)}</b> on {first.n} studies of the
 {escaped(first.split)} split, {escaped(models)}.</p>
 <p>{escaped(protocol(first.split, runs))}</p>
-<p class="warning"><b>Not a medical device.</b> These are results of research software. They must
-not be used to diagnose anybody.</p>
+{WARNING}
 </header>
 <section>
 <h2>Overview</h2>

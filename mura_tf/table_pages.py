@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mura_tf.comparison import OVERALL, System
 from mura_tf.experiment import facts_of
 from mura_tf.files import write_json, written_whole
-from mura_tf.page import escaped, inline_svg, minus, svg, table, write_page
+from mura_tf.page import WARNING, escaped, inline_svg, minus, svg, table, write_page
 from mura_tf.parameters import markdown_table
 from mura_tf.plots import (
     SYSTEM_COLOURS,
@@ -303,8 +303,7 @@ def _sections(report: TableReport, title: str, figures: dict, runs: list[Run]) -
     sections = [
         f"""<header><p class="kind">mura_tf table</p><h1>{escaped(title)}</h1>
 <p>{escaped(protocol(report.split, runs))}</p>
-<p class="warning"><b>Not a medical device.</b> These are results of research software. They must
-not be used to diagnose anybody.</p></header>""",
+{WARNING}</header>""",
         f"<section>{_score_table(report)}<p class='note'>{escaped(NOTE)}</p></section>",
     ]
     if report.missing:
