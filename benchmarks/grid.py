@@ -24,29 +24,21 @@ REPORT = """
 import resource, sys, time
 import mura_tf.reproduce
 start = time.perf_counter()
-for name in ("table_v", "table_vi"):
-    mura_tf.reproduce.reproduce(mura_tf.reproduce.find_experiment(name), sys.argv[1])
+mura_tf.reproduce.reproduce(mura_tf.reproduce.find_experiment("tables_v_vi"), sys.argv[1])
 seconds = time.perf_counter() - start
 memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(f"{seconds:.1f} s, {memory:.0f} MiB at most")
 """
 
-
-TABLES = ("table_v", "table_vi")
-PUBLISHED = (
-    pd.concat(map(published_table, TABLES)).set_index(["backbone", "study_type"]).kappa
-)  # overall and of each study type
+EXPERIMENT = find_experiment("tables_v_vi")
+PUBLISHED = published_table(*EXPERIMENT.published).set_index(["backbone", "study_type"]).kappa
 
 
 def main() -> None:
     views = mura_views()
     with tempfile.TemporaryDirectory() as out:
         views.to_csv(Path(out) / "views.csv", index=False)
-        plan = [
-            run
-            for name in TABLES
-            for run in find_experiment(name).plan(out, sorted(views.study_type.unique()))
-        ]
+        plan = EXPERIMENT.plan(out, sorted(views.study_type.unique()))
         for run in plan:
             write_finished(run, views)
         print(f"{len(plan)} finished runs, {len(views)} views")

@@ -13,6 +13,7 @@ from mura_tf.tables import Experiment
 EXPERIMENT = Experiment(
     name="table_iv",
     title="Table IV: ImageNet against ImageNet + whole-data checkpoints",
+    published=("table_iv",),
     backbones=("efficientnet_b3",),
     schemes=("direct", "two-stage"),
     repeats=1,

@@ -21,6 +21,7 @@ ORDER = Claim(
 EXPERIMENT = Experiment(
     name="table_v",
     title="Table V: baseline backbones",
+    published=("table_v",),
     backbones=("mobilenet_v2", "densenet169", "xception"),
     claims=(
         ORDER,

@@ -14,6 +14,7 @@ from mura_tf.tables import Experiment
 EXPERIMENT = Experiment(
     name="table_vi",
     title="Table VI: EfficientNets",
+    published=("table_vi",),
     backbones=("efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3"),
     claims=(
         ORDER,

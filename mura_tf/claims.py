@@ -104,6 +104,32 @@ def backbone_ahead(backbone: str, other: str):
     return statistic
 
 
+def highest_in_types(*group: str):
+    """Share of study types whose highest kappa, of all two-stage backbones, one of a group has."""
+
+    def statistic(scores: Scores):
+        rows = {backbone: rows for (backbone, stage), rows in scores.items() if stage == "type"}
+        others = set(rows) - set(group)
+        if not rows.keys() >= set(group) or not others:
+            return None
+        types = set.intersection(*map(set, rows.values())) - {OVERALL}
+        if not types:
+            return None
+
+        def share(kappas_of):
+            ahead = [
+                np.max([kappas_of(rows[one][name]) for one in group], axis=0)
+                - np.max([kappas_of(rows[one][name]) for one in others], axis=0)
+                for name in types
+            ]
+            return np.nanmean(np.heaviside(ahead, 1), axis=0)  # NaN stays NaN
+
+        value = share(lambda score: score.kappa.mean())
+        return float(value), share(lambda score: score.samples)
+
+    return statistic
+
+
 def order_by_top1(scores: Scores):
     """Kendall's tau of ImageNet top-1 accuracy and overall kappa: 1 same order, -1 reversed."""
     found = [

@@ -190,7 +190,7 @@ def evaluate(
 
 @app.command()
 def reproduce(
-    table: Annotated[str, typer.Argument(help="table_iii, table_iv, table_v or table_vi.")],
+    table: Annotated[str, typer.Argument(help="table_iii, table_iv, table_v, table_vi or tables_v_vi.")],
     data: Annotated[
         Path | None, typer.Option(help="A MURA-shaped or FracAtlas folder, or the one above it.")
     ] = None,

@@ -5,14 +5,18 @@ from importlib.resources import files
 import pandas as pd
 
 
-def published_table(name: str) -> pd.DataFrame:
-    """One of the CSVs, such as "table_vi"; `source` names each cell's document and place."""
-    return _read(name)
+def published_table(*names: str) -> pd.DataFrame:
+    """One of the CSVs, such as "table_vi", or several of one shape, one below the other.
+
+    `source` names each cell's document and place.
+    """
+    return pd.concat([_read(name) for name in names], ignore_index=True)
 
 
-def published_digits(name: str) -> int:
+def published_digits(*names: str) -> int:
     """How many decimals the document prints of its kappas."""
-    return int(_read(name, dtype=str).kappa.str.partition(".")[2].str.len().max())
+    kappas = pd.concat([_read(name, dtype=str).kappa for name in names])
+    return int(kappas.str.partition(".")[2].str.len().max())
 
 
 def _read(name: str, **settings) -> pd.DataFrame:

@@ -35,8 +35,9 @@ class Experiment:
     """A table of a document: what is trained for it, and what the document says of it.
 
     Attributes:
-        name: of its file in `experiments` and of its CSV in `experiments/published`.
+        name: of its file in `experiments`.
         title: what the report is called.
+        published: the CSVs in `experiments/published` with the document's values.
         backbones: keys of `BACKBONES`, one column group each.
         schemes: of `plan_runs`, one column group each.
         members, repeats: the document's.
@@ -46,6 +47,7 @@ class Experiment:
 
     name: str
     title: str
+    published: tuple[str, ...]
     backbones: tuple[str, ...]
     schemes: tuple[str, ...] = ("two-stage",)
     members: int = 5
@@ -108,7 +110,7 @@ def report_table(
     scores = repeated_scores(studies, types)
     shown = finished & {folder for run in complete for folder in (run.folder, run.needs)}
     runs = [Run(run.folder) for run in plan if run.folder in shown]
-    cells, same_data = _cells(scores, experiment.name, [*types, OVERALL])
+    cells, same_data = _cells(scores, experiment.published, [*types, OVERALL])
     report = TableReport(
         cells=cells,
         claims=answer_claims(experiment.claims, scores),
@@ -118,7 +120,7 @@ def report_table(
         missing=missing,
         split=split,
         same_data=same_data,
-        digits=published_digits(experiment.name),
+        digits=published_digits(*experiment.published),
     )
     write_pages(report, experiment.title, studies, runs, Path(out) / experiment.name)
     return report
@@ -146,7 +148,9 @@ def _complete_ensembles(
     return complete, missing
 
 
-def _cells(scores: dict, name: str, rows: list[str]) -> tuple[pd.DataFrame, bool]:
+def _cells(
+    scores: dict, tables: tuple[str, ...], rows: list[str]
+) -> tuple[pd.DataFrame, bool]:
     """`TableReport`'s `cells` and `same_data`."""
     cells = pd.DataFrame(
         {"backbone": backbone, "stage": stage, "study_type": study_type}
@@ -155,7 +159,7 @@ def _cells(scores: dict, name: str, rows: list[str]) -> tuple[pd.DataFrame, bool
         for study_type in rows
         if study_type in by_type
     )
-    published = published_table(name).drop(columns=["best", "source"])
+    published = published_table(*tables).drop(columns=["best", "source"])
     keys = [key for key in ("backbone", "stage", "study_type") if key in published]
     published = published.set_index(keys).reindex(columns=MEASURES[:4]).add_prefix("published_")
     cells = cells.merge(published, on=keys, how="left")

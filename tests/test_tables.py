@@ -275,9 +275,11 @@ def test_published_values_are_the_csvs_to_the_last_digit(name, tmp_path, table_i
     assert headers[:2] == ["Study type", ""]
 
 
-@pytest.mark.parametrize(("name", "digits"), [("table_iv", 4), ("table_v", 3), ("table_vi", 3)])
-def test_digits_are_the_documents(name, digits):
-    assert published_digits(name) == digits
+@pytest.mark.parametrize(
+    ("names", "digits"), [(["table_iv"], 4), (["table_v"], 3), (["table_v", "table_vi"], 3)]
+)
+def test_digits_are_the_documents(names, digits):
+    assert published_digits(*names) == digits
 
 
 def test_the_best_kappa_of_each_row_is_bold(table_v):
