@@ -130,6 +130,24 @@ def highest_in_types(*group: str):
     return statistic
 
 
+def system_ahead(name: str, other: str):
+    """Kappa of one of a document's systems minus that of another.
+
+    On all study types, or on the one they share if it is one.
+    """
+
+    def statistic(scores: Scores):
+        rows = {system: rows for (system, _), rows in scores.items()}
+        shared = rows.get(name, {}).keys() & rows.get(other, {}).keys()
+        if OVERALL not in shared and len(shared) != 1:
+            return None
+        row = OVERALL if OVERALL in shared else next(iter(shared))
+        one, two = rows[name][row], rows[other][row]
+        return float(one.kappa.mean() - two.kappa.mean()), one.samples - two.samples
+
+    return statistic
+
+
 def order_by_top1(scores: Scores):
     """Kendall's tau of ImageNet top-1 accuracy and overall kappa: 1 same order, -1 reversed."""
     found = [

@@ -1,6 +1,5 @@
 """`mura-tf`: parses, calls, prints."""
 
-import dataclasses
 import os
 import sys
 from contextlib import contextmanager
@@ -152,7 +151,7 @@ def train(
         from mura_tf.experiment import run_experiment
 
         scores = run_experiment(
-            _recipe(recipe, mt.Recipe(), given),
+            mt.Recipe.from_dict(_settings(recipe, given)),
             data,
             out,
             scheme=scheme,
@@ -190,7 +189,9 @@ def evaluate(
 
 @app.command()
 def reproduce(
-    table: Annotated[str, typer.Argument(help="table_iii, table_iv, table_v, table_vi or tables_v_vi.")],
+    experiment: Annotated[
+        str | None, typer.Argument(help="table_vi, for example; --list names them all.")
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="A MURA-shaped or FracAtlas folder, or the one above it.")
     ] = None,
@@ -198,12 +199,21 @@ def reproduce(
         Path, typer.Option(help="Folder of the runs, which tables share, and of the tables.")
     ] = Path("runs/paper"),
     backbones: Annotated[str | None, typer.Option(help="[default: the table's]")] = None,
-    types: Annotated[str | None, typer.Option(help="Study types. [default: all]")] = None,
+    systems: Annotated[
+        str | None, typer.Option(help="Some of a document's, by name. [default: all]")
+    ] = None,
+    types: Annotated[
+        str | None, typer.Option(help="Study types with a model of their own. [default: all]")
+    ] = None,
     members: Annotated[
-        int | None, typer.Option(min=1, help="Models per ensemble. [default: the paper's 5]")
+        int | None, typer.Option(min=1, help="Models per ensemble. [default: the document's]")
     ] = None,
     repeats: Annotated[
-        int | None, typer.Option(min=1, help="[default: the table's, 1 or 3]")
+        int | None, typer.Option(min=1, help="Ensembles trained anew. [default: the table's]")
+    ] = None,
+    split_by: Annotated[
+        str | None,
+        typer.Option(help="patient, or image, as some documents did: scores are too high then."),
     ] = None,
     recipe: RecipeFile = None,
     weights: Weights = None,
@@ -222,13 +232,16 @@ def reproduce(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done and what it costs.")
     ] = False,
+    list_all: Annotated[
+        bool, typer.Option("--list", help="Name every system, its cost and published number.")
+    ] = False,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Train nothing; report what is finished.")
     ] = False,
     skip_bad: SkipBad = False,
     cache_dir: CacheDir = None,
 ):
-    """Reproduce a table of the paper; write OUT/TABLE/ with ours beside the published values.
+    """Reproduce a table or the systems of a document; write OUT/NAME/, ours beside theirs.
 
     The same command again goes on where a killed one stopped. Tables with one OUT share runs.
     """
@@ -242,41 +255,49 @@ def reproduce(
         from mura_tf import reproduce as lib
         from mura_tf.parameters import ParameterTable, report_parameters
 
-        experiment = lib.find_experiment(table)
-        names = _listed(backbones) if backbones else None
-        if isinstance(experiment, ParameterTable):
-            _print_table(report_parameters(experiment, out, names))
-            print(f"Table: {out / table}")
+        if list_all:
+            _print_table(lib.listing())
             return
-        changed = {
-            "recipe": _recipe(recipe, experiment.recipe, given),
-            "backbones": names,
+        if experiment is None:
+            raise ValueError(
+                f"an experiment must be named, one of {', '.join(lib.experiment_names())}."
+            )
+        found = lib.find_experiment(experiment)
+        if isinstance(found, ParameterTable):
+            _print_table(report_parameters(found, out, backbones and _listed(backbones)))
+            print(f"Table: {out / experiment}")
+            return
+        options = {
+            "study_types": types and _listed(types),
+            "systems": systems and _listed(systems),
+            "settings": _settings(recipe, given),
+            "backbones": backbones and _listed(backbones),
             "members": members,
             "repeats": repeats,
+            "split_by": split_by,
         }
-        study_types = _listed(types) if types else None
+        options = {name: value for name, value in options.items() if value is not None}
         if dry_run:
-            _print_plan(*lib.cost(experiment, out, data, study_types=study_types, **changed))
+            _print_plan(*lib.cost(found, out, data, **options))
             return
         if not report_only and data is None:
             raise ValueError(
                 "--data is needed to train. To report what is finished: --report-only."
             )
         report, failed = lib.reproduce(
-            experiment,
+            found,
             out,
             None if report_only else data,
-            study_types=study_types,
             engine=None
             if report_only
             else _engine(engine, jobs, ray_address, cpus_per_run, gpus_per_run),
             cache_dir=cache_dir,
             skip_bad=skip_bad,
-            **changed,
+            **options,
         )
         for sentence in report.missing:
             print(f"Missing: {sentence}")
-        print(f"Table: {out / table / 'table.md'}\nReport: {out / table / 'report.html'}")
+        print(f"Table: {out / experiment / 'table.md'}\nReport: {out / experiment / 'report.html'}")
         if failed:
             raise RuntimeError(f"{len(failed)} runs failed; see above. Repeat the command.")
 
@@ -322,15 +343,18 @@ def _print_table(table) -> None:
     Console().print(drawn)
 
 
-def _recipe(file: Path | None, default, given: dict):
-    """The recipe of the file, or the default, with the options that were given."""
-    base = type(default).load(file) if file else default
-    given = {name: value for name, value in given.items() if value is not None}
-    if given.get("weights") == "none":
-        given["weights"] = None
-    if "augment" in given:
-        given["augment"] = () if given["augment"] == "none" else _listed(given["augment"])
-    return dataclasses.replace(base, **given)
+def _settings(file: Path | None, given: dict) -> dict:
+    """The settings of the file, and the options that were given."""
+    from mura_tf.recipe import read_settings
+
+    settings = read_settings(file) if file else {}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    if settings.get("weights") == "none":
+        settings["weights"] = None
+    if isinstance(settings.get("augment"), str):
+        augment = settings["augment"]
+        settings["augment"] = () if augment == "none" else _listed(augment)
+    return settings
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ from mura_tf.layouts import (
     scan_mura,
 )
 from mura_tf.published import published_table
+from mura_tf.recipe import SPLIT_BY
+from mura_tf.tasks import class_of
 
 
 def load_views(root: str | os.PathLike, seed: int = 0) -> pd.DataFrame:
@@ -151,13 +153,62 @@ def patient_split(
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie between 0 and 1, exclusive. Received: {fraction!r}.")
-    held = views["patient"].map(deal_patients(views, (1 - fraction, fraction), seed)) == 1
+    held = deal_views(views, (1 - fraction, fraction), "patient", seed) == 1
     if held.all() or not held.any():
         raise ValueError(
             f"a fraction of {fraction} of {views['patient'].nunique()} patients leaves one side "
             "empty; expected a patient or more on both. Use a fraction nearer 0.5 or more patients."
         )
     return views[~held].reset_index(drop=True), views[held].reset_index(drop=True)
+
+
+def split_anew(
+    views: pd.DataFrame, fractions: Sequence[float], by: str = "patient", seed: int = 0
+) -> pd.DataFrame:
+    """Deals all views to train, valid and test, stratified by study type and label.
+
+    Args:
+        views: views table; the split it has is forgotten.
+        fractions: of the views in train, valid and test, with sum 1.
+        by: of `SPLIT_BY`.
+        seed: of the shuffle.
+
+    Returns:
+        The views with another `split`, in their order.
+
+    Raises:
+        ValueError: fewer than three patients (or images) of a study type and label.
+    """
+    require_classes(views, by, parts=3)
+    return views.assign(split=deal_views(views, fractions, by, seed).map(dict(enumerate(SPLITS))))
+
+
+def deal_views(views: pd.DataFrame, fractions: Sequence[float], by: str, seed: int) -> pd.Series:
+    """The part of each view, int (n_views,), see `deal_patients`; `by` is of `SPLIT_BY`."""
+    if by not in SPLIT_BY:
+        raise ValueError(f"split_by must be one of {', '.join(SPLIT_BY)}. Received: {by!r}.")
+    if by == "image":
+        views = views.assign(patient=views.path)
+    return views.patient.map(deal_patients(views, fractions, seed))
+
+
+def require_classes(views: pd.DataFrame, by: str, parts: int) -> None:
+    """Raises a ValueError if a study type's normal or abnormal views are too few to be split.
+
+    Args:
+        views: views table of what is split.
+        by: "patient" or "image".
+        parts: into how many.
+    """
+    counted = views.path if by == "image" else views.patient
+    counts = counted.groupby(class_of(views, "type_and_abnormality")).nunique()
+    few = counts[counts < parts]
+    if len(few):
+        raise ValueError(
+            f"a stratified split into {parts} parts needs {parts} {by}s of each class. Received: "
+            + ", ".join(f"{name} with {count}" for name, count in few.items())
+            + ". Leave these study types out of the data set."
+        )
 
 
 def class_weights(views: pd.DataFrame) -> dict[str, tuple[float, float]]:

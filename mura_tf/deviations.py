@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 
 from mura_tf.backbones import find_backbone
@@ -49,21 +50,32 @@ def deviations(recipes: Iterable[Recipe], document: Recipe) -> list[str]:
         document: the document's settings.
     """
     recipes = list(recipes)
-    sentences = []
-    for name in document.to_dict():
-        if name in _PER_RUN + _ELSEWHERE:
-            continue
-        ours = [_fixed(recipe, name) for recipe in recipes]
-        theirs = [_expected(recipe, document, name) for recipe in recipes]
-        if ours != theirs:
-            own = name == "image_size" and document.image_size is None
-            expected = "each backbone's own" if own else _listed(theirs)
-            label = LABELS.get(name, name.replace("_", " ").capitalize())
-            sentences.append(f"{label}: {_listed(ours)}; the document has {expected}.")
+    sentences = differences((recipe, document) for recipe in recipes)
     for name, sentence in CHOICES.items():
         values = [_chosen(recipe, name) for recipe in recipes]
         if values := [value for value in values if value is not None]:
             sentences.append(sentence.format(value=_listed(values)))
+    return sentences
+
+
+def differences(pairs: Iterable[tuple[Recipe, Recipe]]) -> list[str]:
+    """A sentence per setting in which recipes differ from the documents'.
+
+    Args:
+        pairs: a run's recipe, and the document's for it.
+    """
+    pairs = list(pairs)
+    sentences = []
+    for name in (field.name for field in fields(Recipe)):
+        if name in _PER_RUN + _ELSEWHERE:
+            continue
+        ours = [_fixed(recipe, name) for recipe, _ in pairs]
+        theirs = [_expected(recipe, document, name) for recipe, document in pairs]
+        if ours != theirs:
+            own = name == "image_size" and all(one.image_size is None for _, one in pairs)
+            expected = "each backbone's own" if own else _listed(theirs)
+            label = LABELS.get(name, name.replace("_", " ").capitalize())
+            sentences.append(f"{label}: {_listed(ours)}; the document has {expected}.")
     return sentences
 
 

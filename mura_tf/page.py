@@ -87,6 +87,34 @@ def svg(figure: Figure, name: str) -> str:
     return drawing.getvalue()
 
 
+def plots_section(figures: dict[str, tuple[str, str]]) -> str:
+    """Plots one after the other, with their text as large as the page's.
+
+    Args:
+        figures: name -> (of `svg`, caption).
+    """
+    drawings = "".join(
+        f'<figure style="max-width: {_width(drawing):.0f}px">{inline_svg(drawing, stem, caption)}'
+        f"<figcaption class='note'>{escaped(caption)}</figcaption></figure>"
+        for stem, (drawing, caption) in figures.items()
+    )
+    return f"<section><h2>Plots</h2><div class='plots'>{drawings}</div></section>"
+
+
+def list_section(heading: str, sentences: list[str], numbered: bool = False) -> str:
+    """A list under a heading; nothing where there are no sentences."""
+    if not sentences:
+        return ""
+    items = "".join(f"<li>{escaped(sentence)}</li>" for sentence in sentences)
+    tag = "ol" if numbered else "ul"
+    return f"<section><h2>{heading}</h2><{tag}>{items}</{tag}></section>"
+
+
+def _width(drawing: str) -> float:
+    """Pixels on a page at which the text of a figure is as large as the page's."""
+    return 1.45 * float(re.search(r'viewBox="0 0 ([\d.]+)', drawing)[1])
+
+
 def inline_svg(drawing: str, name: str, description: str) -> str:
     """An `svg` for a page, with the page's font and the colours of the reader's scheme.
 

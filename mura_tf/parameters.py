@@ -4,11 +4,13 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 
 from mura_tf.backbones import find_backbone
 from mura_tf.files import written_whole
+from mura_tf.markdown import markdown_table
 from mura_tf.page import table, write_page
 from mura_tf.published import published_table
 
@@ -26,6 +28,7 @@ class ParameterTable:
     name: str
     title: str
     backbones: tuple[str, ...]
+    document: ClassVar = "000"
 
 
 def report_parameters(
@@ -94,10 +97,3 @@ def _write(counted: pd.DataFrame, title: str, folder: Path) -> None:
         part.write_text("\n".join(lines), encoding="utf-8")
     header = f"<header><p class='kind'>mura_tf table</p><h1>{title}</h1></header>"
     write_page(folder / "report.html", title, [header, table(headers, rows)])
-
-
-def markdown_table(headers: list[str], rows: Iterable[list[str]]) -> list[str]:
-    """The lines of a Markdown table; all columns but the first are aligned as numbers."""
-    rule = ["---", *["---:"] * (len(headers) - 1)]
-    rows = ([cell.replace("|", "\\|") for cell in row] for row in rows)
-    return [f"| {' | '.join(row)} |" for row in (headers, rule, *rows)]

@@ -134,11 +134,13 @@ def preprocessing_table(mode: str) -> np.ndarray:
         return ((grey / 255 - mean) / std).astype(np.float32)
     if mode == "tf":
         return np.repeat(grey / 127.5 - 1, 3, axis=1).astype(np.float32)
+    if mode == "unit":
+        return np.repeat(grey / 255, 3, axis=1)
     if mode == "raw":
         return np.repeat(grey, 3, axis=1)
     hint = " What is native depends on the backbone: BACKBONES[name].preprocessing."
     raise ValueError(
-        f"preprocessing must be one of caffe, tf, torch, raw. Received: {mode!r}."
+        f"preprocessing must be one of caffe, tf, torch, unit, raw. Received: {mode!r}."
         + (hint if mode == "native" else "")
     )
 

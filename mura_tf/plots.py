@@ -175,6 +175,47 @@ def _plot_histories(axes: Axes, column: int, runs: list[tuple], colour: str) -> 
     axes.plot(*np.transpose(dots), "o", color=colour_of(colour), markersize=3, markeredgewidth=0)
 
 
+def plot_system_curves(curves: dict[str, dict[str, list[tuple[pd.DataFrame, int]]]]) -> Figure:
+    """Loss and accuracy of a document's systems over the epochs, laid over each other.
+
+    Args:
+        curves: what was trained on -> title of the system -> (`history.csv`, chosen epoch) of each
+            of its models; up to seven systems.
+
+    Returns:
+        A figure to save: a row per training set; full lines are validation, dotted ones training,
+        and a dot marks the chosen epoch.
+    """
+    systems = list(dict.fromkeys(title for group in curves.values() for title in group))
+    colours = dict(zip(systems, SYSTEM_COLOURS, strict=False))
+    height = 1.9 * len(curves) + 0.4 + 0.22 * (len(systems) + 2)
+    figure = Figure(figsize=(6.4, height))
+    figure.set_layout_engine("constrained")
+    grid = figure.subplots(len(curves), 2, sharex="row", squeeze=False)
+    for row, (trained_on, group) in zip(grid, curves.items(), strict=True):
+        for axes, name in zip(row, ("loss", "accuracy"), strict=True):
+            _calm_axes(axes).grid(axis="y", color=colour_of("line"), linewidth=0.8)
+            axes.set_title(name, loc="right", fontsize=10, color=colour_of("muted"))
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            for title, histories in group.items():
+                for history, best in histories:
+                    style = {"color": colour_of(colours[title]), "linewidth": 1.2}
+                    axes.plot(history.epoch, history[name], ":", **style)
+                    axes.plot(history.epoch, history[f"val_{name}"], **style)
+                    chosen = history[history.epoch == best]
+                    axes.plot(chosen.epoch, chosen[f"val_{name}"], "o", markersize=4, **style)
+        row[0].set_title(trained_on, loc="left", fontsize=10, color=colour_of("ink"))
+        row[0].set_ylim(bottom=0)
+        row[1].set_ylim(top=1.02)
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch", color=colour_of("muted"), fontsize=10)
+    lines = [Line2D([], [], color=colour_of(colour)) for colour in colours.values()]
+    lines += [Line2D([], [], color=colour_of("muted"), linestyle=style) for style in ("-", ":")]
+    names = [*colours, "validation", "training"]
+    figure.legend(lines, names, loc="outside upper left", ncols=2, **LEGEND)
+    return figure
+
+
 def plot_parameters(overall: pd.DataFrame) -> Figure:
     """Overall kappa with its interval against the number of parameters.
 

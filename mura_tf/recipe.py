@@ -22,9 +22,11 @@ from mura_tf.specs import (
     parse_trainable,
 )
 
-PREPROCESSINGS = ("caffe", "native")
+PREPROCESSINGS = ("caffe", "native", "unit")
 STAGES = ("imagenet", "mura", "type")
 TASKS = ("abnormality", "study_type", "type_and_abnormality")
+SPLIT_BY = ("patient", "image")
+"""By image is what some documents did: views of one study are on both sides then."""
 MONITORS = ("val_kappa", "val_loss", "val_accuracy", "val_f1")
 """`val_f1` is the macro F1 of the tasks with classes."""
 
@@ -44,7 +46,7 @@ class Recipe:
         study_types: what it trains on; None for all types of the data set together.
         image_size: side of the square, pixels; None for the backbone's own (Table III).
         preprocessing: "caffe", the paper's sentence (zero-centred with the ImageNet mean, not
-            scaled), or "native", what the backbone was pretrained with.
+            scaled), "native", what the backbone was pretrained with, or "unit", [0, 1] (003).
         augment: augmentations of the training views: see `specs.AUGMENTATIONS`.
         task: what the output says: "abnormality" (one probability), "study_type", or
             "type_and_abnormality" (a class for each pair; 003's fourteen on MURA).
@@ -68,8 +70,7 @@ class Recipe:
         select_on: where the epoch is selected: "valid", as in the paper, or "holdout", a part of
             the training split that is then not trained on.
         holdout: that part, a fraction.
-        holdout_by: "patient", or "image", which leaves views of one study on both sides and makes
-            what is selected look better than it is.
+        holdout_by: of `SPLIT_BY`. By image, what is selected looks better than it is.
         mixed_precision: whether layers compute in float16 (GPU) with float32 weights.
         seed: of everything random, together with `repeat` and `member`.
         stage: what the run starts from and trains on: "imagenet", "mura" or "type".
@@ -132,7 +133,7 @@ class Recipe:
         _require(self, "monitor", MONITORS)
         _require(self, "balance", ("type", "all", "none"))
         _require(self, "select_on", ("valid", "holdout"))
-        _require(self, "holdout_by", ("patient", "image"))
+        _require(self, "holdout_by", SPLIT_BY)
         _require(self, "initial_part", ("model", "backbone"))
         _require(self, "stage", STAGES)
         for name in ("batch_size", "patience", "max_epochs"):
@@ -233,6 +234,14 @@ class Recipe:
                 )
         return cls(**settings)
 
+    def changed(self, settings: Mapping) -> "Recipe":
+        """The recipe with other settings.
+
+        Raises:
+            ValueError: an unknown setting, or a value that cannot be.
+        """
+        return type(self).from_dict(self.to_dict() | dict(settings))
+
     def save(self, path: str | os.PathLike) -> None:
         """Writes the settings as JSON."""
         write_json(path, self.to_dict())
@@ -240,13 +249,22 @@ class Recipe:
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Recipe":
         """Reads a JSON file of settings; see `from_dict`."""
-        try:
-            settings = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-            raise ValueError(f"{path} must be JSON: {error}.") from None
-        if not isinstance(settings, dict):
-            raise ValueError(f"{path} must hold one JSON object. Received: {settings!r}.")
-        return cls.from_dict(settings)
+        return cls.from_dict(read_settings(path))
+
+
+def read_settings(path: str | os.PathLike) -> dict:
+    """Reads a JSON file of a recipe's settings, any of them.
+
+    Raises:
+        ValueError: the file does not hold one JSON object.
+    """
+    try:
+        settings = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+        raise ValueError(f"{path} must be JSON: {error}.") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} must hold one JSON object. Received: {settings!r}.")
+    return settings
 
 
 def _names_a_folder(name) -> bool:

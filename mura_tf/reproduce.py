@@ -1,7 +1,7 @@
 """A document's table, from radiographs to the report: plan, train, compare."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +10,8 @@ import pandas as pd
 
 from mura_tf.backbones import BACKBONES
 from mura_tf.dataset import load_views, read_views
+from mura_tf.document_pages import DocumentReport
+from mura_tf.documents import Comparison
 from mura_tf.engines import Engine
 from mura_tf.grid import PlannedRun, run_plan
 from mura_tf.parameters import ParameterTable
@@ -17,7 +19,10 @@ from mura_tf.progress import duration
 from mura_tf.published import published_table
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run
-from mura_tf.tables import Experiment, TableReport, report_table
+from mura_tf.tables import Experiment, TableReport
+
+Reproducible = Experiment | Comparison
+"""What is trained for a document."""
 
 
 def experiment_names() -> list[str]:
@@ -30,7 +35,7 @@ def experiment_names() -> list[str]:
     )
 
 
-def find_experiment(name: str) -> Experiment | ParameterTable:
+def find_experiment(name: str) -> Reproducible | ParameterTable:
     """The `EXPERIMENT` of `experiments/NAME.py`, or a ValueError that lists the names."""
     if name not in experiment_names():
         raise ValueError(
@@ -40,52 +45,63 @@ def find_experiment(name: str) -> Experiment | ParameterTable:
 
 
 def reproduce(
-    experiment: Experiment,
+    experiment: Reproducible,
     out: str | os.PathLike,
     data: str | os.PathLike | None = None,
     *,
-    study_types: Iterable[str] | None = None,
-    recipe: Recipe | None = None,
-    backbones: Iterable[str] | None = None,
-    members: int | None = None,
-    repeats: int | None = None,
     engine: Engine | None = None,
     cache_dir: str | os.PathLike | None = None,
     skip_bad: bool = False,
-) -> tuple[TableReport, dict[Path, str]]:
-    """Trains what is not trained yet below `out`, and writes `out/NAME/`, see `report_table`.
+    **options,
+) -> tuple[TableReport | DocumentReport, dict[Path, str]]:
+    """Trains what is not trained yet below `out`, and writes `out/NAME/`.
 
-    Runs that two experiments share, such as those of Tables IV and VI, are trained once if they
-    have one `out`.
+    Runs that two tables share, such as those of Tables IV and VI, are trained once if they have one
+    `out`.
 
     Args:
         experiment: of `find_experiment`.
-        out: folder of the runs and the tables.
+        out: folder of the runs and the reports.
         data: a MURA-shaped or FracAtlas folder, or the folder above it. Without it nothing is
             trained: the report is made from what is finished.
-        study_types: those to train a model for; all of the data by default.
-        recipe, backbones, members, repeats: instead of the document's.
         engine, cache_dir, skip_bad: see `run_plan`.
+        options: of the experiment's `plan`, instead of what the document has.
 
     Returns:
-        What the table says, and folder -> reason of the runs that failed.
+        What the report says, and folder -> reason of the runs that failed.
 
     Raises:
         FileNotFoundError: no `data`, and nothing was trained below `out`.
-        ValueError: see `run_plan` and `report_table`.
+        ValueError: an option that the experiment has not; see `run_plan` and the reports.
     """
-    changed = {"recipe": recipe, "backbones": backbones, "members": members, "repeats": repeats}
-    views = load_views(data) if data else _views_of(out)
-    plan = experiment.plan(out, study_types or sorted(views.study_type.unique()), **changed)
+    folder = experiment.folder(out)
+    views = _views(experiment, data, options) if data else _begun_views(folder)
+    plan = _plan(experiment, out, views.study_type.unique(), options)
     failed = {}
     if data:
         settings = {"engine": engine, "cache_dir": cache_dir, "skip_bad": skip_bad}
-        failed = run_plan(plan, views, out, **settings)
-    return report_table(experiment, plan, out), failed
+        failed = run_plan(plan, views, folder, **settings)
+    return experiment.report(plan, out), failed
 
 
-def _views_of(out: str | os.PathLike) -> pd.DataFrame:
-    path = Path(out) / "views.csv"
+def _plan(
+    experiment: Reproducible, out: str | os.PathLike, known_types: Iterable[str], options: Mapping
+) -> list[PlannedRun]:
+    if unknown := options.keys() - experiment.OPTIONS:
+        raise ValueError(
+            f"{experiment.name} has the options {', '.join(sorted(experiment.OPTIONS))}. "
+            f"Received: {', '.join(sorted(unknown))}."
+        )
+    return experiment.plan(out, sorted(known_types), **options)
+
+
+def _views(experiment: Reproducible, data: str | os.PathLike, options: Mapping) -> pd.DataFrame:
+    split_by = {name: value for name, value in options.items() if name == "split_by"}
+    return experiment.views(load_views(data), **split_by)
+
+
+def _begun_views(folder: Path) -> pd.DataFrame:
+    path = folder / "views.csv"
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is not there, expected the folder of an experiment that was begun. Give its "
@@ -95,33 +111,30 @@ def _views_of(out: str | os.PathLike) -> pd.DataFrame:
 
 
 def cost(
-    experiment: Experiment,
+    experiment: Reproducible,
     out: str | os.PathLike,
     data: str | os.PathLike | None = None,
-    *,
-    study_types: Iterable[str] | None = None,
-    **changed,
+    **options,
 ) -> tuple[pd.DataFrame, str]:
-    """What `reproduce` would cost, from a measured step of each backbone on this machine.
+    """What `reproduce` would cost, from a measured step of each kind on this machine.
 
     How many epochs a run takes is known once it is done: `patience` + 2 are the fewest (the first
     one, and those without a rise until it stops), `max_epochs` the most.
 
     Args:
-        experiment, out, data, study_types: see `reproduce`; without `data` MURA's published counts
-            are taken.
-        changed: `recipe`, `backbones`, `members`, `repeats`, see `reproduce`.
+        experiment, out, data, options: see `reproduce`; without `data` MURA's published counts are
+            taken.
 
     Returns:
-        A table to print, a row per backbone and stage and "all": `done` counts runs, and what is
+        A table to print, a row per system and stage and "all": `done` counts runs, and what is
         behind it is of those that are left, from least to most; and the total as a sentence. GB
         are the models'; while it trains, a run keeps four times its model for exact resume.
 
     Raises:
         ValueError: a study type that the data has not.
     """
-    counts = _training_counts(load_views(data) if data else None)
-    plan = experiment.plan(out, study_types or sorted(counts), **changed)
+    counts = _training_counts(_views(experiment, data, options) if data else None)
+    plan = _plan(experiment, out, counts, options)
     unknown = {name for run in plan for name in run.recipe.study_types or ()} - set(counts)
     if unknown:
         raise ValueError(
@@ -131,25 +144,63 @@ def cost(
 
     from mura_tf.training import measure_step
 
-    recipes = {run.recipe.backbone: run.recipe for run in plan}
-    rates = {backbone: measure_step(recipe) for backbone, recipe in recipes.items()}
-    costs = pd.DataFrame([_cost(run, counts, rates[run.recipe.backbone]) for run in plan])
-    total = costs.drop(columns=["backbone", "stage"]).sum()
+    recipes = {_step(run.recipe): run.recipe for run in plan}
+    rates = {step: measure_step(recipe) for step, recipe in recipes.items()}
+    costs = pd.DataFrame(
+        {"system": run.folder.relative_to(experiment.folder(out)).parts[0]}
+        | {"stage": run.recipe.stage}
+        | _cost(run.recipe, Run(run.folder).finished, counts, rates[_step(run.recipe)])
+        for run in plan
+    )
+    total = costs.drop(columns=["system", "stage"]).sum()
     rows = [
-        (backbone, stage, *_columns(rows.sum(numeric_only=True)), f"{rates[backbone]:.1f}")
-        for (backbone, stage), rows in costs.groupby(["backbone", "stage"], sort=False)
+        (system, stage, *_columns(rows.sum(numeric_only=True)), f"{rows.rate.mean():.1f}")
+        for (system, stage), rows in costs.groupby(["system", "stage"], sort=False)
     ]
     rows.append(("all", "", *_columns(total), ""))
-    names = ["backbone", "stage", "done", "M images", "hours", "GB", "images/s"]
+    names = ["system", "stage", "done", "M images", "hours", "GB", "images/s"]
     starts = sum(run.needs is not None for run in plan)
     shared = len({run.needs for run in plan} - {None})
     return pd.DataFrame(rows, columns=names), (
         f"{total.runs:.0f} runs, {total.done:.0f} of them finished; {starts} start from {shared} "
-        f"whole-data model{'s' * (shared > 1)}. What is left sees {total.images_least / 1e6:.2f} "
+        f"other{'s' * (shared != 1)}. What is left sees {total.images_least / 1e6:.2f} "
         f"to {total.images_most / 1e6:.2f} million images, {duration(total.hours_least * 3600)} to "
         f"{duration(total.hours_most * 3600)} on this machine, one run at a time, and keeps "
         f"{total.gigabytes:.2f} GB of models."
     )
+
+
+def listing() -> pd.DataFrame:
+    """Every system of the five documents, with what it costs on MURA and its published number.
+
+    Returns:
+        Text to print: `command, document, system, runs, M images, published`. The images are those
+        that all of its runs see, from least to most, see `cost`.
+    """
+    counts = _training_counts(None)
+    rows = []
+    for name in experiment_names():
+        experiment = find_experiment(name)
+        if isinstance(experiment, ParameterTable):
+            rows.append((name, experiment.document, experiment.title, "0", "0", "parameters"))
+            continue
+        published = experiment.published_results()
+        costs = pd.DataFrame(
+            {"system": experiment.system_of(run)} | _cost(run.recipe, False, counts, rate=1)
+            for run in _plan(experiment, "", counts, {})
+        )
+        for system, of_system in costs.groupby("system", sort=False):
+            total = of_system.sum(numeric_only=True)
+            images = _range(total.images_least / 1e6, total.images_most / 1e6)
+            number = published.get(system, "none")
+            rows.append((name, experiment.document, system, f"{total.runs:.0f}", images, number))
+    columns = ["command", "document", "system", "runs", "M images", "published"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _step(recipe: Recipe) -> tuple:
+    """Recipes that agree in this have equally fast steps."""
+    return recipe.backbone, recipe.side, recipe.batch_size, recipe.trainable, recipe.head
 
 
 def _columns(costs: pd.Series) -> tuple[str, str, str, str]:
@@ -164,16 +215,13 @@ def _range(least: float, most: float) -> str:
     return low if low == high else f"{low}\u2013{high}"
 
 
-def _cost(run: PlannedRun, counts: dict[str, int], rate: float) -> dict:
-    recipe, finished = run.recipe, Run(run.folder).finished
+def _cost(recipe: Recipe, finished: bool, counts: dict[str, int], rate: float) -> dict:
     epoch = 0 if finished else sum(counts[name] for name in recipe.study_types or counts)
     if recipe.select_on == "holdout":
         epoch = round(epoch * (1 - recipe.holdout))
     least = epoch * min(recipe.patience + 2, recipe.max_epochs)
     most = epoch * recipe.max_epochs
     return {
-        "backbone": recipe.backbone,
-        "stage": recipe.stage,
         "runs": 1,
         "done": int(finished),
         "images_least": least,
@@ -181,6 +229,7 @@ def _cost(run: PlannedRun, counts: dict[str, int], rate: float) -> dict:
         "hours_least": least / rate / 3600,
         "hours_most": most / rate / 3600,
         "gigabytes": 0 if finished else BACKBONES[recipe.backbone].parameters * 4 / 1e9,
+        "rate": rate,
     }
 
 

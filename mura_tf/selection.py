@@ -3,10 +3,9 @@
 import os
 
 import pandas as pd
-from sklearn.model_selection import train_test_split
 
 from mura_tf.cache import BadViewsError, data_fingerprint, prepare
-from mura_tf.dataset import patient_split
+from mura_tf.dataset import deal_views, require_classes
 from mura_tf.recipe import Recipe
 
 
@@ -76,17 +75,10 @@ def split_views(views: pd.DataFrame, recipe: Recipe) -> dict[str, pd.DataFrame]:
 
 
 def _held_out(views: pd.DataFrame, is_train: pd.Series, recipe: Recipe) -> pd.Series:
-    if recipe.holdout_by == "image":
-        strata = views.study_type + views.label.astype(str)
-        _, held = train_test_split(
-            views.index[is_train],
-            test_size=recipe.holdout,
-            random_state=recipe.seed,
-            stratify=strata[is_train],
-        )
-        return views.index.isin(held)
-    _, held = patient_split(views[is_train], recipe.holdout, seed=recipe.seed)
-    return is_train & views.patient.isin(held.patient)
+    training, parts = views[is_train], (1 - recipe.holdout, recipe.holdout)
+    require_classes(training, recipe.holdout_by, parts=2)
+    held = deal_views(training, parts, recipe.holdout_by, recipe.seed) == 1
+    return held.reindex(views.index, fill_value=False)
 
 
 def _require_trainable(chosen: pd.DataFrame, recipe: Recipe) -> None:

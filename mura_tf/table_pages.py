@@ -1,6 +1,5 @@
 """A table report -> Markdown, CSV and HTML in the document's own layout, and its plots."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +10,17 @@ from matplotlib.figure import Figure
 from mura_tf.comparison import OVERALL, System
 from mura_tf.experiment import facts_of
 from mura_tf.files import write_json, written_whole
-from mura_tf.page import WARNING, escaped, inline_svg, minus, svg, table, write_page
-from mura_tf.parameters import markdown_table
+from mura_tf.markdown import ending, markdown_table, missing_lines
+from mura_tf.page import (
+    WARNING,
+    escaped,
+    list_section,
+    minus,
+    plots_section,
+    svg,
+    table,
+    write_page,
+)
 from mura_tf.plots import (
     SYSTEM_COLOURS,
     plot_kappa,
@@ -248,7 +256,8 @@ CLAIM_HEADERS = ["Claim", "Holds here", "Measure", "Value [95 %]", "Holds above"
 PAIR_HEADERS = ["System", "minus", "Difference in overall kappa", "95 %"]
 
 
-def _claim_rows(report: TableReport) -> list[list[str]]:
+def claim_rows(claims: pd.DataFrame) -> list[list[str]]:
+    """`answer_claims` as text, below `CLAIM_HEADERS`."""
     return [
         [
             row.claim,
@@ -258,7 +267,7 @@ def _claim_rows(report: TableReport) -> list[list[str]]:
             f"{row.above:.3f}",
             row.source,
         ]
-        for row in report.claims.itertuples()
+        for row in claims.itertuples()
     ]
 
 
@@ -283,20 +292,14 @@ def _markdown(report: TableReport, title: str, figures: dict, protocol_text: str
             rows.append([study_type, kind, *texts])
             study_type = ""
     lines = [f"# {title}", "", protocol_text, "", *markdown_table(headers, rows), "", NOTE]
-    if report.missing:
-        lines += ["", "## Missing", "", *(f"- {sentence}" for sentence in report.missing)]
+    lines += missing_lines(report.missing)
     if len(report.claims):
         lines += ["", "## The document's claims", ""]
-        lines += markdown_table(CLAIM_HEADERS, _claim_rows(report))
+        lines += markdown_table(CLAIM_HEADERS, claim_rows(report.claims))
     if len(report.pairs):
         lines += ["", "## Systems in pairs", ""]
         lines += markdown_table(PAIR_HEADERS, _pair_rows(report))
-    lines += ["", "## Plots", ""]
-    lines += [f"![{caption}]({stem}.svg)\n" for stem, (_, caption) in figures.items()]
-    lines += ["## Deviations from the document", ""]
-    lines += [f"{number}. {text}" for number, text in enumerate(report.deviations, start=1)]
-    lines += ["", "Not a medical device.", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *ending(figures, report.deviations)])
 
 
 def _sections(report: TableReport, title: str, figures: dict, runs: list[Run]) -> list[str]:
@@ -306,11 +309,9 @@ def _sections(report: TableReport, title: str, figures: dict, runs: list[Run]) -
 {WARNING}</header>""",
         f"<section>{_score_table(report)}<p class='note'>{escaped(NOTE)}</p></section>",
     ]
-    if report.missing:
-        listed = _items(report.missing)
-        sections.append(f"<section><h2>Missing</h2><ul>{listed}</ul></section>")
+    sections.append(list_section("Missing", report.missing))
     for heading, names, words, body in (
-        ("The document's claims", CLAIM_HEADERS, (0, 1, 2, 5), _claim_rows(report)),
+        ("The document's claims", CLAIM_HEADERS, (0, 1, 2, 5), claim_rows(report.claims)),
         ("Systems in pairs", PAIR_HEADERS, (0, 1), _pair_rows(report)),
     ):
         if body:
@@ -323,21 +324,6 @@ def _sections(report: TableReport, title: str, figures: dict, runs: list[Run]) -
             ]
             listed = table(names, body, text_columns=words)
             sections.append(f"<section><h2>{heading}</h2>{listed}</section>")
-    drawings = "".join(
-        f'<figure style="max-width: {_width(drawing):.0f}px">{inline_svg(drawing, stem, caption)}'
-        f"<figcaption class='note'>{escaped(caption)}</figcaption></figure>"
-        for stem, (drawing, caption) in figures.items()
-    )
-    sections.append(f"<section><h2>Plots</h2><div class='plots'>{drawings}</div></section>")
-    listed = _items(report.deviations)
-    sections.append(f"<section><h2>Deviations from the document</h2><ol>{listed}</ol></section>")
+    sections.append(plots_section(figures))
+    sections.append(list_section("Deviations from the document", report.deviations, numbered=True))
     return sections
-
-
-def _width(drawing: str) -> float:
-    """Pixels on a page at which the text of a figure is as large as the page's."""
-    return 1.45 * float(re.search(r'viewBox="0 0 ([\d.]+)', drawing)[1])
-
-
-def _items(sentences: list[str]) -> str:
-    return "".join(f"<li>{escaped(sentence)}</li>" for sentence in sentences)

@@ -1,10 +1,11 @@
 """Finished runs -> a document's table: ours beside the published values, claims, differences."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,13 @@ from mura_tf.grid import PlannedRun, plan_runs
 from mura_tf.published import published_digits, published_table
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run
-from mura_tf.table_pages import MEASURES, TableReport, system_labels, write_pages
+from mura_tf.table_pages import (
+    MEASURES,
+    STAGE_LABELS,
+    TableReport,
+    system_labels,
+    write_pages,
+)
 
 
 @dataclass(frozen=True)
@@ -54,26 +61,47 @@ class Experiment:
     repeats: int = 3
     recipe: Recipe = field(default_factory=Recipe)
     claims: tuple[Claim, ...] = ()
+    document: ClassVar = "000"
+    OPTIONS: ClassVar = {"study_types", "settings", "backbones", "members", "repeats"}
+    """Of `plan`."""
+
+    def folder(self, out: str | os.PathLike) -> Path:
+        """Where its runs are: tables of one `out` share them."""
+        return Path(os.path.normpath(out))
+
+    def views(self, views: pd.DataFrame) -> pd.DataFrame:
+        """The views in the split that it uses, the data set's own."""
+        return views
 
     def plan(
         self,
         out: str | os.PathLike,
-        study_types: Iterable[str],
+        known_types: Iterable[str],
         *,
-        recipe: Recipe | None = None,
+        study_types: Iterable[str] | None = None,
+        settings: Mapping | None = None,
         backbones: Iterable[str] | None = None,
         members: int | None = None,
         repeats: int | None = None,
     ) -> list[PlannedRun]:
-        """Its runs, each once; what is not given is the document's."""
-        out, types = os.path.normpath(out), list(study_types)
+        """Its runs, each once; what is not given is the document's.
+
+        Args:
+            out: the folder above.
+            known_types: the study types of the data.
+            study_types: those that get a model of their own; all by default.
+            settings: recipe settings instead of the document's.
+            backbones, members, repeats: instead of the document's.
+        """
+        recipe = self.recipe.changed(settings or {})
+        types = list(study_types or known_types)
         plan = [
             run
             for backbone in backbones or self.backbones
             for scheme in self.schemes
             for run in plan_runs(
-                replace(recipe or self.recipe, backbone=backbone),
-                out,
+                replace(recipe, backbone=backbone),
+                self.folder(out),
                 types,
                 scheme=scheme,
                 members=members or self.members,
@@ -81,6 +109,25 @@ class Experiment:
             )
         ]
         return list(dict.fromkeys(plan))
+
+    def report(self, plan: list[PlannedRun], out: str | os.PathLike) -> TableReport:
+        """See `report_table`."""
+        return report_table(self, plan, out)
+
+    def system_of(self, run: PlannedRun) -> str:
+        """What a run is trained for, in words."""
+        stage = "imagenet" if run.recipe.stage == "imagenet" else "type"
+        return f"{run.recipe.backbone}, {STAGE_LABELS[stage]}"
+
+    def published_results(self) -> dict[str, str]:
+        """`system_of` -> the document's overall kappa."""
+        rows = published_table(*self.published).query("study_type == 'overall'")
+        return {
+            f"{getattr(row, 'backbone', self.backbones[0])}, {STAGE_LABELS[row.stage]}": (
+                f"kappa {row.kappa:.{published_digits(*self.published)}f}"
+            )
+            for row in rows.itertuples()
+        }
 
 
 def report_table(
@@ -96,7 +143,9 @@ def report_table(
         ValueError: no ensemble is complete, or runs predicted different studies.
     """
     finished = {run.folder for run in plan if Run(run.folder).finished}
-    complete, missing = _complete_ensembles(plan, finished)
+    # a whole-data run is where others start, and not a row
+    rows = [run for run in plan if run.recipe.study_types]
+    complete, missing = complete_ensembles(rows, finished)
     if not complete:
         raise ValueError(
             f"no ensemble of {experiment.name} is complete below {out}: {len(finished)} of "
@@ -126,15 +175,14 @@ def report_table(
     return report
 
 
-def _complete_ensembles(
+def complete_ensembles(
     plan: list[PlannedRun], finished: set[Path]
 ) -> tuple[list[PlannedRun], list[str]]:
     """The runs of ensembles that have all members, and a sentence per ensemble that has not."""
     ensembles: dict[tuple[Path, int], list[PlannedRun]] = {}
     for planned in plan:
-        if planned.recipe.study_types:  # a whole-data run is where others start, and not a row
-            key = (planned.folder.parent, planned.recipe.repeat)
-            ensembles.setdefault(key, []).append(planned)
+        key = (planned.folder.parent, planned.recipe.repeat)
+        ensembles.setdefault(key, []).append(planned)
     complete, missing = [], []
     for (folder, repeat), ensemble in ensembles.items():
         lacking = [str(one.recipe.member) for one in ensemble if one.folder not in finished]
@@ -148,9 +196,7 @@ def _complete_ensembles(
     return complete, missing
 
 
-def _cells(
-    scores: dict, tables: tuple[str, ...], rows: list[str]
-) -> tuple[pd.DataFrame, bool]:
+def _cells(scores: dict, tables: tuple[str, ...], rows: list[str]) -> tuple[pd.DataFrame, bool]:
     """`TableReport`'s `cells` and `same_data`."""
     cells = pd.DataFrame(
         {"backbone": backbone, "stage": stage, "study_type": study_type}

@@ -2,7 +2,8 @@ import pandas as pd
 import pytest
 from test_report import Page
 
-from mura_tf.parameters import ParameterTable, markdown_table, report_parameters
+from mura_tf.markdown import markdown_table
+from mura_tf.parameters import ParameterTable, report_parameters
 from mura_tf.published import published_table
 from mura_tf.reproduce import find_experiment
 

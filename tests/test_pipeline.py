@@ -454,7 +454,7 @@ def test_fit_learns_from_the_batches(tmp_path, views, augment):
     [
         (
             {"preprocessing": "keras"},
-            r"preprocessing must be one of caffe, tf, torch, raw\. Rec.*'k",
+            r"preprocessing must be one of caffe, tf, torch, unit, raw\. Rec.*'k",
         ),
         ({"preprocessing": "native"}, r"What is native depends on the backbone: BACKBONES\[name\]"),
         ({"augment": ("spin",)}, r"an augmentation must be one of .*Received: 'spin'"),

@@ -191,7 +191,11 @@ WHOLE = ["batch_size", "patience", "max_epochs"]
         ),
         ("backbone", None, r"backbone must be text\. Received: None"),
         ("backbone", ["small_cnn"], r"backbone must be text\. Received: \['small_cnn'\]"),
-        ("preprocessing", "tf", r"preprocessing must be one of caffe, native\. Received: 'tf'"),
+        (
+            "preprocessing",
+            "tf",
+            r"preprocessing must be one of caffe, native, unit\. Received: 'tf'",
+        ),
         ("select_on", "train", r"select_on must be one of valid, holdout\. Received: 'train'"),
         ("stage", "both", r"stage must be one of imagenet, mura, type\. Received: 'both'"),
         *[(name, 0, rf"{name} must be a whole number from 1 up\. Received: 0") for name in WHOLE],

@@ -10,15 +10,16 @@ from test_tables import TYPES, finish, finished, views_of
 from typer.testing import CliRunner
 
 from mura_tf import reproduce as lib
-from mura_tf.backbones import BACKBONES
 from mura_tf.cli import app
+from mura_tf.documents import Comparison
 from mura_tf.parameters import ParameterTable
 from mura_tf.progress import duration
 from mura_tf.recipe import Recipe
 from mura_tf.tables import Experiment
 
 COUNTS = {"elbow": (12, 10), "wrist": (12, 10)}
-NAMES = ["table_iii", "table_iv", "table_v", "table_vi", "tables_v_vi"]
+TABLES = ["table_iii", "table_iv", "table_v", "table_vi", "tables_v_vi"]
+DOCUMENTS = ["densenet169", "fourteen_classes", "resnet18", "unified_vs_specialised"]
 SMALL = ["--backbones", "small_cnn", "--members", "2", "--repeats", "1"]
 
 
@@ -64,32 +65,31 @@ def begun(tmp_path):
 
 
 def test_every_experiment_is_found():
-    assert lib.experiment_names() == NAMES
-    kinds = [ParameterTable, *[Experiment] * 4]
-    for name, kind in zip(NAMES, kinds, strict=True):
+    assert lib.experiment_names() == sorted(TABLES + DOCUMENTS)
+    kinds = [ParameterTable, *[Experiment] * 4, *[Comparison] * 4]
+    for name, kind in zip(TABLES + DOCUMENTS, kinds, strict=True):
         experiment = lib.find_experiment(name)
         assert isinstance(experiment, kind)
         assert experiment.name == name
-        assert set(experiment.backbones) <= set(BACKBONES)
 
 
 def test_experiments_are_the_papers():
-    plans = {name: lib.find_experiment(name).plan("out", TYPES) for name in NAMES[1:]}
+    plans = {name: lib.find_experiment(name).plan("out", TYPES) for name in TABLES[1:]}
     assert {name: len(plan) for name, plan in plans.items()} == {
         "table_iv": 35 + 1 + 35,
         "table_v": 3 * (1 + 7 * 5 * 3),
         "table_vi": 4 * (1 + 7 * 5 * 3),
         "tables_v_vi": 742,
     }
-    for name in NAMES[1:]:
+    for name in TABLES[1:]:
         assert lib.find_experiment(name).recipe == Recipe()
 
 
 def test_an_unknown_table_lists_the_known_ones():
     assert_sentence(
         call("table_vii"),
-        "an experiment must be one of table_iii, table_iv, table_v, table_vi, tables_v_vi. "
-        "Received: 'table_vii'.",
+        "an experiment must be one of densenet169, fourteen_classes, resnet18, table_iii, table_iv, "
+        "table_v, table_vi, tables_v_vi, unified_vs_specialised. Received: 'table_vii'.",
     )
 
 
@@ -175,10 +175,8 @@ def test_everything_is_handed_to_the_plan(begun, tmp_path, monkeypatch):
     monkeypatch.setattr(lib, "run_plan", run_plan)
     experiment, out = lib.find_experiment("table_iv"), tmp_path / "new"
     settings = {"engine": "an engine", "cache_dir": "cache", "skip_bad": True}
-    recipe = Recipe(weights=None, max_epochs=3)
-    report, failed = lib.reproduce(
-        experiment, out, "data", recipe=recipe, backbones=["small_cnn"], members=2, **settings
-    )
+    options = {"settings": {"weights": None, "max_epochs": 3}, "backbones": ["small_cnn"]}
+    report, failed = lib.reproduce(experiment, out, "data", members=2, **options, **settings)
     assert seen["settings"] == settings and seen["out"] == out
     assert len(seen["plan"]) == 2 * 2 + 1 + 2 * 2
     assert {(run.recipe.weights, run.recipe.max_epochs) for run in seen["plan"]} == {(None, 3)}
@@ -210,7 +208,7 @@ def test_the_cost_of_table_iv_by_hand(tmp_path, steps):
     epoch = 36808 * (5 + 1 + 5)
     hours = [epochs * epoch / 10 / 3600 for epochs in (7, 100)]
     assert sentence == (
-        "71 runs, 0 of them finished; 35 start from 1 whole-data model. What is left sees "
+        "71 runs, 0 of them finished; 35 start from 1 other. What is left sees "
         f"{7 * epoch / 1e6:.2f} to {100 * epoch / 1e6:.2f} million images, "
         f"{duration(hours[0] * 3600)} to {duration(hours[1] * 3600)} on this machine, one run at a "
         f"time, and keeps {71 * 10_791_216 * 4 / 1e9:.2f} GB of models."
@@ -226,7 +224,7 @@ def test_finished_runs_cost_nothing(begun, steps):
     assert table.done.tolist() == ["1/1", "4/8", "5/9"]
     assert table.loc["mura", ["M images", "hours", "GB"]].tolist() == ["0.0"] * 3
     left = 2 * (2925 + 2006 + 5765 + 3987)  # Table I: elbow, wrist
-    assert sentence.startswith("9 runs, 5 of them finished; 8 start from 1 whole-data model.")
+    assert sentence.startswith("9 runs, 5 of them finished; 8 start from 1 other.")
     assert f"sees {7 * left / 1e6:.2f} to {100 * left / 1e6:.2f} million images" in sentence
 
 
@@ -235,8 +233,8 @@ def test_the_cost_of_a_data_set_is_its_own(tmp_path, steps, monkeypatch):
     views = pd.concat([views, views.assign(split="valid")])
     monkeypatch.setattr(lib, "load_views", lambda data: views)
     experiment = lib.find_experiment("table_iv")
-    recipe = Recipe(max_epochs=3, select_on="holdout", holdout=0.25)
-    _, sentence = lib.cost(experiment, tmp_path, "data", recipe=recipe, members=1)
+    settings = {"max_epochs": 3, "select_on": "holdout", "holdout": 0.25}
+    _, sentence = lib.cost(experiment, tmp_path, "data", settings=settings, members=1)
     images = 3 * 0.75 * 3 * 20_000  # epochs, share trained on, direct and whole and type
     assert f"sees {images / 1e6:.2f} to {images / 1e6:.2f} million images" in sentence
 
@@ -248,7 +246,7 @@ def test_a_dry_run_says_what_would_be_done(tmp_path, steps):
     for backbone in ("mobilenet_v2_035", "efficientnet_b3"):  # whole, on 80 columns
         assert re.search(rf"{backbone}\W+mura\W+0/1\W", result.stdout)
         assert re.search(rf"{backbone}\W+type\W+0/12\W+0\.6.8\.8\W+17.245\W", result.stdout)
-    assert "26 runs, 0 of them finished; 24 start from 2 whole-data models." in result.stdout
+    assert "26 runs, 0 of them finished; 24 start from 2 others." in result.stdout
     assert not list(tmp_path.iterdir())
 
 

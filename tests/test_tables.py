@@ -16,7 +16,6 @@ from test_report import Page
 from mura_tf.comparison import OVERALL
 from mura_tf.grid import PlannedRun
 from mura_tf.published import published_digits, published_table
-from mura_tf.recipe import Recipe
 from mura_tf.reproduce import find_experiment
 from mura_tf.tables import report_table
 
@@ -602,10 +601,8 @@ def test_shared_runs_are_reported_by_both(table_iv):
 def test_a_plan_is_the_documents_but_for_what_is_given(tmp_path):
     experiment = find_experiment("table_vi")
     assert len(experiment.plan(tmp_path, iter(TYPES))) == 4 * (1 + 7 * 5 * 3)
-    recipe = Recipe(batch_size=4)
-    plan = experiment.plan(
-        f"{tmp_path}/x/..", ["elbow"], recipe=recipe, backbones=["xception"], members=2, repeats=1
-    )
+    changed = {"settings": {"batch_size": 4}, "backbones": ["xception"], "members": 2, "repeats": 1}
+    plan = experiment.plan(f"{tmp_path}/x/..", TYPES, study_types=["elbow"], **changed)
     assert [run.recipe.batch_size for run in plan] == [4, 4, 4]
     assert {run.recipe.backbone for run in plan} == {"xception"}
     assert plan[1].needs == plan[0].folder == tmp_path / "xception/mura/all/repeat0-member0"

@@ -1,0 +1,271 @@
+"""A document report -> Markdown, CSV and HTML, and its plots."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mura_tf.comparison import OVERALL
+from mura_tf.experiment import facts_of
+from mura_tf.files import write_json, written_whole
+from mura_tf.markdown import ending, markdown_table, missing_lines
+from mura_tf.page import (
+    WARNING,
+    escaped,
+    list_section,
+    minus,
+    plots_section,
+    svg,
+    table,
+    write_page,
+)
+from mura_tf.plots import SYSTEM_COLOURS, plot_kappa, plot_system_curves
+from mura_tf.published import published_table
+from mura_tf.report import protocol
+from mura_tf.run import Run
+from mura_tf.table_pages import CLAIM_HEADERS, claim_rows
+
+CHOSEN = ("loss", "accuracy", "val_loss", "val_accuracy", "val_f1")
+"""What is told of a run's chosen epoch, of the columns of its history."""
+
+
+@dataclass(frozen=True)
+class DocumentReport:
+    """What a comparison says, before it is laid out.
+
+    Attributes:
+        scores: a row per system and study type, "overall" for the systems that have all of them:
+            `system, title, backbone, study_type, views, studies, accuracy` (of the views),
+            `published_accuracy`, and at study level `kappa, auroc` with their intervals.
+        epochs: a row per system: `system, title, models, epochs, chosen`, the means over its runs
+            of `CHOSEN` at the chosen epoch, and the published values where the document has them.
+        claims: of `answer_claims`.
+        deviations: sentences.
+        missing: sentences about runs that are planned and not finished.
+        split: the reported one.
+        readers: whether the radiologists' kappas stand beside ours.
+    """
+
+    scores: pd.DataFrame
+    epochs: pd.DataFrame
+    claims: pd.DataFrame
+    deviations: list[str]
+    missing: list[str]
+    split: str
+    readers: bool
+
+
+class Section(NamedTuple):
+    """A table of the report, for Markdown and HTML alike; cells are text."""
+
+    heading: str
+    note: str
+    headers: list[str]
+    rows: list[list[str]]
+    words: tuple[int, ...] = (0,)
+
+
+def write_pages(
+    report: DocumentReport, title: str, runs: dict[str, list[Run]], folder: Path
+) -> None:
+    """Writes `table.md`, `scores.csv`, `epochs.csv`, `report.html`, the plots and
+    `experiment.json`.
+
+    Args:
+        report: what they say.
+        title: what they are called.
+        runs: those of each system, by its title.
+        folder: where they go.
+    """
+    every = [run for found in runs.values() for run in found]
+    told = protocol(report.split, every)
+    sections = _sections(report)
+    figures = {
+        stem: (svg(figure, stem), caption)
+        for stem, (figure, caption) in _figures(report, runs).items()
+    }
+    texts = {f"{stem}.svg": drawing for stem, (drawing, _) in figures.items()}
+    texts["scores.csv"] = report.scores.to_csv(index=False)
+    texts["epochs.csv"] = report.epochs.to_csv(index=False)
+    texts["table.md"] = _markdown(report, title, told, sections, figures)
+    for name, text in texts.items():
+        with written_whole(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
+    write_json(folder / "experiment.json", facts_of(every))
+    write_page(folder / "report.html", title, _html(report, title, told, sections, figures))
+
+
+# ------------------------------------------------------------------------------------------------
+# Tables
+
+
+def _sections(report: DocumentReport) -> list[Section]:
+    sections = [
+        _result_section(report),
+        _accuracy_section(report),
+        _kappa_section(report),
+        _epoch_section(report),
+    ]
+    if len(report.claims):
+        rows = claim_rows(report.claims)
+        sections.insert(
+            1, Section("The document's claims", "", CLAIM_HEADERS, rows, words=(0, 1, 2, 5))
+        )
+    return sections
+
+
+def _result_section(report: DocumentReport) -> Section:
+    headers = ["System", "Backbone", "Study types", "Views", "Accuracy", "Published", "Studies"]
+    headers += ["Kappa", "95 %", "AUROC", "95 %"]
+    rows = []
+    for _, group in report.scores.groupby("system", sort=False):
+        overall = group[group.study_type == OVERALL]
+        for row in (overall if len(overall) else group).itertuples():
+            rows.append(
+                [
+                    row.title,
+                    row.backbone,
+                    "all" if row.study_type == OVERALL else row.study_type,
+                    f"{row.views:,}",
+                    _text(row.accuracy),
+                    _text(row.published_accuracy),
+                    f"{row.studies:,}",
+                    _text(row.kappa),
+                    _interval(row.kappa_low, row.kappa_high),
+                    _text(row.auroc),
+                    _interval(row.auroc_low, row.auroc_high),
+                ]
+            )
+    note = (
+        "Accuracy is of single views, as in the document; kappa and AUROC are of studies, and of "
+        "abnormal against normal for every system. The intervals are of a bootstrap that "
+        "resamples patients."
+    )
+    return Section("Result", note, headers, rows, words=(0, 1, 2))
+
+
+def _accuracy_section(report: DocumentReport) -> Section:
+    """A row per system, a column per study type; the published values below ours."""
+    types = _columns(report.scores)
+    rows = []
+    for title, group in report.scores.groupby("title", sort=False):
+        by_type = group.set_index("study_type").reindex(types)
+        rows.append([title, *map(_text, by_type.accuracy)])
+        if by_type.published_accuracy.notna().any():
+            rows.append(["published", *map(_text, by_type.published_accuracy)])
+    return Section("Accuracy of views, by study type", "", ["System", *types], rows)
+
+
+def _kappa_section(report: DocumentReport) -> Section:
+    heading, note = "Kappa of studies with its 95 % interval, by study type", ""
+    scores = report.scores
+    if report.readers:
+        heading += ", beside three radiologists"
+        note = "The radiologists read studies of MURA's test set, which is not public."
+        readers = published_table("radiologists").rename(columns={"reader": "title"})
+        scores = pd.concat([scores, readers])
+    types = _columns(scores)
+    rows = []
+    for title, group in scores.groupby("title", sort=False):
+        by_type = group.set_index("study_type").reindex(types)
+        cells = zip(by_type.kappa, by_type.kappa_low, by_type.kappa_high, strict=True)
+        rows.append(
+            [title, *(f"{_text(k)} {_interval(low, high)}".strip() for k, low, high in cells)]
+        )
+    return Section(heading, note, ["System", *types], rows)
+
+
+def _columns(scores: pd.DataFrame) -> list[str]:
+    return [*sorted(set(scores.study_type) - {OVERALL}), OVERALL]
+
+
+def _epoch_section(report: DocumentReport) -> Section:
+    headers = ["System", "Models", "Epochs", "Chosen", "Training loss", "Accuracy"]
+    headers += ["Validation loss", "Accuracy", "Macro F1"]
+    rows = []
+    for row in report.epochs.itertuples():
+        ours = [_text(getattr(row, name)) for name in CHOSEN]
+        rows.append([row.title, str(row.models), f"{row.epochs:.1f}", f"{row.chosen:.1f}", *ours])
+        theirs = [getattr(row, f"published_{name}") for name in CHOSEN[:4]]
+        if not np.isnan(theirs).all():
+            rows.append(["published", "", "", "", *map(_text, theirs), ""])
+    note = "Means over a system's models. The loss is weighted where the recipe balances labels."
+    return Section("At the chosen epoch", note, headers, rows)
+
+
+def _text(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.3f}"
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if np.isnan(low) else f"{low:.3f} to {high:.3f}"
+
+
+# ------------------------------------------------------------------------------------------------
+# Plots
+
+
+def _figures(report: DocumentReport, runs: dict[str, list[Run]]) -> dict[str, tuple[Figure, str]]:
+    """File name -> figure, caption; as many systems in a figure as colours tell apart."""
+    figures = {}
+    for number, drawn in enumerate(_chunks(report.scores.title.unique()), start=1):
+        rows = report.scores[report.scores.title.isin(drawn)]
+        rows = rows.assign(stage="", repeat=0, backbone=rows.system, system=rows.title)
+        caption = "Study-level kappa with 95 % intervals"
+        figures[f"kappa{number}"] = plot_kappa(rows), caption
+    for number, drawn in enumerate(_chunks(runs), start=1):
+        curves: dict[str, dict[str, list]] = {}
+        for title in drawn:
+            for run in runs[title]:
+                trained_on = ", ".join(run.recipe.study_types or ["all study types"])
+                histories = curves.setdefault(trained_on, {}).setdefault(title, [])
+                histories.append((run.history, run.info["best_epoch"]))
+        caption = "Loss and accuracy over the epochs; a dot marks the epoch that was chosen"
+        figures[f"curves{number}"] = plot_system_curves(curves), caption
+    return figures
+
+
+def _chunks(titles: Iterable[str]) -> list[list[str]]:
+    items, size = list(titles), len(SYSTEM_COLOURS)
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+# ------------------------------------------------------------------------------------------------
+# Pages
+
+
+def _markdown(report, title, told, sections, figures) -> str:
+    lines = [f"# {title}", "", told, *missing_lines(report.missing), ""]
+    for section in sections:
+        lines += [f"## {section.heading}", ""]
+        lines += [section.note, ""] if section.note else []
+        lines += [*markdown_table(section.headers, section.rows), ""]
+    return "\n".join(lines + ending(figures, report.deviations))
+
+
+def _html(report, title, told, sections, figures) -> list[str]:
+    parts = [
+        f"""<header><p class="kind">mura_tf comparison</p><h1>{escaped(title)}</h1>
+<p>{escaped(told)}</p>
+{WARNING}</header>"""
+    ]
+    parts.append(list_section("Missing", report.missing))
+    for section in sections:
+        rows = [
+            [
+                escaped(cell) if column in section.words else minus(escaped(cell))
+                for column, cell in enumerate(row)
+            ]
+            for row in section.rows
+        ]
+        headers = [escaped(header) for header in section.headers]
+        listed = table(headers, rows, text_columns=section.words)
+        note = f"<p class='note'>{escaped(section.note)}</p>" if section.note else ""
+        parts.append(f"<section><h2>{escaped(section.heading)}</h2>{note}{listed}</section>")
+    parts.append(plots_section(figures))
+    parts.append(list_section("Deviations from the document", report.deviations, numbered=True))
+    return parts

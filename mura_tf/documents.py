@@ -1,0 +1,396 @@
+"""The systems of a document side by side: what is trained for them, on which split."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+
+from mura_tf.claims import Claim, answer_claims
+from mura_tf.comparison import OVERALL, repeated_scores
+from mura_tf.dataset import read_views, split_anew
+from mura_tf.deviations import differences
+from mura_tf.document_pages import CHOSEN, DocumentReport, write_pages
+from mura_tf.evaluate import (
+    CLASS_PREFIX,
+    load_predictions,
+    reported_split,
+    score,
+    study_probabilities,
+)
+from mura_tf.grid import PlannedRun
+from mura_tf.layouts import STUDY_KEY
+from mura_tf.metrics import THRESHOLD
+from mura_tf.published import published_table
+from mura_tf.recipe import Recipe
+from mura_tf.run import Run
+from mura_tf.tables import complete_ensembles
+from mura_tf.tasks import class_of
+
+
+@dataclass(frozen=True)
+class System:
+    """A system as its document describes it.
+
+    Attributes:
+        name: of its run folders and table rows.
+        title: what it is called in tables.
+        recipe: its settings.
+        per_type: whether each study type has a model of its own, or one model has them all.
+        study_types: those of `per_type`, unless the user names others; None for all.
+        starts_from: the name of the system whose model it goes on from.
+        published: what the document's CSV calls it, where it has an accuracy.
+    """
+
+    name: str
+    title: str
+    recipe: Recipe
+    per_type: bool = False
+    study_types: tuple[str, ...] | None = None
+    starts_from: str | None = None
+    published: str | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A document's systems side by side.
+
+    Attributes:
+        name: of its file in `experiments`, and of its CSV in `experiments/published`.
+        title: what the report is called.
+        document: which of the five, such as "001".
+        systems: what is compared, each after the one it starts from.
+        fractions: of all views in train, valid and test, where the document splits anew; None
+            where it keeps the data set's own split.
+        choices: what was chosen where the document is vague, sentences.
+        claims: the document's, to be checked.
+        readers: whether the radiologists' kappas stand beside ours.
+    """
+
+    name: str
+    title: str
+    document: str
+    systems: tuple[System, ...]
+    fractions: tuple[float, float, float] | None = None
+    choices: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    readers: bool = False
+    OPTIONS: ClassVar = {
+        "study_types",
+        "systems",
+        "settings",
+        "backbones",
+        "members",
+        "split_by",
+    }
+    """Of `plan`."""
+
+    def folder(self, out: str | os.PathLike) -> Path:
+        """Where its runs and its report are, below `out`."""
+        return Path(os.path.normpath(out)) / self.name
+
+    def views(self, views: pd.DataFrame, split_by: str = "patient") -> pd.DataFrame:
+        """The views in the document's split, see `split_anew`."""
+        return split_anew(views, self.fractions, by=split_by) if self.fractions else views
+
+    def plan(
+        self,
+        out: str | os.PathLike,
+        known_types: Iterable[str],
+        *,
+        study_types: Iterable[str] | None = None,
+        systems: Iterable[str] | None = None,
+        settings: Mapping | None = None,
+        backbones: Iterable[str] | None = None,
+        members: int = 1,
+        split_by: str = "patient",
+    ) -> list[PlannedRun]:
+        """Its runs, each after the one it starts from.
+
+        Args:
+            out: the folder above.
+            known_types: the study types of the data.
+            study_types: those that get a model of their own, instead of the systems'.
+            systems: names of some; those they start from come along. All by default.
+            settings: recipe settings instead of the document's; `weights` only where the document
+                starts from ImageNet's.
+            backbones: one, instead of the document's pretrained ones.
+            members: models per system, whose probabilities are averaged. The documents have 1.
+            split_by: how a holdout is split off, of `SPLIT_BY`.
+
+        Raises:
+            ValueError: an unknown system or setting, several backbones, or a study type that the
+                data lack.
+        """
+        known, chosen = list(known_types), tuple(study_types or ())
+        settings = dict(settings or {}) | {"holdout_by": split_by}
+        if backbones:
+            settings["backbone"] = _the_one(list(backbones))
+        root = self.folder(out)
+        plan = []
+        for system in self._with_those_they_start_from(systems):
+            recipe = _changed(system.recipe, settings)
+            for types in _types_of_runs(system, known, chosen):
+                for member in range(members):
+                    one = replace(recipe, study_types=types, member=member)
+                    folder = _run_folder(root, system, one)
+                    if system.starts_from:
+                        start = _run_folder(root, self._named(system.starts_from), one)
+                        # relative, so that the folder can be moved as a whole
+                        initial = os.path.relpath(start / "best.keras", folder)
+                        one = replace(one, initial=Path(initial).as_posix())
+                    plan.append(PlannedRun(replace(one, stage=_stage(system)), folder))
+        return plan
+
+    def report(self, plan: list[PlannedRun], out: str | os.PathLike) -> DocumentReport:
+        """See `report_comparison`."""
+        return report_comparison(self, plan, out)
+
+    def system_of(self, run: PlannedRun) -> str:
+        """What a run is trained for, in words."""
+        return self._named(run.folder.parent.parent.name).title
+
+    def published_results(self) -> dict[str, str]:
+        """`system_of` -> the document's accuracy on its test data, and of what."""
+        found = _published_accuracies(self)
+        texts = {}
+        for system in self.systems:
+            types = [name for one, name in found if one == system.published]
+            values = {
+                name: found[system.published, name]
+                for name in types
+                if (name == "overall") != system.per_type
+            }
+            if len(values) > 1:
+                texts[system.title] = (
+                    f"accuracy {min(values.values()):.3f} to {max(values.values()):.3f} by type"
+                )
+            elif values:
+                ((name, value),) = values.items()
+                texts[system.title] = f"accuracy {value:.3f}, {name}"
+        return texts
+
+    def _named(self, name: str) -> System:
+        by_name = {system.name: system for system in self.systems}
+        if name not in by_name:
+            raise ValueError(
+                f"a system of {self.name} must be one of {', '.join(by_name)}. Received: {name!r}."
+            )
+        return by_name[name]
+
+    def _with_those_they_start_from(self, names: Iterable[str] | None) -> list[System]:
+        if names is None:
+            return list(self.systems)
+        wanted = [self._named(name) for name in names]
+        for system in wanted:  # grows while it is walked
+            if system.starts_from:
+                wanted.append(self._named(system.starts_from))
+        return [system for system in self.systems if system in wanted]
+
+
+def report_comparison(
+    comparison: Comparison, plan: list[PlannedRun], out: str | os.PathLike
+) -> DocumentReport:
+    """Writes `out/NAME/` from those of the planned runs that are finished.
+
+    That is `table.md`, `scores.csv`, `epochs.csv`, `report.html`, the plots as SVG and
+    `experiment.json`. A system that lacks a member of a study type is told without that type.
+
+    Raises:
+        ValueError: nothing of it is finished.
+    """
+    finished = {run.folder for run in plan if Run(run.folder).finished}
+    complete, missing = complete_ensembles(plan, finished)
+    runs = {
+        system: [one for one in complete if _system_of(comparison, one) == system]
+        for system in comparison.systems
+    }
+    runs = {system: planned for system, planned in runs.items() if planned}
+    predictions = _predictions(runs)
+    if predictions.empty:
+        raise ValueError(
+            f"no system of {comparison.name} that tells abnormal from normal is finished below "
+            f"{out}: {len(finished)} of {len(plan)} planned runs are. Train without --report-only."
+        )
+    split = reported_split(predictions)
+    predictions = predictions[predictions.split == split]
+    studies = study_probabilities(predictions)
+    types = sorted(studies.study_type.unique())
+    report = DocumentReport(
+        scores=_scores(comparison, runs, predictions, studies),
+        epochs=_epochs(comparison, runs),
+        claims=answer_claims(comparison.claims, repeated_scores(studies, types)),
+        deviations=_deviations(comparison, runs, read_views(comparison.folder(out) / "views.csv")),
+        missing=missing,
+        split=split,
+        readers=comparison.readers,
+    )
+    shown = {system.title: [Run(one.folder) for one in planned] for system, planned in runs.items()}
+    write_pages(report, comparison.title, shown, comparison.folder(out))
+    return report
+
+
+def _system_of(comparison: Comparison, run: PlannedRun) -> System:
+    (found,) = (one for one in comparison.systems if one.name == run.folder.parent.parent.name)
+    return found
+
+
+def _predictions(runs: dict[System, list[PlannedRun]]) -> pd.DataFrame:
+    """The predictions of the systems that tell abnormal from normal, under the systems' names."""
+    return pd.concat(
+        [
+            load_predictions(run.folder for run in planned).assign(backbone=system.name, stage="")
+            for system, planned in runs.items()
+            if system.recipe.task != "study_type"
+        ]
+        or [pd.DataFrame()],
+        ignore_index=True,
+    )
+
+
+# ------------------------------------------------------------------------------------------------
+# What it says
+
+
+def _scores(comparison, runs, predictions, studies) -> pd.DataFrame:
+    published = _published_accuracies(comparison)
+    types = set(studies.study_type)
+    rows = []
+    for system, planned in runs.items():
+        views = predictions[predictions.backbone == system.name]
+        if views.empty:
+            continue
+        right = _views_right(views, system)
+        for row in score(studies[studies.backbone == system.name]).to_dict("records"):
+            overall = row["study_type"] == OVERALL
+            if overall and set(views.study_type) != types:
+                continue
+            of_type = right if overall else right[right.study_type == row["study_type"]]
+            theirs = system.published if overall != system.per_type else None
+            rows.append(
+                {
+                    "system": system.name,
+                    "title": system.title,
+                    "backbone": planned[0].recipe.backbone,
+                    "study_type": row["study_type"],
+                    "views": len(of_type),
+                    "studies": row["n"],
+                    "accuracy": of_type.right.mean(),
+                    "published_accuracy": published.get((theirs, row["study_type"]), np.nan),
+                }
+                | {key: row[key] for key in _SCORED}
+            )
+    return pd.DataFrame(rows)
+
+
+_SCORED = ("kappa", "kappa_low", "kappa_high", "auroc", "auroc_low", "auroc_high", "one_class")
+
+
+def _views_right(views: pd.DataFrame, system: System) -> pd.DataFrame:
+    """`study_type, right` of each view: whether the mean over the members decides for its class."""
+    classes = []
+    if system.recipe.task != "abnormality":
+        classes = [
+            name for name in views if name.startswith(CLASS_PREFIX) and views[name].notna().all()
+        ]
+    values = classes or ["probability"]
+    means = views.groupby([*STUDY_KEY, "view", "label"], sort=False)[values].mean().reset_index()
+    if classes:
+        decided = means[classes].idxmax(axis=1).str.removeprefix(CLASS_PREFIX)
+        return means.assign(right=decided == class_of(means, system.recipe.task))
+    return means.assign(right=(means.probability > THRESHOLD) == means.label)
+
+
+def _published_accuracies(comparison: Comparison) -> dict[tuple[str, str], float]:
+    """(system, study type) -> accuracy on the document's test data."""
+    rows = published_table(comparison.name).query("metric == 'accuracy'")
+    rows = rows[rows.split.isna() | (rows.split == "test")]
+    # a value that comes twice in a document comes last as what was finally reached
+    return rows.groupby(["system", "study_type"]).value.last().to_dict()
+
+
+def _epochs(comparison: Comparison, runs: dict[System, list[PlannedRun]]) -> pd.DataFrame:
+    published = published_table(comparison.name).query("study_type == 'overall'")
+    rows = []
+    for system, planned in runs.items():
+        found = [Run(one.folder) for one in planned]
+        chosen = pd.DataFrame(
+            [run.history.set_index("epoch").loc[run.info["best_epoch"]] for run in found]
+        )
+        row = {
+            "system": system.name,
+            "title": system.title,
+            "models": len(found),
+            "epochs": sum(len(run.history) for run in found) / len(found),
+            "chosen": np.mean([run.info["best_epoch"] for run in found]),
+        } | chosen.reindex(columns=CHOSEN).mean().to_dict()
+        theirs = published[published.system == system.published]
+        for name in CHOSEN[:4]:
+            split = "valid" if name.startswith("val_") else "train"
+            metric = name.removeprefix("val_")
+            values = theirs[(theirs.split == split) & (theirs.metric == metric)].value
+            row[f"published_{name}"] = values.iloc[-1] if len(values) else np.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _deviations(comparison: Comparison, runs: dict, views: pd.DataFrame) -> list[str]:
+    pairs = [(one.recipe, system.recipe) for system, planned in runs.items() for one in planned]
+    backbones = dict.fromkeys((ours.backbone, theirs.backbone) for ours, theirs in pairs)
+    sentences = [
+        f"Backbone: {ours} instead of {theirs}." for ours, theirs in backbones if ours != theirs
+    ]
+    if left_out := [system.title for system in comparison.systems if system not in runs]:
+        sentences.append(f"Left out: {'; '.join(left_out)}.")
+    if views.groupby("patient").split.nunique().max() > 1:
+        sentences.append(
+            "The split is by image, so views of one patient are trained on and reported: what is "
+            "reported is better than it would be for other patients."
+        )
+    return sentences + differences(pairs) + list(comparison.choices)
+
+
+def _changed(recipe: Recipe, settings: Mapping) -> Recipe:
+    """A model that the document trains from scratch keeps its backbone and its random weights."""
+    if recipe.weights is None:
+        settings = {k: v for k, v in settings.items() if k not in ("backbone", "weights")}
+    return recipe.changed(settings)
+
+
+def _the_one(backbones: list[str]) -> str:
+    if len(backbones) > 1:
+        raise ValueError(
+            "one backbone takes the place of the document's. Received: "
+            f"{', '.join(backbones)}. Use another --out for each."
+        )
+    return backbones[0]
+
+
+def _types_of_runs(
+    system: System, known: list[str], chosen: tuple[str, ...]
+) -> list[tuple[str, ...] | None]:
+    """`Recipe.study_types` of each of the system's runs."""
+    if not system.per_type:
+        return [None]
+    types = chosen or system.study_types or tuple(known)
+    lacking = [name for name in types if name not in known]
+    if lacking:
+        raise ValueError(
+            f"{system.name} has a model per study type. Received: data without "
+            f"{', '.join(lacking)}; they have {', '.join(known)}. Choose among these with --types."
+        )
+    return [(name,) for name in types]
+
+
+def _run_folder(root: Path, system: System, recipe: Recipe) -> Path:
+    types = "+".join(recipe.study_types or ["all"]) if system.per_type else "all"
+    return root / system.name / types / f"member{recipe.member}"
+
+
+def _stage(system: System) -> str:
+    if not system.per_type:
+        return "mura"
+    return "type" if system.starts_from else "imagenet"

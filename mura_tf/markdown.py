@@ -1,0 +1,28 @@
+"""Markdown: tables, and how every report ends."""
+
+from collections.abc import Iterable
+
+
+def markdown_table(headers: list[str], rows: Iterable[list[str]]) -> list[str]:
+    """The lines of a Markdown table; all columns but the first are aligned as numbers."""
+    rule = ["---", *["---:"] * (len(headers) - 1)]
+    rows = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    return [f"| {' | '.join(row)} |" for row in (headers, rule, *rows)]
+
+
+def ending(figures: dict[str, tuple[str, str]], deviations: list[str]) -> list[str]:
+    """The lines of the plots, the numbered deviations and the warning.
+
+    Args:
+        figures: stem of an SVG file beside the Markdown -> (its text, caption).
+        deviations: sentences.
+    """
+    plots = [f"![{caption}]({stem}.svg)\n" for stem, (_, caption) in figures.items()]
+    numbered = [f"{number}. {text}" for number, text in enumerate(deviations, start=1)]
+    lines = ["## Plots", "", *plots, "## Deviations from the document", "", *numbered]
+    return [*lines, "", "Not a medical device.", ""]
+
+
+def missing_lines(missing: list[str]) -> list[str]:
+    """A list of what is planned and not finished; nothing where nothing is missing."""
+    return ["", "## Missing", "", *(f"- {sentence}" for sentence in missing)] if missing else []
