@@ -256,7 +256,7 @@ def reproduce(
         from mura_tf.parameters import ParameterTable, report_parameters
 
         if list_all:
-            _print_table(lib.listing())
+            _print_listing(lib.listing())
             return
         if experiment is None:
             raise ValueError(
@@ -331,6 +331,15 @@ def _engine(name: str, jobs: int, address: str | None, cpus: float, gpus: float)
 def _print_plan(table, sentence: str) -> None:
     _print_table(table.round(2))
     print(sentence)
+
+
+def _print_listing(table) -> None:
+    for (command, document), rows in table.groupby(["command", "document"], sort=False):
+        print(f"{command} (document {document})")
+        for row in rows.itertuples():
+            print(
+                f"  {row.system:<40} {row.runs:>4} runs {row.images:>8} M images  {row.published}"
+            )
 
 
 def _print_table(table) -> None:

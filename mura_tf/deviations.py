@@ -15,6 +15,7 @@ LABELS = {  # how a sentence about a setting begins, where its name does not do
     "trainable": "Trainable backbone layers",
     "batch_size": "Views per step",
     "learning_rate": "Learning rate at the start",
+    "max_epochs": "Largest number of epochs",
     "patience": "Epochs tolerated without a better monitor",
     "balance": "Loss balanced by label within",
     "select_on": "Epochs selected on",
@@ -29,8 +30,7 @@ CHOICES = {  # what the document leaves open
     "study types; here each view has the weight of its label in its own study type.",
 }
 _PER_RUN = ("backbone", "initial", "study_types", "seed", "stage", "repeat", "member")
-_ELSEWHERE = ("max_epochs", "holdout", "holdout_by")
-"""Told with other settings, or as a choice."""
+_WITH_SELECT_ON = ("holdout", "holdout_by")
 _PLATEAU = re.compile(r"(plateau:[a-z_]+:[^:]+):(\d+)")
 """The document fixes the first part, and leaves the second one, epochs, open."""
 _WORDS = {
@@ -50,7 +50,7 @@ def deviations(recipes: Iterable[Recipe], document: Recipe) -> list[str]:
         document: the document's settings.
     """
     recipes = list(recipes)
-    sentences = differences((recipe, document) for recipe in recipes)
+    sentences = differences(((recipe, document) for recipe in recipes), but=("max_epochs",))
     for name, sentence in CHOICES.items():
         values = [_chosen(recipe, name) for recipe in recipes]
         if values := [value for value in values if value is not None]:
@@ -58,16 +58,17 @@ def deviations(recipes: Iterable[Recipe], document: Recipe) -> list[str]:
     return sentences
 
 
-def differences(pairs: Iterable[tuple[Recipe, Recipe]]) -> list[str]:
+def differences(pairs: Iterable[tuple[Recipe, Recipe]], but: tuple[str, ...] = ()) -> list[str]:
     """A sentence per setting in which recipes differ from the documents'.
 
     Args:
         pairs: a run's recipe, and the document's for it.
+        but: settings that the document leaves open.
     """
     pairs = list(pairs)
     sentences = []
     for name in (field.name for field in fields(Recipe)):
-        if name in _PER_RUN + _ELSEWHERE:
+        if name in (*_PER_RUN, *_WITH_SELECT_ON, *but):
             continue
         ours = [_fixed(recipe, name) for recipe, _ in pairs]
         theirs = [_expected(recipe, document, name) for recipe, document in pairs]

@@ -27,7 +27,7 @@ from mura_tf.plots import SYSTEM_COLOURS, plot_kappa, plot_system_curves
 from mura_tf.published import published_table
 from mura_tf.report import protocol
 from mura_tf.run import Run
-from mura_tf.table_pages import CLAIM_HEADERS, claim_rows
+from mura_tf.table_pages import CLAIM_HEADERS, CLAIM_WORDS, claim_rows
 
 CHOSEN = ("loss", "accuracy", "val_loss", "val_accuracy", "val_f1")
 """What is told of a run's chosen epoch, of the columns of its history."""
@@ -112,15 +112,13 @@ def _sections(report: DocumentReport) -> list[Section]:
     ]
     if len(report.claims):
         rows = claim_rows(report.claims)
-        sections.insert(
-            1, Section("The document's claims", "", CLAIM_HEADERS, rows, words=(0, 1, 2, 5))
-        )
+        sections.insert(1, Section("The document's claims", "", CLAIM_HEADERS, rows, CLAIM_WORDS))
     return sections
 
 
 def _result_section(report: DocumentReport) -> Section:
     headers = ["System", "Backbone", "Study types", "Views", "Accuracy", "Published", "Studies"]
-    headers += ["Kappa", "95 %", "AUROC", "95 %"]
+    headers += ["Kappa [95 %]", "AUROC [95 %]"]
     rows = []
     for _, group in report.scores.groupby("system", sort=False):
         overall = group[group.study_type == OVERALL]
@@ -134,10 +132,8 @@ def _result_section(report: DocumentReport) -> Section:
                     _text(row.accuracy),
                     _text(row.published_accuracy),
                     f"{row.studies:,}",
-                    _text(row.kappa),
-                    _interval(row.kappa_low, row.kappa_high),
-                    _text(row.auroc),
-                    _interval(row.auroc_low, row.auroc_high),
+                    f"{_text(row.kappa)} {_interval(row.kappa_low, row.kappa_high)}".strip(),
+                    f"{_text(row.auroc)} {_interval(row.auroc_low, row.auroc_high)}".strip(),
                 ]
             )
     note = (
@@ -172,10 +168,8 @@ def _kappa_section(report: DocumentReport) -> Section:
     rows = []
     for title, group in scores.groupby("title", sort=False):
         by_type = group.set_index("study_type").reindex(types)
-        cells = zip(by_type.kappa, by_type.kappa_low, by_type.kappa_high, strict=True)
-        rows.append(
-            [title, *(f"{_text(k)} {_interval(low, high)}".strip() for k, low, high in cells)]
-        )
+        rows.append([title, *map(_text, by_type.kappa)])
+        rows.append(["95 %", *map(_interval, by_type.kappa_low, by_type.kappa_high)])
     return Section(heading, note, ["System", *types], rows)
 
 
@@ -202,7 +196,7 @@ def _text(value: float) -> str:
 
 
 def _interval(low: float, high: float) -> str:
-    return "" if np.isnan(low) else f"{low:.3f} to {high:.3f}"
+    return "" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"
 
 
 # ------------------------------------------------------------------------------------------------
@@ -243,7 +237,7 @@ def _markdown(report, title, told, sections, figures) -> str:
     for section in sections:
         lines += [f"## {section.heading}", ""]
         lines += [section.note, ""] if section.note else []
-        lines += [*markdown_table(section.headers, section.rows), ""]
+        lines += [*markdown_table(section.headers, section.rows, section.words), ""]
     return "\n".join(lines + ending(figures, report.deviations))
 
 

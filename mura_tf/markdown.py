@@ -3,9 +3,12 @@
 from collections.abc import Iterable
 
 
-def markdown_table(headers: list[str], rows: Iterable[list[str]]) -> list[str]:
-    """The lines of a Markdown table; all columns but the first are aligned as numbers."""
-    rule = ["---", *["---:"] * (len(headers) - 1)]
+def markdown_table(
+    headers: list[str], rows: Iterable[list[str]], text_columns: Iterable[int] = (0,)
+) -> list[str]:
+    """The lines of a Markdown table; columns outside `text_columns` are aligned as numbers."""
+    words = set(text_columns)
+    rule = ["---" if column in words else "---:" for column in range(len(headers))]
     rows = ([cell.replace("|", "\\|") for cell in row] for row in rows)
     return [f"| {' | '.join(row)} |" for row in (headers, rule, *rows)]
 

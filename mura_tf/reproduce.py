@@ -174,15 +174,15 @@ def listing() -> pd.DataFrame:
     """Every system of the five documents, with what it costs on MURA and its published number.
 
     Returns:
-        Text to print: `command, document, system, runs, M images, published`. The images are those
-        that all of its runs see, from least to most, see `cost`.
+        Text to print: `command, document, system, runs, images, published`. The images are the
+        millions that all of its runs see, from least to most, see `cost`.
     """
     counts = _training_counts(None)
     rows = []
     for name in experiment_names():
         experiment = find_experiment(name)
         if isinstance(experiment, ParameterTable):
-            rows.append((name, experiment.document, experiment.title, "0", "0", "parameters"))
+            rows.append((name, experiment.document, experiment.title, "0", "0.0", "parameters"))
             continue
         published = experiment.published_results()
         costs = pd.DataFrame(
@@ -194,7 +194,7 @@ def listing() -> pd.DataFrame:
             images = _range(total.images_least / 1e6, total.images_most / 1e6)
             number = published.get(system, "none")
             rows.append((name, experiment.document, system, f"{total.runs:.0f}", images, number))
-    columns = ["command", "document", "system", "runs", "M images", "published"]
+    columns = ["command", "document", "system", "runs", "images", "published"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -253,7 +253,9 @@ def _score_table(report: TableReport) -> str:
 
 
 CLAIM_HEADERS = ["Claim", "Holds here", "Measure", "Value [95 %]", "Holds above", "Source"]
+CLAIM_WORDS = (0, 1, 2, 5)
 PAIR_HEADERS = ["System", "minus", "Difference in overall kappa", "95 %"]
+PAIR_WORDS = (0, 1)
 
 
 def claim_rows(claims: pd.DataFrame) -> list[list[str]]:
@@ -295,10 +297,10 @@ def _markdown(report: TableReport, title: str, figures: dict, protocol_text: str
     lines += missing_lines(report.missing)
     if len(report.claims):
         lines += ["", "## The document's claims", ""]
-        lines += markdown_table(CLAIM_HEADERS, claim_rows(report.claims))
+        lines += markdown_table(CLAIM_HEADERS, claim_rows(report.claims), CLAIM_WORDS)
     if len(report.pairs):
         lines += ["", "## Systems in pairs", ""]
-        lines += markdown_table(PAIR_HEADERS, _pair_rows(report))
+        lines += markdown_table(PAIR_HEADERS, _pair_rows(report), PAIR_WORDS)
     return "\n".join([*lines, "", *ending(figures, report.deviations)])
 
 
@@ -311,8 +313,8 @@ def _sections(report: TableReport, title: str, figures: dict, runs: list[Run]) -
     ]
     sections.append(list_section("Missing", report.missing))
     for heading, names, words, body in (
-        ("The document's claims", CLAIM_HEADERS, (0, 1, 2, 5), claim_rows(report.claims)),
-        ("Systems in pairs", PAIR_HEADERS, (0, 1), _pair_rows(report)),
+        ("The document's claims", CLAIM_HEADERS, CLAIM_WORDS, claim_rows(report.claims)),
+        ("Systems in pairs", PAIR_HEADERS, PAIR_WORDS, _pair_rows(report)),
     ):
         if body:
             body = [

@@ -1,0 +1,330 @@
+"""The systems of documents 001 to 004: their plans and their reports; nothing is trained here."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
+from test_tables import TYPES, finish, listed, markdown, views_of
+
+from mura_tf.dataset import split_anew
+from mura_tf.documents import report_comparison
+from mura_tf.reproduce import find_experiment
+from mura_tf.run import Run
+from mura_tf.tasks import abnormality_of, class_names, class_of
+
+NAMES = ("unified_vs_specialised", "densenet169", "fourteen_classes", "resnet18")
+COUNTS = {"humerus": (30, 24), "wrist": (40, 30)}
+
+
+def done(experiment, out, *, lacking=(), **options):
+    """Writes finished runs of an experiment, but for `lacking`, and returns the plan."""
+    views = views_of(COUNTS)
+    plan = experiment.plan(out, sorted(COUNTS), **options)
+    for index, run in enumerate(plan):
+        if index not in lacking:
+            finish(run, views)
+            _with_accuracies(run)
+            if run.recipe.task != "abnormality":
+                _with_classes(run, views)
+    experiment.folder(out).mkdir(parents=True, exist_ok=True)
+    views.to_csv(experiment.folder(out) / "views.csv", index=False)
+    return plan
+
+
+def _with_accuracies(run):
+    path = run.folder / "history.csv"
+    history = pd.read_csv(path)
+    rng = np.random.default_rng([*run.folder.name.encode(), run.recipe.batch_size])
+    for column in ("accuracy", "val_accuracy"):
+        history[column] = rng.uniform(0, 1, len(history))
+    if run.recipe.task != "abnormality":
+        history["val_f1"] = rng.uniform(0, 1, len(history))
+    history.to_csv(path, index=False)
+
+
+def _with_classes(run, views):
+    """Class probabilities that are right about as often as not."""
+    path = run.folder / "predictions.csv"
+    predictions = pd.read_csv(path)
+    classes = class_names(views, run.recipe.task)
+    rng = np.random.default_rng([*run.folder.parent.parent.name.encode(), run.recipe.member])
+    outputs = rng.dirichlet(np.ones(len(classes)), len(predictions))
+    truth = pd.Categorical(class_of(predictions, run.recipe.task), classes).codes
+    outputs[np.arange(len(predictions)), truth] += 0.3
+    outputs /= outputs.sum(axis=1, keepdims=True)
+    predictions["probability"] = abnormality_of(outputs, classes)
+    for index, name in enumerate(classes):
+        predictions[f"p:{name}"] = outputs[:, index]
+    predictions.to_csv(path, index=False, na_rep="nan")
+
+
+# ------------------------------------------------------------------------------------------------
+# Plans
+
+
+@pytest.mark.parametrize(
+    ("name", "runs"),
+    [
+        ("unified_vs_specialised", 9 * (1 + 7)),
+        ("densenet169", 3 * 7),
+        ("fourteen_classes", 6),
+        ("resnet18", 6),
+    ],
+)
+def test_plans_are_the_documents(name, runs, tmp_path):
+    experiment = find_experiment(name)
+    plan = experiment.plan(tmp_path, TYPES)
+    assert len(plan) == runs == len({run.folder for run in plan})
+    assert {run.folder.parents[2] for run in plan} == {tmp_path / name}
+    before = set()
+    for run in plan:
+        assert run.needs is None or run.needs in before
+        before.add(run.folder)
+    assert {experiment.system_of(run) for run in plan} == {one.title for one in experiment.systems}
+
+
+def test_names_and_titles_tell_systems_apart():
+    for name in NAMES:
+        systems = find_experiment(name).systems
+        assert len({one.name for one in systems}) == len({one.title for one in systems})
+        assert len({one.title for one in systems}) == len(systems)
+
+
+def test_a_chain_starts_from_the_model_before_it(tmp_path):
+    plan = find_experiment("resnet18").plan(tmp_path, TYPES, members=2)
+    by_folder = {str(run.folder.relative_to(tmp_path / "resnet18")): run for run in plan}
+    second = by_folder["intermediate_task/all/member1"]
+    assert second.needs == tmp_path / "resnet18/study_types/all/member1"
+    assert (second.recipe.initial_part, second.recipe.trainable) == ("backbone", "none")
+    assert by_folder["study_types/all/member1"].recipe.task == "study_type"
+    humerus = by_folder["two_linear_humerus/humerus/member0"]
+    assert humerus.needs == tmp_path / "resnet18/two_linear_humerus_first/humerus/member0"
+    assert (humerus.recipe.stage, humerus.recipe.study_types) == ("type", ("humerus",))
+
+
+def test_some_systems_bring_what_they_start_from(tmp_path):
+    experiment = find_experiment("resnet18")
+    plan = experiment.plan(tmp_path, TYPES, systems=["intermediate_task"])
+    assert [run.folder.parent.parent.name for run in plan] == ["study_types", "intermediate_task"]
+    with pytest.raises(ValueError, match=r"system of resnet18 must be one of .* Received: 'x'"):
+        experiment.plan(tmp_path, TYPES, systems=["x"])
+
+
+def test_types_are_the_users_the_documents_or_the_datas(tmp_path):
+    experiment = find_experiment("resnet18")
+
+    def types(*known, **options):
+        plan = experiment.plan(tmp_path, known, systems=["two_linear_humerus"], **options)
+        return [run.recipe.study_types for run in plan]
+
+    assert types("humerus", "wrist") == [("humerus",)] * 2
+    assert types("leg", "hip", study_types=["leg"]) == [("leg",)] * 2
+    with pytest.raises(ValueError, match=r"Received: data without humerus; they have leg, hip\."):
+        types("leg", "hip")
+    with pytest.raises(ValueError, match=r"Received: data without wrist; they have humerus\."):
+        types("humerus", study_types=["wrist"])
+
+
+def test_what_a_document_trains_from_scratch_stays_so(tmp_path):
+    experiment = find_experiment("unified_vs_specialised")
+    options = {"settings": {"weights": "w.h5", "image_size": 64}, "backbones": ["small_cnn"]}
+    plan = experiment.plan(tmp_path, ["wrist"], **options)
+    found = {run.folder.parent.parent.name: run.recipe for run in plan}
+    assert (found["cnn_4_unified"].backbone, found["cnn_4_unified"].weights) == ("cnn_4", None)
+    assert (found["resnet50_unified"].backbone, found["resnet50_unified"].weights) == (
+        "small_cnn",
+        "w.h5",
+    )
+    assert {recipe.image_size for recipe in found.values()} == {64}
+    with pytest.raises(ValueError, match=r"one backbone takes .* Received: small_cnn, xception\."):
+        experiment.plan(tmp_path, ["wrist"], backbones=["small_cnn", "xception"])
+    with pytest.raises(ValueError, match=r"Received: 'sizes'\."):
+        experiment.plan(tmp_path, ["wrist"], settings={"sizes": 3})
+
+
+def test_the_split_of_003_is_of_all_views_by_patient_or_by_image():
+    experiment = find_experiment("fourteen_classes")
+    views = views_of(COUNTS)
+    split = experiment.views(views)
+    assert split.drop(columns="split").equals(views.drop(columns="split"))
+    assert split.groupby("patient").split.nunique().max() == 1
+    shares = split.split.value_counts(normalize=True)
+    assert shares.to_dict() == pytest.approx({"train": 0.8, "valid": 0.1, "test": 0.1}, abs=0.04)
+    views["path"] = [f"{number}.png" for number in range(len(views))]
+    by_image = experiment.views(views, split_by="image")
+    assert by_image.groupby("patient").split.nunique().max() > 1
+    assert find_experiment("resnet18").views(views) is views
+
+
+def test_a_holdout_is_split_as_the_user_says(tmp_path):
+    experiment = find_experiment("unified_vs_specialised")
+    for options, expected in (({}, "patient"), ({"split_by": "image"}, "image")):
+        plan = experiment.plan(tmp_path, ["wrist"], **options)
+        assert {run.recipe.holdout_by for run in plan} == {expected}
+
+
+# ------------------------------------------------------------------------------------------------
+# Reports
+
+
+@pytest.fixture(scope="module")
+def unified(tmp_path_factory):
+    out = tmp_path_factory.mktemp("unified")
+    experiment = find_experiment("unified_vs_specialised")
+    systems = ["densenet121_unified", "densenet121_specialised", "cnn_4_specialised"]
+    plan = done(experiment, out, systems=systems, members=2)
+    return experiment, plan, report_comparison(experiment, plan, out), out / experiment.name
+
+
+def test_scores_are_scikit_learns(unified):
+    _, plan, report, _ = unified
+    for row in report.scores.itertuples():
+        runs = [run for run in plan if run.folder.parent.parent.name == row.system]
+        views = pd.concat([pd.read_csv(run.folder / "predictions.csv") for run in runs])
+        if row.study_type != "overall":
+            views = views[views.study_type == row.study_type]
+        key = ["study_type", "patient", "study", "view"]
+        means = views.groupby(key)[["label", "probability"]].mean()
+        decided = means.probability > 0.5
+        assert row.views == row.studies == len(means)  # one view per study
+        assert row.accuracy == pytest.approx(accuracy_score(means.label, decided))
+        assert row.kappa == pytest.approx(cohen_kappa_score(means.label, decided))
+        assert row.auroc == pytest.approx(roc_auc_score(means.label, means.probability))
+    assert set(report.scores.study_type) == {"humerus", "wrist", "overall"}
+
+
+def test_published_accuracies_stand_where_the_document_has_them(unified):
+    _, _, report, folder = unified
+    published = report.scores.set_index(["system", "study_type"]).published_accuracy
+    assert published["densenet121_unified", "overall"] == 0.7832
+    assert np.isnan(published["densenet121_unified", "wrist"])
+    assert published["densenet121_specialised", "wrist"] == 0.83
+    assert np.isnan(published["densenet121_specialised", "overall"])
+    assert published["cnn_4_specialised", "wrist"] == 0.6844
+    rows = markdown(folder, "Accuracy of views, by study type")
+    assert rows[0] == ["System", "humerus", "wrist", "overall"]
+    assert ["published", "0.847", "0.830", ""] in rows
+
+
+def test_the_chosen_epoch_is_told_as_the_mean_over_models(unified):
+    _, plan, report, _ = unified
+    for row in report.epochs.itertuples():
+        runs = [run for run in plan if run.folder.parent.parent.name == row.system]
+        chosen = [Run(run.folder).history.set_index("epoch").loc[2] for run in runs]
+        assert row.models == len(runs)
+        assert row.val_accuracy == pytest.approx(np.mean([one.val_accuracy for one in chosen]))
+        assert row.loss == pytest.approx(np.mean([one.loss for one in chosen]))
+
+
+def test_claims_are_answered_from_paired_samples(unified):
+    _, _, report, _ = unified
+    claims = report.claims.set_index("claim")
+    asked = claims.loc["DenseNet-121: one model per study type is ahead of one for all"]
+    kappa = report.scores.set_index(["system", "study_type"]).kappa
+    expected = kappa["densenet121_specialised", "overall"] - kappa["densenet121_unified", "overall"]
+    assert asked.value == pytest.approx(expected)
+    assert asked.low < asked.value < asked.high
+    lacking = claims.loc["ResNet-50: one model per study type is ahead of one for all"]
+    assert lacking.answer == "systems lacking"
+
+
+def test_a_report_is_written_whole(unified):
+    experiment, _, report, folder = unified
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    assert names == {
+        "table.md", "report.html", "scores.csv", "epochs.csv", "experiment.json", "views.csv",
+        "kappa1.svg", "curves1.svg",
+    }  # fmt: skip
+    told = listed(folder, "Deviations from the document")
+    assert told == report.deviations
+    assert told[0].startswith("Left out: 2 convolutions, unified; ")
+    assert set(experiment.choices) <= set(told)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Not a medical device" in page and "DenseNet-121, specialised" in page
+
+
+def test_a_type_that_lacks_a_member_is_missing(tmp_path):
+    experiment = find_experiment("densenet169")
+    plan = done(experiment, tmp_path, lacking=[1])
+    report = report_comparison(experiment, plan, tmp_path)
+    assert len(report.missing) == 1 and "base/wrist" in report.missing[0]
+    base = report.scores[report.scores.system == "base"]
+    assert base.study_type.tolist() == ["humerus"]  # no overall without all types
+    assert "overall" in set(report.scores[report.scores.system == "modified"].study_type)
+    headers, *rows = markdown(
+        tmp_path / "densenet169",
+        "Kappa of studies with its 95 % interval, by study type, beside three radiologists",
+    )
+    readers = {row[0]: dict(zip(headers, row, strict=True)) for row in rows}
+    assert readers["radiologist 1"]["humerus"] == "0.867"
+    assert readers["radiologist 3"]["overall"] == "0.778"
+
+
+def test_nothing_finished_is_a_sentence(tmp_path):
+    experiment = find_experiment("densenet169")
+    plan = done(experiment, tmp_path, lacking=range(6))
+    with pytest.raises(ValueError, match=r"no system of densenet169 .* 0 of 6 planned runs are\."):
+        report_comparison(experiment, plan, tmp_path)
+
+
+def test_a_step_is_told_without_scores(tmp_path):
+    experiment = find_experiment("resnet18")
+    plan = done(experiment, tmp_path, systems=["intermediate_task", "frozen_two_linear"])
+    report = report_comparison(experiment, plan, tmp_path)
+    assert set(report.scores.system) == {"intermediate_task", "frozen_two_linear"}
+    steps = report.epochs.set_index("system")
+    assert list(steps.index) == ["frozen_two_linear", "study_types", "intermediate_task"]
+    assert not np.isnan(steps.val_f1["study_types"])
+    assert np.isnan(steps.val_f1["intermediate_task"])
+
+
+def test_classes_are_counted_as_classes(tmp_path):
+    """Accuracy is over the classes, kappa over abnormal and normal."""
+    experiment = find_experiment("fourteen_classes")
+    plan = done(experiment, tmp_path, systems=["exp_6"], members=2)
+    report = report_comparison(experiment, plan, tmp_path)
+    views = pd.concat([pd.read_csv(run.folder / "predictions.csv") for run in plan])
+    classes = [name for name in views if name.startswith("p:")]
+    assert len(classes) == 4
+    key = ["study_type", "patient", "study", "view", "label"]
+    means = views.groupby(key)[[*classes, "probability"]].mean().reset_index()
+    decided = means[classes].idxmax(axis=1).str[2:]
+    truth = means.label.map({0: "normal ", 1: "abnormal "}) + means.study_type
+    (overall,) = report.scores.query("study_type == 'overall'").itertuples()
+    assert overall.accuracy == pytest.approx(accuracy_score(truth, decided))
+    assert overall.published_accuracy == 0.79
+    kappa = cohen_kappa_score(means.label, means.probability > 0.5)
+    assert overall.kappa == pytest.approx(kappa)
+    (row,) = report.epochs.itertuples()
+    assert (row.published_loss, row.published_val_accuracy) == (0.37, 0.81)
+
+
+def test_a_split_by_image_is_said_to_leak(tmp_path):
+    experiment = find_experiment("fourteen_classes")
+    plan = done(experiment, tmp_path, systems=["exp_1"])
+    path = tmp_path / "fourteen_classes/views.csv"
+    views = pd.read_csv(path, dtype=str)
+    views.assign(split=["train", "test"] * (len(views) // 2)).to_csv(path, index=False)
+    report = report_comparison(experiment, plan, tmp_path)
+    assert any("views of one patient are trained on and reported" in s for s in report.deviations)
+    assert not any(
+        "views of one patient" in sentence
+        for sentence in report_comparison(experiment, plan, _other(tmp_path, views)).deviations
+    )
+
+
+def _other(tmp_path, views):
+    views.to_csv(tmp_path / "fourteen_classes/views.csv", index=False)
+    return tmp_path
+
+
+# ------------------------------------------------------------------------------------------------
+# The split
+
+
+def test_a_class_with_too_few_patients_is_named():
+    views = views_of({"wrist": (30, 2)})  # two studies of one patient
+    with pytest.raises(ValueError, match=r"needs 3 patients .* abnormal wrist with 1\."):
+        split_anew(views, (0.8, 0.1, 0.1))
+    with pytest.raises(ValueError, match=r"split_by must be one of patient, image\. Rec.*'study'"):
+        split_anew(views_of(COUNTS), (0.8, 0.1, 0.1), by="study")

@@ -1,0 +1,82 @@
+"""Every system of documents 001 to 004 through its real code path, at a small size."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+
+from mura_tf import load_mura, load_views, train, write_synthetic_mura
+from mura_tf.documents import report_comparison
+from mura_tf.reproduce import find_experiment, reproduce
+
+NAMES = ("unified_vs_specialised", "densenet169", "fourteen_classes", "resnet18")
+PER_RUN = {"study_types": None, "member": 0, "initial": None, "stage": "imagenet"}
+TYPES = ["elbow", "wrist"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A views table, as CSV, with the synthetic radiographs of two study types."""
+    folder = tmp_path_factory.mktemp("data")
+    views = load_mura(write_synthetic_mura(folder, studies_per_type=12, seed=3))
+    views[views.study_type.isin(TYPES)].to_csv(folder / "views.csv", index=False)
+    return folder / "views.csv"
+
+
+def recipes(*, backbones, **settings):
+    """One run of each kind that the documents have: document and system -> recipe."""
+    found = {}
+    for name in NAMES:
+        experiment = find_experiment(name)
+        options = {"study_types": ["wrist"], "settings": settings, "backbones": backbones}
+        for run in experiment.plan("out", TYPES, **options):
+            kind = dataclasses.replace(run.recipe, **PER_RUN)
+            if kind.backbone == "small_cnn" and kind.trainable.startswith("last:"):
+                kind = dataclasses.replace(kind, trainable="last:2")  # it has four
+            found.setdefault(kind, f"{name}-{run.folder.parent.parent.name}")
+    return [pytest.param(kind, id=name) for kind, name in found.items()]
+
+
+def trains(recipe, data, folder):
+    """Trains, saves, reloads and predicts; returns the predictions."""
+    views = load_views(data)
+    if recipe.task == "type_and_abnormality":
+        views = find_experiment("fourteen_classes").views(views)
+    run = train(recipe, views, folder, verbose=0)
+    predictions = pd.read_csv(run.path / "predictions.csv")
+    assert len(predictions) == (~views.split.isin(["train"])).sum()
+    if recipe.task != "study_type":
+        assert predictions.probability.between(0, 1).all()
+    assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= set(run.history)
+    return predictions
+
+
+SMALL = {"weights": None, "image_size": 32, "max_epochs": 1}
+
+
+@pytest.mark.parametrize("recipe", recipes(backbones=["small_cnn"], **SMALL))
+def test_every_system_trains_saves_and_predicts(recipe, data, tmp_path, eagerly):
+    trains(recipe, data, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", recipes(backbones=None, **SMALL))
+def test_every_system_trains_with_its_own_backbone(recipe, data, tmp_path):
+    if recipe.backbone == "resnet18":
+        pytest.importorskip("keras_hub")
+    trains(recipe, data, tmp_path)
+
+
+def test_a_chain_from_the_data_to_the_report(data, tmp_path):
+    """Study types first, then abnormality from its backbone, each in a process of its own."""
+    experiment = find_experiment("resnet18")
+    options = {"settings": SMALL, "backbones": ["small_cnn"], "systems": ["intermediate_task"]}
+    report, failed = reproduce(experiment, tmp_path, data, **options)
+    assert not failed and not report.missing
+    folder = tmp_path / "resnet18"
+    assert set(report.scores.system) == {"intermediate_task"}
+    assert (folder / "report.html").is_file()
+    again, _ = reproduce(experiment, tmp_path, **options)  # nothing is trained without data
+    pd.testing.assert_frame_equal(again.scores, report.scores)
+    plan = experiment.plan(tmp_path, TYPES, **options)
+    assert report_comparison(experiment, plan, tmp_path).deviations == report.deviations
