@@ -95,6 +95,8 @@ def _require_trainable(chosen: pd.DataFrame, recipe: Recipe) -> None:
             f"{' and '.join(lacking)}."
             + (" Without a valid split, select on 'holdout'." if lacking == ["valid"] else "")
         )
+    if recipe.task == "study_type":
+        return
     training = chosen[chosen.split == "train"]
     for study_type, labels in training.groupby("study_type").label:
         if set(labels) != {0, 1}:

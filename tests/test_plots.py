@@ -18,6 +18,7 @@ from mura_tf.plots import (
     plot_parameters,
     plot_reliability,
     plot_run_curves,
+    plot_system_curves,
 )
 from mura_tf.recipe import STAGES, Recipe
 
@@ -182,3 +183,34 @@ def test_kappas_of_many_systems_do_not_cover_each_other(count):
     heights = np.sort(points[:, 1]) * 72 / figure.dpi
     assert np.diff(heights).min() > 0.85 * dots[0].get_markersize()
     assert [line.get_color() for line in dots] == list(map(colour_of, SYSTEM_COLOURS[:count]))
+
+
+# Curves of a document's systems
+
+
+def history_of(seed, epochs=6):
+    values = np.random.default_rng(seed).uniform(0, 1, (epochs, 4))
+    history = pd.DataFrame(values, columns=["loss", "accuracy", "val_loss", "val_accuracy"])
+    return history.assign(epoch=range(1, epochs + 1))
+
+
+def test_systems_are_laid_over_each_other_where_they_trained_on_the_same():
+    curves = {
+        "all study types": {"unified": [(history_of(0), 2)]},
+        "wrist": {"specialised": [(history_of(1), 4), (history_of(2), 1)]},
+    }
+    figure = plot_system_curves(curves)
+    assert [axes.get_title("left") for axes in figure.axes] == ["all study types", "", "wrist", ""]
+    assert [axes.get_title("right") for axes in figure.axes] == ["loss", "accuracy"] * 2
+    for axes, name, (history, best), colour in (
+        (figure.axes[1], "accuracy", curves["all study types"]["unified"][0], "blue"),
+        (figure.axes[2], "loss", curves["wrist"]["specialised"][0], "orange"),
+    ):
+        training, validation, dot = axes.lines[:3]
+        np.testing.assert_allclose(training.get_ydata(), history[name])
+        np.testing.assert_allclose(validation.get_ydata(), history[f"val_{name}"])
+        assert (training.get_linestyle(), validation.get_linestyle()) == (":", "-")
+        np.testing.assert_allclose(dot.get_xydata(), [(best, history[f"val_{name}"][best - 1])])
+        assert {line.get_color() for line in axes.lines[:3]} == {colour_of(colour)}
+    assert len(figure.axes[2].lines) == 6
+    assert legend(figure) == ["unified", "specialised", "validation", "training"]

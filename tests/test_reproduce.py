@@ -93,6 +93,46 @@ def test_an_unknown_table_lists_the_known_ones():
     )
 
 
+def test_every_system_of_every_document_is_listed():
+    result = call("--list")
+    assert result.exit_code == 0
+    for name in TABLES + DOCUMENTS:
+        assert re.search(rf"^{name} \(document 00[0-4]\)$", result.stdout, re.MULTILINE)
+    for name in DOCUMENTS:
+        for system in lib.find_experiment(name).systems:
+            assert f"  {system.title} " in result.stdout
+    assert re.search(r"efficientnet_b3, ImageNet +35 runs .* kappa 0\.6890", result.stdout)
+    assert re.search(r"ResNet-18, unified +1 runs .* accuracy 0\.785, overall", result.stdout)
+    listed = lib.listing().set_index(["command", "system"])
+    b3 = listed.loc["table_vi", "efficientnet_b3, ImageNet + whole data"]
+    # MURA's 36,808 training images once for the whole model and 15 times by type; 7 to 100 epochs
+    assert (b3.runs, b3.images) == ("106", f"{36808 * 16 * 7 / 1e6:.1f}\u2013{58.9:.0f}")
+
+
+def test_an_experiment_must_be_named():
+    assert_sentence(call(), "an experiment must be named, one of densenet169, fourteen_classes,")
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("table_v", "--systems"), ("resnet18", "--repeats"), ("table_v", "--split-by")],
+)
+def test_options_that_an_experiment_has_not(name, option, tmp_path):
+    value = {"--systems": "base", "--repeats": "2", "--split-by": "image"}[option]
+    result = call(name, "--out", tmp_path, "--dry-run", option, value)
+    field = option[2:].replace("-", "_")
+    assert_sentence(result, f"{name} has the options backbones, members, ")
+    assert f"Received: {field}." in result.stderr
+
+
+def test_a_dry_run_of_a_documents_systems(tmp_path, steps):
+    """Steps are measured once for each size, batch and head."""
+    result = call("densenet169", "--out", tmp_path, "--dry-run", "--types", "wrist")
+    assert result.exit_code == 0
+    assert [(recipe.side, recipe.batch_size) for recipe in steps] == [(224, 8), (320, 8)]
+    assert "3 runs, 0 of them finished; 0 start from 0 others." in result.stdout
+
+
 # ------------------------------------------------------------------------------------------------
 # Reports
 
