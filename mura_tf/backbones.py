@@ -1,7 +1,9 @@
 """The backbones by name: facts only, no TensorFlow."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 """Keras' "caffe" constants, grey levels."""
@@ -88,3 +90,18 @@ def find_backbone(name: str) -> Backbone:
     if name not in BACKBONES:
         raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}. Received: {name!r}.")
     return BACKBONES[name]
+
+
+def weights_path(weights: str | os.PathLike) -> Path:
+    """The path of backbone weights, or a ValueError or FileNotFoundError that tells the mend."""
+    path = Path(weights)
+    if path.suffix != ".h5":
+        raise ValueError(
+            "weights must be 'imagenet', None or the path of an .h5 file of backbone weights. "
+            f"Received: {str(weights)!r}."
+        )
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"weights must be 'imagenet', None or the path of a file. There is none at {path}."
+        )
+    return path

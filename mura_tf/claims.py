@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from mura_tf.backbones import BACKBONES
-from mura_tf.comparison import OVERALL, RepeatedScore, System
+from mura_tf.comparison import RepeatedScore, System
+from mura_tf.evaluate import OVERALL
 from mura_tf.metrics import interval
 
 WIDE = "interval too wide"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mura_tf.evaluate import SYSTEM_KEY
+from mura_tf.evaluate import OVERALL, SYSTEM_KEY
 from mura_tf.layouts import STUDY_KEY
 from mura_tf.metrics import (
     accuracy_of_confusion,
@@ -23,8 +23,6 @@ from mura_tf.metrics import (
 
 System = tuple[str, str]
 """(backbone, stage)"""
-OVERALL = "overall"
-"""The studies of all types together; it stands where a study type does."""
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from mura_tf.claims import Claim, answer_claims
-from mura_tf.comparison import OVERALL, repeated_scores
+from mura_tf.comparison import repeated_scores
 from mura_tf.dataset import read_views, split_anew
 from mura_tf.deviations import differences
 from mura_tf.document_pages import CHOSEN, DocumentReport, write_pages
 from mura_tf.evaluate import (
     CLASS_PREFIX,
+    OVERALL,
     load_predictions,
     reported_split,
     score,
@@ -162,7 +163,7 @@ class Comparison:
             values = {
                 name: found[system.published, name]
                 for name in types
-                if (name == "overall") != system.per_type
+                if (name == OVERALL) != system.per_type
             }
             if len(values) > 1:
                 texts[system.title] = (

@@ -18,6 +18,8 @@ from mura_tf.metrics import bootstrap_weights, interval, weighted_scores
 from mura_tf.tasks import abnormality_of
 
 SYSTEM_KEY = ["backbone", "stage", "repeat"]
+OVERALL = "overall"
+"""The studies of all types together; it stands where a study type does."""
 EVALUATION_BATCH = 32
 """Views per step where nothing is trained; it changes speed only."""
 CLASS_PREFIX = "p:"
@@ -206,7 +208,7 @@ def score(
     _require_one_system(studies)
     groups = [(study_type, rows) for study_type, rows in studies.groupby("study_type", sort=True)]
     rows = []
-    for name, group in [*groups, ("overall", studies)]:
+    for name, group in [*groups, (OVERALL, studies)]:
         labels, probabilities = group.label.to_numpy(), group.probability.to_numpy()
         point = weighted_scores(labels, probabilities, np.ones((1, len(group))))
         row = {"study_type": name, "n": len(group)} | {key: point[key][0] for key in SCORES}
@@ -240,7 +242,7 @@ def score_systems(predictions: pd.DataFrame, intervals: bool = True) -> pd.DataF
         studies = study_probabilities(rows[rows.split == split])
         table = score(studies, intervals=intervals)
         members = studies.groupby("study_type").members.min().to_dict()
-        members["overall"] = studies.members.min()
+        members[OVERALL] = studies.members.min()
         facts = dict(zip(SYSTEM_KEY, system, strict=True))
         facts |= {"members": table.study_type.map(members), "split": split}
         for column, values in reversed(facts.items()):

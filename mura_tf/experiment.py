@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mura_tf.dataset import load_views
-from mura_tf.evaluate import SYSTEM_KEY, load_predictions, score_systems
+from mura_tf.evaluate import OVERALL, SYSTEM_KEY, load_predictions, score_systems
 from mura_tf.files import write_json, written_whole
 from mura_tf.grid import plan_runs, run_plan
 from mura_tf.recipe import Recipe
@@ -97,7 +97,7 @@ def print_scores(scores: pd.DataFrame) -> None:
                 f"{row.kappa_low:.3f} to {row.kappa_high:.3f}",
                 f"{row.auroc:.3f}",
                 f"{row.auroc_low:.3f} to {row.auroc_high:.3f}",
-                style="bold" if row.study_type == "overall" else None,
+                style="bold" if row.study_type == OVERALL else None,
             )
         Console().print(table)
 

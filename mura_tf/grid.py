@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from mura_tf.backbones import weights_path
 from mura_tf.dataset import VIEW_COLUMNS
 from mura_tf.engines import Engine, LocalEngine
 from mura_tf.files import written_whole
@@ -167,7 +168,8 @@ def _check(plan, views, cache_dir, skip_bad, verbose) -> dict[Path, int]:
     for recipe, folder in plan:
         run = Run(folder)
         run.require_recipe(recipe)
-        _require_weights(recipe)
+        if recipe.weights not in (None, "imagenet") and recipe.initial is None:
+            weights_path(recipe.weights)
         key = tuple(getattr(recipe, name) for name in SELECTING)
         if key not in known:
             chosen, _, fingerprint = usable_views(
@@ -181,15 +183,6 @@ def _check(plan, views, cache_dir, skip_bad, verbose) -> dict[Path, int]:
         images[folder], fingerprint = known[key]
         run.require_data(fingerprint)
     return images
-
-
-def _require_weights(recipe: Recipe) -> None:
-    path = recipe.weights
-    if path not in (None, "imagenet") and recipe.initial is None and not Path(path).is_file():
-        raise FileNotFoundError(
-            f"weights must be 'imagenet', None or the path of backbone weights. There is no file "
-            f"{path}."
-        )
 
 
 def _execute(plan: list[PlannedRun], order: dict, engine: Engine, board: Board) -> dict[Path, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 from keras import layers
 
-from mura_tf.backbones import IMAGENET_STD_RGB, Backbone, find_backbone
+from mura_tf.backbones import IMAGENET_STD_RGB, Backbone, find_backbone, weights_path
 from mura_tf.specs import PAPER_HEAD, parse_head, parse_trainable
 
 HEAD_NAMES = ("head", "probability", "probabilities")
@@ -55,7 +55,7 @@ def build_model(
     """
     facts = find_backbone(backbone)
     if weights not in ("imagenet", None):
-        weights = _checked_path(weights)
+        weights = weights_path(weights)
     build = _BUILDERS[facts.constructor.partition(":")[0]]
     extractor = build(facts, weights, image_size or facts.image_size)
     if isinstance(weights, Path):
@@ -283,20 +283,6 @@ def _plain_cnn(
 
 
 _BUILDERS = {"keras": _keras_applications, "keras_hub": _resnet18, "mura_tf": _from_scratch}
-
-
-def _checked_path(weights: str | os.PathLike) -> Path:
-    path = Path(weights)
-    if path.suffix != ".h5":
-        raise ValueError(
-            "weights must be 'imagenet', None or the path of an .h5 file of backbone weights. "
-            f"Received: {str(weights)!r}."
-        )
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"weights must be 'imagenet', None or the path of a file. There is none at {path}."
-        )
-    return path
 
 
 def _load(extractor: keras.Model, path: Path, backbone: str) -> None:

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from sklearn.calibration import calibration_curve
 
 from mura_tf.backbones import BACKBONES
-from mura_tf.evaluate import SYSTEM_KEY
+from mura_tf.evaluate import OVERALL, SYSTEM_KEY
 
 COLOURS = {  # name: (on white, on black); the hues are Okabe and Ito's, safe for colour-blind eyes
     "paper": ("#ffffff", "#14181c"),
@@ -56,8 +56,8 @@ def plot_kappa(scores: pd.DataFrame) -> Figure:
             f"plot_kappa tells {len(SYSTEM_COLOURS)} systems apart. Received: {len(systems)}. "
             "Select some of them."
         )
-    types = [name for name in sorted(scores.study_type.unique()) if name != "overall"]
-    place = {name: row for row, name in enumerate([*types, "overall"])}
+    types = [name for name in sorted(scores.study_type.unique()) if name != OVERALL]
+    place = {name: row for row, name in enumerate([*types, OVERALL])}
     row_height = max(0.47, 0.1 * len(systems))
     figure = Figure(figsize=(4.4, 0.55 + 0.2 * len(systems) + row_height * len(place)))
     figure.set_layout_engine("constrained")

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mura_tf.comparison import OVERALL, System
+from mura_tf.comparison import System
+from mura_tf.evaluate import OVERALL
 from mura_tf.experiment import facts_of
 from mura_tf.files import write_json, written_whole
 from mura_tf.markdown import ending, markdown_table, missing_lines

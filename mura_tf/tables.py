@@ -12,7 +12,6 @@ import pandas as pd
 
 from mura_tf.claims import Claim, answer_claims
 from mura_tf.comparison import (
-    OVERALL,
     RepeatedScore,
     System,
     difference,
@@ -20,6 +19,7 @@ from mura_tf.comparison import (
 )
 from mura_tf.deviations import deviations
 from mura_tf.evaluate import (
+    OVERALL,
     load_predictions,
     reported_split,
     study_probabilities,

@@ -13,7 +13,8 @@ from mura_tf.claims import (
     stage_ahead,
     types_ahead,
 )
-from mura_tf.comparison import OVERALL, RepeatedScore
+from mura_tf.comparison import RepeatedScore
+from mura_tf.evaluate import OVERALL
 from mura_tf.published import published_table
 from mura_tf.reproduce import find_experiment
 

@@ -321,7 +321,7 @@ def _no_such_weights(plan, views):
         (_other_data, ValueError, "the fingerprint 0123456789abcdef. Received one with .*differ"),
         (_bad_file, BadViewsError, "1 files cannot be used.*\n.*image1.png: the file is empty"),
         (_no_such_type, ValueError, "study_types must be .*elbow, wrist. Received: knee."),
-        (_no_such_weights, FileNotFoundError, "There is no file none.h5"),
+        (_no_such_weights, FileNotFoundError, "There is none at none.h5"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_begun(views, out, plan, spoil, error, sentence):

@@ -13,7 +13,7 @@ import pytest
 from sklearn.metrics import accuracy_score, cohen_kappa_score
 from test_report import Page
 
-from mura_tf.comparison import OVERALL
+from mura_tf.evaluate import OVERALL
 from mura_tf.grid import PlannedRun
 from mura_tf.published import published_digits, published_table
 from mura_tf.reproduce import find_experiment
