@@ -70,6 +70,11 @@ def escaped(value) -> str:
     return html.escape(str(value))
 
 
+def items(sentences: Iterable[str]) -> str:
+    """The items of an HTML list."""
+    return "".join(f"<li>{escaped(sentence)}</li>" for sentence in sentences)
+
+
 def distinct(values: Iterable) -> str:
     return ", ".join(dict.fromkeys(map(str, values)))
 
@@ -105,3 +110,12 @@ def inline_svg(drawing: str, name: str, description: str) -> str:
     for colour, (light, _) in COLOURS.items():
         drawing = drawing.replace(light, f"var(--{colour})")
     return drawing
+
+
+def captioned(drawing: str, name: str, caption: str) -> str:
+    """An `inline_svg` with its caption, at the width where its text is as large as the page's."""
+    width = 1.45 * float(re.search(r'viewBox="0 0 ([\d.]+)', drawing)[1])
+    return (
+        f'<figure style="max-width: {width:.0f}px">{inline_svg(drawing, name, caption)}'
+        f"<figcaption class='note'>{escaped(caption)}</figcaption></figure>"
+    )

@@ -1,6 +1,5 @@
 """A table report -> Markdown, CSV and HTML in the document's own layout, and its plots."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from mura_tf.comparison import OVERALL, System
 from mura_tf.experiment import facts_of
 from mura_tf.files import write_json, written_whole
-from mura_tf.page import WARNING, escaped, inline_svg, minus, svg, table, write_page
+from mura_tf.page import WARNING, captioned, escaped, items, minus, svg, table, write_page
 from mura_tf.parameters import markdown_table
 from mura_tf.plots import (
     SYSTEM_COLOURS,
@@ -307,7 +306,7 @@ def _sections(report: TableReport, title: str, figures: dict, runs: list[Run]) -
         f"<section>{_score_table(report)}<p class='note'>{escaped(NOTE)}</p></section>",
     ]
     if report.missing:
-        listed = _items(report.missing)
+        listed = items(report.missing)
         sections.append(f"<section><h2>Missing</h2><ul>{listed}</ul></section>")
     for heading, names, words, body in (
         ("The document's claims", CLAIM_HEADERS, (0, 1, 2, 5), _claim_rows(report)),
@@ -324,20 +323,9 @@ def _sections(report: TableReport, title: str, figures: dict, runs: list[Run]) -
             listed = table(names, body, text_columns=words)
             sections.append(f"<section><h2>{heading}</h2>{listed}</section>")
     drawings = "".join(
-        f'<figure style="max-width: {_width(drawing):.0f}px">{inline_svg(drawing, stem, caption)}'
-        f"<figcaption class='note'>{escaped(caption)}</figcaption></figure>"
-        for stem, (drawing, caption) in figures.items()
+        captioned(drawing, stem, caption) for stem, (drawing, caption) in figures.items()
     )
     sections.append(f"<section><h2>Plots</h2><div class='plots'>{drawings}</div></section>")
-    listed = _items(report.deviations)
+    listed = items(report.deviations)
     sections.append(f"<section><h2>Deviations from the document</h2><ol>{listed}</ol></section>")
     return sections
-
-
-def _width(drawing: str) -> float:
-    """Pixels on a page at which the text of a figure is as large as the page's."""
-    return 1.45 * float(re.search(r'viewBox="0 0 ([\d.]+)', drawing)[1])
-
-
-def _items(sentences: list[str]) -> str:
-    return "".join(f"<li>{escaped(sentence)}</li>" for sentence in sentences)

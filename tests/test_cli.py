@@ -12,7 +12,7 @@ from mura_tf.cli import app
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run")
 
-COMMANDS = ["check", "prepare", "synthesize", "train", "evaluate", "demo"]
+COMMANDS = ["check", "prepare", "study", "synthesize", "train", "evaluate", "demo"]
 SMALL = ["--backbone", "small_cnn", "--weights", "none", "--image-size", "32"]
 SMALL += ["--max-epochs", "1", "--members", "1"]
 
