@@ -35,7 +35,7 @@ def class_figures(
         ),
         f"{prefix}-roc": (
             plot_roc(scores),
-            "One-against-rest ROC curves with their areas; in grey, the other classes",
+            "One-against-rest ROC curves with their areas; in grey, the macro average",
         ),
         f"{prefix}-learning-rate": (
             plot_learning_rates(histories),
@@ -59,7 +59,7 @@ def class_section(title: str, scores: ClassScores, drawings: dict[str, tuple[str
     notes = "".join(f"<p class='note'>{escaped(sentence)}</p>" for sentence in _notes(scores))
     return (
         f"<section><h2>{escaped(title)}</h2><p>{escaped(class_summary(scores))}</p>{listed}{notes}"
-        f"<div class='plots'>{shown}</div></section>"
+        f"<div class='stack'>{shown}</div></section>"
     )
 
 

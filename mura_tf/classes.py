@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import auc, confusion_matrix, precision_recall_fscore_support, roc_curve
+from sklearn.metrics import auc, precision_recall_fscore_support, roc_curve
 
 from mura_tf.evaluate import CLASS_PREFIX, SYSTEM_KEY, reported_split, study_probabilities
 from mura_tf.layouts import STUDY_KEY
@@ -109,9 +109,13 @@ def score_classes(
         )
     probabilities = views[columns].to_numpy()
     decisions = probabilities.argmax(axis=1)
-    confusion = confusion_matrix(truth, decisions, labels=range(len(classes)))
+    names, patients = np.unique(views.patient, return_inverse=True)
+    by_patient = np.zeros((len(names), len(classes), len(classes)), int)
+    np.add.at(by_patient, (patients, truth, decisions), 1)
+    confusion = by_patient.sum(axis=0)
     accuracy = float(accuracy_of_confusion(confusion))
-    low, high = _kappa_interval(views.patient, truth, decisions, len(classes), replicates, seed)
+    drawn = np.tensordot(bootstrap_weights(names, replicates, seed), by_patient, axes=1)
+    low, high = interval(kappa_of_confusion(drawn))
     curves = _curves(truth, probabilities, classes)
     return ClassScores(
         split=split,
@@ -179,19 +183,3 @@ def _roc(is_class: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 def _area(curve: np.ndarray) -> float:
     return auc(*curve.T) if len(curve) else np.nan
-
-
-def _kappa_interval(
-    patients: pd.Series,
-    truth: np.ndarray,
-    decisions: np.ndarray,
-    count: int,
-    replicates: int,
-    seed: int,
-) -> tuple[float, float]:
-    """95 % interval of the kappa over `count` classes."""
-    names, codes = np.unique(patients, return_inverse=True)
-    confusion = np.zeros((len(names), count, count))  # of each patient
-    np.add.at(confusion, (codes, truth, decisions), 1)
-    draws = bootstrap_weights(names, replicates, seed)
-    return interval(kappa_of_confusion(np.tensordot(draws, confusion, axes=1)))

@@ -182,7 +182,7 @@ def _sections(study: DataStudy, drawings: dict[str, tuple[str, str]]) -> list[st
         notes = "".join(f"<p>{escaped(sentence)}</p>" for sentence in sentences)
         plot = captioned(drawings[stem][0], stem, drawings[stem][1])
         sections.append(
-            f"<section><h2>{heading}</h2>{listed}{notes}<div class='plots'>{plot}</div></section>"
+            f"<section><h2>{heading}</h2>{listed}{notes}<div class='stack'>{plot}</div></section>"
         )
     listed = items(_deviations(study))
     sections.append(f"<section><h2>Deviations from the document</h2><ol>{listed}</ol></section>")

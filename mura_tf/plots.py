@@ -265,7 +265,7 @@ def plot_confusion(confusion: pd.DataFrame) -> Figure:
         share = shares[row, column]
         corner = (column - 0.5, row - 0.5)
         axes.add_patch(Rectangle(corner, 1, 1, color=colour_of("blue"), alpha=share, linewidth=0))
-        style = {"ha": "center", "color": colour_of("paper" if share > 0.55 else "ink")}
+        style = {"ha": "center", "color": colour_of("paper" if share > 0.8 else "ink")}
         axes.text(column, row, f"{count:,}", va="bottom", fontsize=9, **style)
         axes.text(column, row + 0.06, f"{share:.0%}", va="top", fontsize=7, **style)
     for edge in np.arange(len(names) + 1) - 0.5:
@@ -289,7 +289,7 @@ def plot_roc(scores: ClassScores) -> Figure:
         scores: of `score_classes`; a class without a curve has no line.
 
     Returns:
-        A figure to save; in grey, the other classes' curves.
+        A figure to save; in grey, the macro average.
     """
     by_type: dict[str, list[tuple]] = {}  # -> (curve, colour, text) of each line
     for name in scores.classes:
@@ -299,10 +299,7 @@ def plot_roc(scores: ClassScores) -> Figure:
     averages = [(MICRO, "ink", "micro "), (MACRO, "green", "macro ")]
     figure, panels = _panels([*by_type, "averages"])
     for lines, axes in zip([*by_type.values(), averages], panels, strict=True):
-        drawn = {name for name, _, _ in lines}
-        others = [scores.curves[name] for name in scores.classes if name not in drawn]
-        others = [curve for curve in others if len(curve)]
-        axes.add_collection(LineCollection(others, colors=colour_of("line"), linewidths=0.8))
+        axes.plot(*scores.curves[MACRO].T, color=colour_of("muted"), linewidth=0.8)
         for height, (name, colour, word) in enumerate(reversed(lines)):
             axes.plot(*scores.curves[name].T, color=colour_of(colour), linewidth=1.4)
             text = f"{word}{scores.table.auroc[name]:.3f}".replace("nan", "\u2013")
@@ -338,7 +335,7 @@ def plot_learning_rates(histories: list[pd.DataFrame]) -> Figure:
     axes.set_ylim(rates.min() / 3, rates.max() * 3)
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlim(0.5, max(len(history) for history in histories) + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
     axes.grid(axis="y", color=colour_of("line"), linewidth=0.8)
     axes.set_xlabel("epoch", color=colour_of("muted"), fontsize=10)
     axes.set_ylabel("learning rate", color=colour_of("muted"), fontsize=10)
