@@ -58,8 +58,8 @@ def class_section(title: str, scores: ClassScores, drawings: dict[str, tuple[str
     shown = "".join(captioned(drawing, stem, text) for stem, (drawing, text) in drawings.items())
     notes = "".join(f"<p class='note'>{escaped(sentence)}</p>" for sentence in _notes(scores))
     return (
-        f"<section><h2>{escaped(title)}</h2><p>{escaped(class_summary(scores))}</p>{listed}{notes}"
-        f"<div class='stack'>{shown}</div></section>"
+        f"<section><h2>{escaped(title)}</h2><p>{escaped(class_summary(scores))}</p>"
+        f"<div class='stack'>{listed}{shown}</div>{notes}</section>"
     )
 
 

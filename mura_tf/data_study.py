@@ -11,6 +11,7 @@ from rich.progress import track
 from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import gen_batches
+from threadpoolctl import threadpool_limits
 
 from mura_tf.cache import PreparedViews, prepare_readable
 from mura_tf.layouts import SPLITS
@@ -74,8 +75,8 @@ def study_data(
     """Studies a data set as document 003 does (sections III-B, III-D and III-E).
 
     Grey levels and components are those of the training split. An image's padding is no part of
-    its grey levels. For both kinds of PCA each pixel is standardised over the images at hand, and
-    the time is that of reading the prepared images, standardising and fitting.
+    its grey levels. For both kinds of PCA each pixel is standardised over the images at hand; the
+    time is one thread's processor time of reading the prepared images, standardising and fitting.
 
     Memory: PCA holds its pixels, 8 bytes each, several times; it is left out, with a remark, where
     they take more than `PCA_BYTES`. Everything else goes image by image or batch by batch.
@@ -117,7 +118,7 @@ def study_data(
     if len(problems):
         remarks.append(
             f"{len(problems)} unreadable files of the training split are counted and otherwise "
-            "left out."
+            "left out; `mura-tf check` lists them."
         )
     codes = pd.Categorical(class_of(training, TASK), classes).codes.astype(int)
     pixels, histograms = _grey_levels(training, prepared, codes, classes, progress)
@@ -216,11 +217,14 @@ def _methods(count: int, image_size: int, remarks: list[str]) -> dict[str, Calla
 def _timed(
     method: Callable, prepared: PreparedViews, chosen: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """A curve of `DataStudy`, and the seconds that it took."""
-    began = time.perf_counter()
-    with np.errstate(invalid="ignore"):
+    """A curve of `DataStudy`, and the processor seconds that it took on one thread.
+
+    So they are the same beside other work, where several threads would wait for each other, busily.
+    """
+    with threadpool_limits(1), np.errstate(invalid="ignore"):
+        began = time.process_time()
         shares = method(prepared, chosen)
-    seconds = time.perf_counter() - began
+        seconds = time.process_time() - began
     if np.isnan(shares).any():
         raise ValueError(
             f"the {len(chosen):,} training images chosen are all the same, expected some variance. "

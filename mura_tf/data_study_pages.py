@@ -122,7 +122,7 @@ def _verdict(study: DataStudy) -> str:
         if np.isnan(ours):
             continue
         published = "" if np.isnan(theirs) else f" (003: {theirs:.2f})"
-        sentences.append(f"{ours:.2f} of PCA's time at {size:,} images per class{published}")
+        sentences.append(f"{ours:.2f} times PCA's time at {size:,} images per class{published}")
     if not sentences:
         return "Without PCA there is nothing to compare incremental PCA with."
     return f"Incremental PCA took {', '.join(sentences)}."
@@ -147,8 +147,8 @@ def _deviations(study: DataStudy) -> list[str]:
         f"full singular value decomposition, and batches of {BATCH} images with {KEPT} components "
         f"kept, or half the images where they are fewer than {2 * BATCH}.",
         "Fig. 10 counts 1,400 images for ten of each class; of fourteen classes they are 140.",
-        f"Seconds are those of scikit-learn {sklearn.__version__} on {os.cpu_count()} cores, with "
-        "reading the prepared images and standardising.",
+        f"Seconds are the processor time of one thread, scikit-learn {sklearn.__version__}, with "
+        "reading the prepared images and standardising; the document does not say what its are.",
         *study.remarks,
     ]
 
@@ -164,8 +164,8 @@ def _lead(study: DataStudy) -> str:
 def _markdown(study: DataStudy, drawings: dict[str, tuple[str, str]]) -> str:
     lines = [f"# {TITLE}", "", _lead(study), ""]
     for heading, stem, headers, rows, sentences in _parts(study):
-        lines += [f"## {heading}", "", *markdown_table(headers, rows), ""]
-        lines += [*sentences, ""] if sentences else []
+        lines += [f"## {heading}", "", *(line for text in sentences for line in (text, ""))]
+        lines += [*markdown_table(headers, rows), ""]
         lines += [f"![{drawings[stem][1]}]({stem}.svg)", ""]
     lines += ["## Deviations from the document", ""]
     lines += [f"{number}. {text}" for number, text in enumerate(_deviations(study), start=1)]
@@ -182,7 +182,7 @@ def _sections(study: DataStudy, drawings: dict[str, tuple[str, str]]) -> list[st
         notes = "".join(f"<p>{escaped(sentence)}</p>" for sentence in sentences)
         plot = captioned(drawings[stem][0], stem, drawings[stem][1])
         sections.append(
-            f"<section><h2>{heading}</h2>{listed}{notes}<div class='stack'>{plot}</div></section>"
+            f"<section><h2>{heading}</h2>{notes}<div class='stack'>{listed}{plot}</div></section>"
         )
     listed = items(_deviations(study))
     sections.append(f"<section><h2>Deviations from the document</h2><ol>{listed}</ol></section>")

@@ -404,6 +404,8 @@ def plot_intensities(pixels: pd.DataFrame, histograms: pd.DataFrame) -> Figure:
         axes.set_xlim(0, 256)
         axes.set_xticks([0, 128, 255])
         axes.set_yscale("log")
+        axes.set_ylim(1e-4, 2)
+        axes.yaxis.set_minor_locator(NullLocator())
     figure.supxlabel("grey level", color=colour_of("muted"), fontsize=10)
     figure.supylabel("share of the pixels", color=colour_of("muted"), fontsize=10)
     return figure
