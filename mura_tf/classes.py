@@ -101,7 +101,7 @@ def score_classes(
     views = rows.groupby([*STUDY_KEY, "view"], sort=False).agg({"label": "first"} | means)
     views = views.reset_index()
     classes = [column.removeprefix(CLASS_PREFIX) for column in columns]
-    truth = pd.Categorical(class_of(views, task), classes).codes.astype(int)
+    truth = pd.Index(classes).get_indexer(class_of(views, task))
     if (truth < 0).any():
         raise ValueError(
             f"every view must belong to one of the classes {', '.join(classes)}. Received: "

@@ -120,7 +120,7 @@ def study_data(
             f"{len(problems)} unreadable files of the training split are counted and otherwise "
             "left out; `mura-tf check` lists them."
         )
-    codes = pd.Categorical(class_of(training, TASK), classes).codes.astype(int)
+    codes = pd.Index(classes).get_indexer(class_of(training, TASK))
     pixels, histograms = _grey_levels(training, prepared, codes, classes, progress)
     rows, curves = [], {}
     for size in sizes:

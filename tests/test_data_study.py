@@ -111,7 +111,7 @@ def chosen_images(views, size):
     training = views[views.split == "train"].reset_index(drop=True)
     _, _, prepared = data_study.prepare_readable(training, SIDE)
     names = training.label.map({0: "normal ", 1: "abnormal "}) + training.study_type
-    codes = pd.Categorical(names, CLASSES).codes
+    codes = pd.Index(CLASSES).get_indexer(names)
     chosen = data_study._balanced_sample(codes, size, seed=0)
     return prepared.images[prepared.rows[chosen]].reshape(len(chosen), -1).astype(float), names[
         chosen
