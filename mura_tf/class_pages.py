@@ -59,7 +59,7 @@ def class_section(title: str, scores: ClassScores, drawings: dict[str, tuple[str
     notes = "".join(f"<p class='note'>{escaped(sentence)}</p>" for sentence in _notes(scores))
     return (
         f"<section><h2>{escaped(title)}</h2><p>{escaped(class_summary(scores))}</p>"
-        f"<div class='stack'>{listed}{shown}</div>{notes}</section>"
+        f"<div class='stack'><div>{listed}{notes}</div>{shown}</div></section>"
     )
 
 

@@ -192,8 +192,8 @@ def _few_images(size: int, found: dict[str, int]) -> list[str]:
     if not lacking:
         return []
     return [
-        f"{len(lacking)} of {len(found)} classes have fewer than {size:,} training images, and all "
-        f"of theirs are used: {', '.join(lacking)}."
+        f"Classes with fewer than {size:,} training images, {len(lacking)} of {len(found)}, bring "
+        f"all that they have: {', '.join(lacking)}."
     ]
 
 

@@ -101,7 +101,7 @@ def _reduction_table(study: DataStudy) -> tuple[list[str], list[list[str]]]:
                 _text(row.published_images, ",.0f"),
                 components,
                 _text(row.published_components, ".0f"),
-                f"{row.seconds:.1f}",
+                f"{row.seconds:.2f}",
                 _text(row.published_seconds, "g"),
             ]
         )
@@ -157,7 +157,7 @@ def _lead(study: DataStudy) -> str:
     return (
         f"{study.counts.to_numpy().sum():,} radiographs of {len(study.counts)} classes, a study "
         f"type and a label each. Grey levels and components are those of the training split's "
-        f"{study.pixels.images.sum():,}."
+        f"{study.pixels.images.sum():,} images."
     )
 
 

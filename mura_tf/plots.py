@@ -448,9 +448,9 @@ def plot_elbows(curves: dict[tuple[str, int], np.ndarray], share: float) -> Figu
 
 
 def _panels(titles: list[str]) -> tuple[Figure, list[Axes]]:
-    """A figure of small panels, four in a row, that share their axes."""
-    columns = min(4, len(titles))
-    rows = -(-len(titles) // columns)
+    """A figure of small panels, at most four in a row, that share their axes."""
+    rows = -(-len(titles) // 4)
+    columns = -(-len(titles) // rows)
     figure = Figure(figsize=(0.4 + 1.9 * columns, 0.4 + 2.0 * rows))
     figure.set_layout_engine("constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)

@@ -177,7 +177,7 @@ def test_more_images_than_a_batch_holds(views, monkeypatch):
 
 def test_a_class_with_few_images_is_told(study):
     assert study.remarks == [
-        "1 of 4 classes have fewer than 20 training images, and all of theirs are used: "
+        "Classes with fewer than 20 training images, 1 of 4, bring all that they have: "
         "abnormal elbow 8."
     ]
 
