@@ -31,6 +31,8 @@ _HOME = {
     "study_probabilities": "evaluate",
     "score": "evaluate",
     "score_systems": "evaluate",
+    "score_classes": "classes",
+    "study_data": "data_study",
     "plot_kappa": "plots",
     "plot_learning_curves": "plots",
     "write_report": "report",

@@ -106,6 +106,32 @@ def prepare(
     )
 
 
+def prepare_readable(
+    views: pd.DataFrame,
+    image_size: int,
+    cache_dir: str | os.PathLike | None = None,
+    *,
+    skip_bad: bool = False,
+    progress: bool = False,
+) -> tuple[pd.DataFrame, pd.DataFrame, PreparedViews]:
+    """`prepare`, without the unreadable files if `skip_bad`.
+
+    Returns:
+        The readable views; `path, reason` of the others; the squares of the readable ones.
+
+    Raises:
+        BadViewsError: some files are unreadable, unless `skip_bad`; or all of them are.
+    """
+    try:
+        prepared = prepare(views, image_size, cache_dir, progress=progress)
+    except BadViewsError as error:
+        readable = views[~views.path.isin(error.problems.path)].reset_index(drop=True)
+        if not skip_bad or readable.empty:
+            raise
+        return readable, error.problems, prepare(readable, image_size, cache_dir)
+    return views, pd.DataFrame(columns=["path", "reason"]), prepared
+
+
 def data_fingerprint(views: pd.DataFrame, digests: np.ndarray) -> str:
     """A hash of what a table says and its files hold; where they lie does not matter."""
     lines = views.drop(columns="path").assign(digest=digests).astype(str)

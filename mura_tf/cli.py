@@ -76,6 +76,39 @@ def prepare(
 
 
 @app.command()
+def study(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder of the page, the Markdown, CSV and plots.")],
+    image_size: Annotated[int, typer.Option(min=8, help="Side of the squares, pixels.")] = 64,
+    per_class: Annotated[
+        str, typer.Option(help="How many images of each class PCA gets, run by run.")
+    ] = "10,1000",
+    skip_bad: SkipBad = False,
+    cache_dir: CacheDir = None,
+):
+    """Study a data set: its classes, its grey levels, PCA against incremental PCA."""
+    with _failures_as_sentences():
+        import mura_tf as mt
+        from mura_tf.data_study import study_data
+        from mura_tf.data_study_pages import write_data_study
+
+        sizes = _listed(per_class)
+        if not all(size.isdecimal() for size in sizes):
+            raise ValueError(
+                f"--per-class must be whole numbers such as 10,1000. Received: {per_class!r}."
+            )
+        found = study_data(
+            mt.load_views(data),
+            image_size=image_size,
+            per_class=map(int, sizes),
+            skip_bad=skip_bad,
+            cache_dir=cache_dir,
+            progress=True,
+        )
+        print(f"Page: {write_data_study(found, out)}")
+
+
+@app.command()
 def synthesize(
     out: Annotated[Path, typer.Argument(help="A new MURA-v1.1 folder is made in here.")],
     studies_per_type: Annotated[int, typer.Option(help="Studies of each study type.")] = 60,

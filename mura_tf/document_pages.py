@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mura_tf.class_pages import class_figures, class_lines, class_section
+from mura_tf.classes import ClassScores
 from mura_tf.evaluate import OVERALL
 from mura_tf.experiment import facts_of
 from mura_tf.files import write_json, written_whole
@@ -43,6 +45,7 @@ class DocumentReport:
             `published_accuracy`, and at study level `kappa, auroc` with their intervals.
         epochs: a row per system: `system, title, models, epochs, chosen`, the means over its runs
             of `CHOSEN` at the chosen epoch, and the published values where the document has them.
+        classes: name of a system with classes -> how well it tells them apart.
         claims: of `answer_claims`.
         deviations: sentences.
         missing: sentences about runs that are planned and not finished.
@@ -52,6 +55,7 @@ class DocumentReport:
 
     scores: pd.DataFrame
     epochs: pd.DataFrame
+    classes: dict[str, ClassScores]
     claims: pd.DataFrame
     deviations: list[str]
     missing: list[str]
@@ -84,19 +88,23 @@ def write_pages(
     every = [run for found in runs.values() for run in found]
     told = protocol(report.split, every)
     sections = _sections(report)
-    figures = {
-        stem: (svg(figure, stem), caption)
-        for stem, (figure, caption) in _figures(report, runs).items()
+    figures = _drawn(_figures(report, runs))
+    titles = dict(zip(report.epochs.system, report.epochs.title, strict=True))
+    classes = {
+        name: (titles[name], scores, _drawn(_class_figures(name, scores, runs[titles[name]])))
+        for name, scores in report.classes.items()
     }
-    texts = {f"{stem}.svg": drawing for stem, (drawing, _) in figures.items()}
+    drawings = [figures, *(drawn for _, _, drawn in classes.values())]
+    texts = {f"{stem}.svg": text for drawn in drawings for stem, (text, _) in drawn.items()}
     texts["scores.csv"] = report.scores.to_csv(index=False)
     texts["epochs.csv"] = report.epochs.to_csv(index=False)
-    texts["table.md"] = _markdown(report, title, told, sections, figures)
+    texts["table.md"] = _markdown(report, title, told, sections, classes, figures)
     for name, text in texts.items():
         with written_whole(folder / name) as part:
             part.write_text(text, encoding="utf-8")
     write_json(folder / "experiment.json", facts_of(every))
-    write_page(folder / "report.html", title, _html(report, title, told, sections, figures))
+    page = _html(report, title, told, sections, classes, figures)
+    write_page(folder / "report.html", title, page)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -223,6 +231,14 @@ def _figures(report: DocumentReport, runs: dict[str, list[Run]]) -> dict[str, tu
     return figures
 
 
+def _class_figures(name: str, scores: ClassScores, runs: list[Run]) -> dict:
+    return class_figures(scores, [run.history for run in runs], prefix=name)
+
+
+def _drawn(figures: dict[str, tuple[Figure, str]]) -> dict[str, tuple[str, str]]:
+    return {stem: (svg(figure, stem), caption) for stem, (figure, caption) in figures.items()}
+
+
 def _chunks(titles: Iterable[str]) -> list[list[str]]:
     items, size = list(titles), len(SYSTEM_COLOURS)
     return [items[start : start + size] for start in range(0, len(items), size)]
@@ -232,16 +248,18 @@ def _chunks(titles: Iterable[str]) -> list[list[str]]:
 # Pages
 
 
-def _markdown(report, title, told, sections, figures) -> str:
+def _markdown(report, title, told, sections, classes, figures) -> str:
     lines = [f"# {title}", "", told, *missing_lines(report.missing), ""]
     for section in sections:
         lines += [f"## {section.heading}", ""]
         lines += [section.note, ""] if section.note else []
         lines += [*markdown_table(section.headers, section.rows, section.words), ""]
+    for of_system in classes.values():
+        lines += class_lines(*of_system)
     return "\n".join(lines + ending(figures, report.deviations))
 
 
-def _html(report, title, told, sections, figures) -> list[str]:
+def _html(report, title, told, sections, classes, figures) -> list[str]:
     parts = [
         f"""<header><p class="kind">mura_tf comparison</p><h1>{escaped(title)}</h1>
 <p>{escaped(told)}</p>
@@ -260,6 +278,7 @@ def _html(report, title, told, sections, figures) -> list[str]:
         listed = table(headers, rows, text_columns=section.words)
         note = f"<p class='note'>{escaped(section.note)}</p>" if section.note else ""
         parts.append(f"<section><h2>{escaped(section.heading)}</h2>{note}{listed}</section>")
+    parts += [class_section(*of_system) for of_system in classes.values()]
     parts.append(plots_section(figures))
     parts.append(list_section("Deviations from the document", report.deviations, numbered=True))
     return parts

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mura_tf.claims import Claim, answer_claims
+from mura_tf.classes import score_classes
 from mura_tf.comparison import repeated_scores
 from mura_tf.dataset import read_views, split_anew
 from mura_tf.deviations import differences
@@ -223,6 +224,11 @@ def report_comparison(
     report = DocumentReport(
         scores=_scores(comparison, runs, predictions, studies),
         epochs=_epochs(comparison, runs),
+        classes={
+            system.name: score_classes(_predictions_of(planned), system.recipe.task)
+            for system, planned in runs.items()
+            if system.recipe.task != "abnormality"
+        },
         claims=answer_claims(comparison.claims, repeated_scores(studies, types)),
         deviations=_deviations(comparison, runs, read_views(comparison.folder(out) / "views.csv")),
         missing=missing,
@@ -243,13 +249,17 @@ def _predictions(runs: dict[System, list[PlannedRun]]) -> pd.DataFrame:
     """The predictions of the systems that tell abnormal from normal, under the systems' names."""
     return pd.concat(
         [
-            load_predictions(run.folder for run in planned).assign(backbone=system.name, stage="")
+            _predictions_of(planned).assign(backbone=system.name, stage="")
             for system, planned in runs.items()
             if system.recipe.task != "study_type"
         ]
         or [pd.DataFrame()],
         ignore_index=True,
     )
+
+
+def _predictions_of(planned: list[PlannedRun]) -> pd.DataFrame:
+    return load_predictions(run.folder for run in planned)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -70,6 +70,11 @@ def escaped(value) -> str:
     return html.escape(str(value))
 
 
+def items(sentences: Iterable[str]) -> str:
+    """The items of an HTML list."""
+    return "".join(f"<li>{escaped(sentence)}</li>" for sentence in sentences)
+
+
 def distinct(values: Iterable) -> str:
     return ", ".join(dict.fromkeys(map(str, values)))
 
@@ -93,11 +98,7 @@ def plots_section(figures: dict[str, tuple[str, str]]) -> str:
     Args:
         figures: name -> (of `svg`, caption).
     """
-    drawings = "".join(
-        f'<figure style="max-width: {_width(drawing):.0f}px">{inline_svg(drawing, stem, caption)}'
-        f"<figcaption class='note'>{escaped(caption)}</figcaption></figure>"
-        for stem, (drawing, caption) in figures.items()
-    )
+    drawings = "".join(captioned(drawing, name, text) for name, (drawing, text) in figures.items())
     return f"<section><h2>Plots</h2><div class='plots'>{drawings}</div></section>"
 
 
@@ -105,14 +106,8 @@ def list_section(heading: str, sentences: list[str], numbered: bool = False) -> 
     """A list under a heading; nothing where there are no sentences."""
     if not sentences:
         return ""
-    items = "".join(f"<li>{escaped(sentence)}</li>" for sentence in sentences)
     tag = "ol" if numbered else "ul"
-    return f"<section><h2>{heading}</h2><{tag}>{items}</{tag}></section>"
-
-
-def _width(drawing: str) -> float:
-    """Pixels on a page at which the text of a figure is as large as the page's."""
-    return 1.45 * float(re.search(r'viewBox="0 0 ([\d.]+)', drawing)[1])
+    return f"<section><h2>{heading}</h2><{tag}>{items(sentences)}</{tag}></section>"
 
 
 def inline_svg(drawing: str, name: str, description: str) -> str:
@@ -133,3 +128,12 @@ def inline_svg(drawing: str, name: str, description: str) -> str:
     for colour, (light, _) in COLOURS.items():
         drawing = drawing.replace(light, f"var(--{colour})")
     return drawing
+
+
+def captioned(drawing: str, name: str, caption: str) -> str:
+    """An `inline_svg` with its caption, at the width where its text is as large as the page's."""
+    width = 1.45 * float(re.search(r'viewBox="0 0 ([\d.]+)', drawing)[1])
+    return (
+        f'<figure style="max-width: {width:.0f}px">{inline_svg(drawing, name, caption)}'
+        f"<figcaption class='note'>{escaped(caption)}</figcaption></figure>"
+    )

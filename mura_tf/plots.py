@@ -1,4 +1,4 @@
-"""Figures of scores and of learning curves."""
+"""Figures of scores, of learning curves and of a data set."""
 
 from collections import Counter
 
@@ -8,11 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from sklearn.calibration import calibration_curve
 
 from mura_tf.backbones import BACKBONES
+from mura_tf.classes import MACRO, MICRO, ClassScores
 from mura_tf.evaluate import OVERALL, SYSTEM_KEY
+from mura_tf.tasks import type_and_label
 
 COLOURS = {  # name: (on white, on black); the hues are Okabe and Ito's, safe for colour-blind eyes
     "paper": ("#ffffff", "#14181c"),
@@ -35,6 +38,8 @@ STAGE_NAMES = {
     "mura": "whole-data model",
     "type": "fine-tuned per study type",
 }
+LABEL_COLOURS = {None: "blue", 0: "blue", 1: "orange"}
+"""Of classes, by the label that they stand for."""
 STAGE_COLOURS = {"imagenet": "orange", "mura": "ink", "type": "blue"}
 
 
@@ -279,6 +284,226 @@ def plot_reliability(studies: pd.DataFrame, bins: int = 10) -> Figure:
     axes.set_ylabel("share abnormal", color=colour_of("muted"), fontsize=10)
     figure.legend(loc="outside upper left", ncols=2, **LEGEND)
     return figure
+
+
+def plot_confusion(confusion: pd.DataFrame) -> Figure:
+    """How many views of each class were taken for which, and which share of the class that is.
+
+    Args:
+        confusion: int (K, K), of `ClassScores`; a cell is the darker, the larger its row's share.
+
+    Returns:
+        A figure to save; K up to 14 can be read on a page.
+    """
+    names, counts = list(confusion), confusion.to_numpy()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(1.9 + 0.5 * len(names), 1.9 + 0.5 * len(names)))
+    figure.set_layout_engine("constrained")
+    axes = _calm_axes(figure.add_subplot())
+    for (row, column), count in np.ndenumerate(counts):
+        if not count:
+            continue
+        share = shares[row, column]
+        corner = (column - 0.5, row - 0.5)
+        axes.add_patch(Rectangle(corner, 1, 1, color=colour_of("blue"), alpha=share, linewidth=0))
+        style = {"ha": "center", "color": colour_of("paper" if share > 0.8 else "ink")}
+        axes.text(column, row, f"{count:,}", va="bottom", fontsize=9, **style)
+        axes.text(column, row + 0.06, f"{share:.0%}", va="top", fontsize=7, **style)
+    for edge in np.arange(len(names) + 1) - 0.5:
+        axes.axhline(edge, color=colour_of("line"), linewidth=0.6)
+        axes.axvline(edge, color=colour_of("line"), linewidth=0.6)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_aspect("equal")
+    axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.tick_params(labelcolor=colour_of("ink"))
+    axes.set_xlabel("decision", color=colour_of("muted"), fontsize=10)
+    axes.set_ylabel("class", color=colour_of("muted"), fontsize=10)
+    return figure
+
+
+def plot_roc(scores: ClassScores) -> Figure:
+    """One-against-rest ROC curves with their AUROC: a panel per study type, one of the averages.
+
+    Args:
+        scores: of `score_classes`; a class without a curve has no line.
+
+    Returns:
+        A figure to save; in grey, the macro average.
+    """
+    by_type: dict[str, list[tuple]] = {}  # -> (curve, colour, text) of each line
+    for name in scores.classes:
+        study_type, label = type_and_label(name)
+        word = name.removesuffix(study_type)
+        by_type.setdefault(study_type, []).append((name, LABEL_COLOURS[label], word))
+    averages = [(MICRO, "ink", "micro "), (MACRO, "green", "macro ")]
+    figure, panels = _panels([*by_type, "averages"])
+    for lines, axes in zip([*by_type.values(), averages], panels, strict=True):
+        axes.plot(*scores.curves[MACRO].T, color=colour_of("muted"), linewidth=0.8)
+        for height, (name, colour, word) in enumerate(reversed(lines)):
+            axes.plot(*scores.curves[name].T, color=colour_of(colour), linewidth=1.4)
+            text = f"{word}{scores.table.auroc[name]:.3f}".replace("nan", "\u2013")
+            style = {"ha": "right", "fontsize": 10, "color": colour_of(colour)}
+            axes.text(0.99, 0.04 + 0.14 * height, text, **style)
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_aspect("equal")
+        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+    figure.supxlabel("false positive rate", color=colour_of("muted"), fontsize=10)
+    figure.supylabel("true positive rate", color=colour_of("muted"), fontsize=10)
+    return figure
+
+
+def plot_learning_rates(histories: list[pd.DataFrame]) -> Figure:
+    """The learning rate in each epoch, a line per run.
+
+    Args:
+        histories: the `history.csv` of each run: epoch (from 1), learning_rate.
+
+    Returns:
+        A figure to save.
+    """
+    figure = Figure(figsize=(5.2, 2.4))
+    figure.set_layout_engine("constrained")
+    axes = _calm_axes(figure.add_subplot())
+    for history in histories:
+        style = {"color": colour_of("blue"), "linewidth": 1.4, "alpha": 0.7}
+        axes.step(history.epoch, history.learning_rate, where="mid", **style)
+    rates = np.concatenate([history.learning_rate for history in histories])
+    axes.set_yscale("log")
+    axes.set_ylim(rates.min() / 3, rates.max() * 3)
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(0.5, max(len(history) for history in histories) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+    axes.grid(axis="y", color=colour_of("line"), linewidth=0.8)
+    axes.set_xlabel("epoch", color=colour_of("muted"), fontsize=10)
+    axes.set_ylabel("learning rate", color=colour_of("muted"), fontsize=10)
+    return figure
+
+
+def plot_distribution(counts: pd.DataFrame) -> Figure:
+    """Which share of each split's views a class, a study type and a label have, as bars.
+
+    Args:
+        counts: int, views; a row per class, by name, and a column per split.
+
+    Returns:
+        A figure to save.
+    """
+    types, labels = zip(*map(type_and_label, counts.index), strict=True)
+    words = pd.Series(labels, counts.index).map({0: "normal", 1: "abnormal"})
+    groups = [counts, counts.groupby(list(types)).sum(), counts.groupby(words, sort=False).sum()]
+    rows = sum(map(len, groups))
+    figure = Figure(figsize=(5.2, 1.0 + 0.32 * rows))
+    figure.set_layout_engine("constrained")
+    heights = [len(group) for group in groups]
+    panels = figure.subplots(3, sharex=True, height_ratios=heights)
+    for group, axes in zip(groups, panels, strict=True):
+        shares = group / counts.sum()
+        thick = 0.8 / len(counts.columns)
+        for number, (colour, split) in enumerate(zip(SYSTEM_COLOURS, counts, strict=False)):
+            y = np.arange(len(group)) - 0.4 + (number + 0.5) * thick
+            axes.barh(y, shares[split], 0.85 * thick, color=colour_of(colour), label=split)
+        _calm_axes(axes).set_ylim(len(group) - 0.5, -0.5)
+        axes.set_yticks(range(len(group)), list(group.index), parse_math=False)
+        axes.tick_params(axis="y", labelcolor=colour_of("ink"))
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.grid(axis="x", color=colour_of("line"), linewidth=0.8)
+    panels[-1].set_xlabel("share of the split's views", color=colour_of("muted"), fontsize=10)
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper left", ncols=len(counts.columns), **LEGEND)
+    return figure
+
+
+def plot_intensities(pixels: pd.DataFrame, histograms: pd.DataFrame) -> Figure:
+    """How the grey levels of each class are distributed: a panel per study type.
+
+    Args:
+        pixels: a row per class, by name: `mean, std` of the grey levels.
+        histograms: float, a row per class, by name, and a column per grey level: its share.
+
+    Returns:
+        A figure to save; numbers are mean (standard deviation), NaN where a class has no image.
+    """
+    by_type: dict[str, list[str]] = {}
+    for name in pixels.index:
+        by_type.setdefault(type_and_label(name)[0], []).append(name)
+    figure, panels = _panels(list(by_type))
+    edges = np.arange(0, 257, 4)
+    for names, axes in zip(by_type.values(), panels, strict=True):
+        for height, name in enumerate(names):
+            colour = colour_of(LABEL_COLOURS[type_and_label(name)[1]])
+            shares = np.add.reduceat(histograms.loc[name].to_numpy(), edges[:-1])
+            axes.stairs(shares, edges, color=colour, linewidth=1.2)
+            word = name.removesuffix(type_and_label(name)[0])
+            text = f"{word}{pixels['mean'][name]:.0f} ({pixels['std'][name]:.0f})"
+            style = {"ha": "right", "va": "top", "fontsize": 10, "color": colour}
+            place = (0.99, 0.98 - 0.13 * height)
+            axes.text(*place, text.replace("nan", "\u2013"), transform=axes.transAxes, **style)
+        axes.set_xlim(0, 256)
+        axes.set_xticks([0, 128, 255])
+        axes.set_yscale("log")
+        axes.set_ylim(1e-4, 2)
+        axes.yaxis.set_minor_locator(NullLocator())
+    figure.supxlabel("grey level", color=colour_of("muted"), fontsize=10)
+    figure.supylabel("share of the pixels", color=colour_of("muted"), fontsize=10)
+    return figure
+
+
+def plot_elbows(curves: dict[tuple[str, int], np.ndarray], share: float) -> Figure:
+    """The share of the variance against the number of components, a panel per images per class.
+
+    Args:
+        curves: (method, images per class) -> float (components,), the cumulative share.
+        share: of the variance that is asked for, a line; a dot marks where a curve reaches it.
+
+    Returns:
+        A figure to save.
+    """
+    methods, sizes = (list(dict.fromkeys(part)) for part in zip(*curves, strict=True))
+    figure = Figure(figsize=(2.9 * len(sizes), 3.0))
+    figure.set_layout_engine("constrained")
+    panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
+    for size, axes in zip(sizes, panels, strict=True):
+        _calm_axes(axes).axhline(share, color=colour_of("muted"), linewidth=0.8)
+        for colour, method in zip(SYSTEM_COLOURS, methods, strict=False):
+            curve = curves.get((method, size), np.empty(0))
+            numbers = np.arange(1, len(curve) + 1)
+            style = {"color": colour_of(colour), "linewidth": 1.4}
+            axes.plot(numbers, curve, label=method, **style)
+            reached = np.flatnonzero(curve >= share)[:1]
+            axes.plot(numbers[reached], curve[reached], "o", color=colour_of(colour), markersize=5)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_ylim(0, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.grid(color=colour_of("line"), linewidth=0.8)
+        axes.set_title(f"{size:,} per class", loc="left", fontsize=10, color=colour_of("ink"))
+    figure.supxlabel("components", color=colour_of("muted"), fontsize=10)
+    panels[0].set_ylabel("share of the variance", color=colour_of("muted"), fontsize=10)
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper left", ncols=len(methods), **LEGEND)
+    return figure
+
+
+def _panels(titles: list[str]) -> tuple[Figure, list[Axes]]:
+    """A figure of small panels, at most four in a row, that share their axes."""
+    rows = -(-len(titles) // 4)
+    columns = -(-len(titles) // rows)
+    figure = Figure(figsize=(0.4 + 1.9 * columns, 0.4 + 2.0 * rows))
+    figure.set_layout_engine("constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    panels = list(grid.flat)
+    for axes, title in zip(panels, titles, strict=False):
+        _calm_axes(axes).grid(color=colour_of("line"), linewidth=0.8)
+        axes.set_title(title, loc="left", fontsize=10, color=colour_of("ink"), parse_math=False)
+    for axes in panels[len(titles) :]:
+        axes.remove()
+    for axes in panels[len(titles) - columns : len(titles)]:
+        axes.tick_params(labelbottom=True)
+    return figure, panels[: len(titles)]
 
 
 def system_name(row) -> str:

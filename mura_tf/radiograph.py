@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import ExifTags, Image
 
 
 class BadRadiographError(ValueError):
@@ -52,6 +53,20 @@ def decode_radiograph(content: bytes, path: str | os.PathLike) -> np.ndarray:
         reason = f"truncated or corrupt {kind}" if kind else "not a PNG or JPEG image"
         raise BadRadiographError(f"{path}: {reason}")
     return image
+
+
+def read_size(path: str | os.PathLike) -> tuple[int, int]:
+    """(height, width) of `read_radiograph`'s image, pixels, from the file's header alone.
+
+    Raises:
+        BadRadiographError: the file is missing or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return image.size if turned else image.size[::-1]
+    except OSError as error:  # Pillow's own are OSErrors
+        raise BadRadiographError(f"{path}: {os_reason(error)}") from None
 
 
 def resize_with_pad(image: np.ndarray, size: int) -> np.ndarray:

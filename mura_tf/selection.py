@@ -4,7 +4,7 @@ import os
 
 import pandas as pd
 
-from mura_tf.cache import BadViewsError, data_fingerprint, prepare
+from mura_tf.cache import data_fingerprint, prepare_readable
 from mura_tf.dataset import deal_views, require_classes
 from mura_tf.recipe import Recipe
 
@@ -51,16 +51,11 @@ def usable_views(
         BadViewsError: some files are unreadable, unless `skip_bad`.
         ValueError: without them, what is left cannot be trained on.
     """
-    problems = pd.DataFrame(columns=["path", "reason"])
-    try:
-        prepared = prepare(views, recipe.side, cache_dir, progress=progress)
-    except BadViewsError as error:
-        if not skip_bad:
-            raise
-        problems = error.problems
-        views = views[~views.path.isin(problems.path)].reset_index(drop=True)
+    views, problems, prepared = prepare_readable(
+        views, recipe.side, cache_dir, skip_bad=skip_bad, progress=progress
+    )
+    if len(problems):
         _require_trainable(views, recipe)
-        prepared = prepare(views, recipe.side, cache_dir)
     return views, problems, data_fingerprint(views, prepared.digests)
 
 

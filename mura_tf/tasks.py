@@ -5,6 +5,8 @@ import pandas as pd
 
 ABNORMAL = "abnormal "
 """What the names of classes that mean abnormal begin with."""
+_WORDS = ("normal ", ABNORMAL)
+"""By label."""
 
 
 def class_names(views: pd.DataFrame, task: str) -> tuple[str, ...]:
@@ -23,16 +25,26 @@ def class_names(views: pd.DataFrame, task: str) -> tuple[str, ...]:
         return ()
     if task == "study_type":
         return tuple(study_types)
-    return tuple(
-        f"{word}{study_type}" for study_type in study_types for word in ("normal ", ABNORMAL)
-    )
+    return tuple(f"{word}{study_type}" for study_type in study_types for word in _WORDS)
+
+
+def type_and_label(name: str) -> tuple[str, int | None]:
+    """What a class stands for; its label is None where it is a study type alone.
+
+    >>> type_and_label("abnormal elbow"), type_and_label("elbow")
+    (('elbow', 1), ('elbow', None))
+    """
+    for label, word in enumerate(_WORDS):
+        if name.startswith(word):
+            return name.removeprefix(word), label
+    return name, None
 
 
 def class_of(views: pd.DataFrame, task: str) -> pd.Series:
     """The class of each view."""
     if task == "study_type":
         return views.study_type
-    return views.label.map({0: "normal ", 1: ABNORMAL}) + views.study_type
+    return views.label.map(dict(enumerate(_WORDS))) + views.study_type
 
 
 def targets_of(views: pd.DataFrame, task: str, classes: tuple[str, ...]) -> np.ndarray:

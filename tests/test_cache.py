@@ -13,7 +13,14 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from mura_tf.cache import BadViewsError, data_fingerprint, default_cache_dir, prepare
+from mura_tf.cache import (
+    BadViewsError,
+    data_fingerprint,
+    default_cache_dir,
+    prepare,
+    prepare_readable,
+)
+from mura_tf.dataset import load_mura
 from mura_tf.radiograph import decode_radiograph
 
 SIZE = 32
@@ -495,3 +502,23 @@ def test_the_index_is_one_json_list_a_line(views, cache):
     for line, path in zip(files(cache)[1].splitlines(), views.path, strict=True):
         status = os.stat(path)
         assert json.loads(line)[:3] == [path, status.st_size, status.st_mtime_ns]
+
+
+def test_unreadable_files_are_left_out_if_asked(mura):
+    views = load_mura(mura)
+    whole, problems, prepared = prepare_readable(views, 32)
+    assert whole.equals(views) and problems.empty and len(prepared.rows) == 11
+    os.truncate(views.path[3], 10)
+    with pytest.raises(BadViewsError, match=r"^1 files cannot be used"):
+        prepare_readable(views, 32)
+    readable, problems, prepared = prepare_readable(views, 32, skip_bad=True)
+    assert readable.equals(views.drop(3).reset_index(drop=True)) and len(prepared.rows) == 10
+    assert problems.path.tolist() == [views.path[3]]
+
+
+def test_nothing_readable_is_an_error_all_the_same(mura):
+    views = load_mura(mura)
+    for path in views.path:
+        os.truncate(path, 10)
+    with pytest.raises(BadViewsError, match=r"^11 files cannot be used"):
+        prepare_readable(views, 32, skip_bad=True)

@@ -12,7 +12,7 @@ from mura_tf.cli import app
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run")
 
-COMMANDS = ["check", "prepare", "synthesize", "train", "evaluate", "demo"]
+COMMANDS = ["check", "prepare", "study", "synthesize", "train", "evaluate", "demo"]
 SMALL = ["--backbone", "small_cnn", "--weights", "none", "--image-size", "32"]
 SMALL += ["--max-epochs", "1", "--members", "1"]
 
@@ -97,6 +97,24 @@ def test_prepare_fills_the_cache(mura, tmp_path):
     assert result.exit_code == 0
     assert "11 views are ready at 40 px." in result.stdout
     assert (tmp_path / "cache/40px/images.u8").stat().st_size == 11 * 40 * 40
+
+
+def test_study_writes_its_page(mura, tmp_path):
+    result = call(
+        "study", mura, "--out", tmp_path / "out", "--image-size", 16, "--per-class", "2,1"
+    )
+    assert result.exit_code == 0
+    assert f"Page: {tmp_path / 'out/report.html'}" in result.stdout
+    table = pd.read_csv(tmp_path / "out/study.csv")
+    assert table.query("system == 'ipca_2' and metric == 'total_images'").value.item() == 5
+    images = table.query("split == 'train' and metric == 'images'")
+    assert images.value.sum() == 7
+
+
+@pytest.mark.parametrize("numbers", ["ten", "1,,2", "2.5", ""])
+def test_study_of_no_numbers_is_a_sentence(mura, tmp_path, numbers):
+    result = call("study", mura, "--out", tmp_path / "out", "--per-class", numbers)
+    assert_sentence(result, "--per-class must be whole numbers such as 10,1000.")
 
 
 def test_from_synthetic_radiographs_to_the_report(tmp_path, eagerly):

@@ -7,16 +7,25 @@ import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
 from sklearn.calibration import calibration_curve
+from test_classes import predictions_of
 
 from mura_tf.backbones import BACKBONES
+from mura_tf.classes import MACRO, MICRO, score_classes
 from mura_tf.plots import (
+    LABEL_COLOURS,
     STAGE_COLOURS,
     STAGE_NAMES,
     SYSTEM_COLOURS,
     colour_of,
+    plot_confusion,
+    plot_distribution,
+    plot_elbows,
+    plot_intensities,
     plot_kappa,
+    plot_learning_rates,
     plot_parameters,
     plot_reliability,
+    plot_roc,
     plot_run_curves,
     plot_system_curves,
 )
@@ -214,3 +223,119 @@ def test_systems_are_laid_over_each_other_where_they_trained_on_the_same():
         assert {line.get_color() for line in axes.lines[:3]} == {colour_of(colour)}
     assert len(figure.axes[2].lines) == 6
     assert legend(figure) == ["unified", "specialised", "validation", "training"]
+
+
+# Classes
+
+
+def texts_of(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_a_cell_of_the_confusion_matrix_says_and_shows_its_share():
+    names = ["normal elbow", "abnormal elbow", "normal $x_1$"]
+    counts = [[1350, 0, 150], [5, 5, 0], [0, 0, 0]]
+    figure = plot_confusion(pd.DataFrame(counts, names, names))
+    (axes,) = figure.axes
+    assert texts_of(axes) == ["1,350", "90%", "150", "10%", "5", "50%", "5", "50%"]
+    cells = [(patch.get_xy(), patch.get_alpha()) for patch in axes.patches]
+    assert cells == [((-0.5, -0.5), 0.9), ((1.5, -0.5), 0.1), ((-0.5, 0.5), 0.5), ((0.5, 0.5), 0.5)]
+    assert [label.get_text() for label in axes.get_yticklabels()] == names
+    assert [label.get_text() for label in axes.get_xticklabels()] == names
+    colours = [text.get_color() for text in axes.texts[::2]]
+    assert colours == [colour_of(name) for name in ("paper", "ink", "ink", "ink")]
+
+
+def test_every_class_has_its_roc_curve_in_its_types_panel():
+    scores = score_classes(predictions_of(), "type_and_abnormality")
+    figure = plot_roc(scores)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["elbow", "hand", "wrist", "averages"]
+    expected = [(f"normal {name}", f"abnormal {name}") for name in titles[:3]] + [(MICRO, MACRO)]
+    for axes, names in zip(figure.axes, expected, strict=True):
+        macro, *lines = axes.lines
+        assert (macro.get_xydata() == scores.curves[MACRO]).all()
+        for line, name in zip(reversed(lines), names, strict=True):
+            assert (line.get_xydata() == scores.curves[name]).all()
+    normal, abnormal = (scores.table.auroc[f"{word} hand"] for word in ("normal", "abnormal"))
+    assert texts_of(figure.axes[1]) == [f"abnormal {abnormal:.3f}", f"normal {normal:.3f}"]
+    assert [line.get_color() for line in figure.axes[1].lines[1:]] == [
+        colour_of(LABEL_COLOURS[label]) for label in (1, 0)
+    ]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_class_without_a_curve_has_a_dash():
+    predictions = predictions_of(types=("elbow", "hand"))
+    rows = predictions[(predictions.study_type != "hand") | (predictions.label == 0)]
+    figure = plot_roc(score_classes(rows, "type_and_abnormality"))
+    figure.draw_without_rendering()
+    assert texts_of(figure.axes[1])[0] == "abnormal \N{EN DASH}"
+
+
+def test_study_types_as_classes_have_a_panel_each():
+    scores = score_classes(predictions_of(task="study_type"), "study_type")
+    figure = plot_roc(scores)
+    assert texts_of(figure.axes[0]) == [f"{scores.table.auroc['elbow']:.3f}"]
+
+
+def test_learning_rates_are_the_histories():
+    runs = [fake_run("xception", "mura", member, epochs=7 + member) for member in range(2)]
+    figure = plot_learning_rates([run.history for run in runs])
+    (axes,) = figure.axes
+    for line, run in zip(axes.lines, runs, strict=True):
+        np.testing.assert_allclose(line.get_xydata(), run.history[["epoch", "learning_rate"]])
+    low, high = axes.get_ylim()
+    assert axes.get_yscale() == "log" and low < 0.1 and high > 0.9
+
+
+# Data
+
+
+def test_bars_are_shares_of_the_split():
+    names = ["normal elbow", "abnormal elbow", "normal hand", "abnormal hand"]
+    counts = pd.DataFrame({"train": [60, 20, 15, 5], "test": [3, 1, 0, 0]}, names)
+    figure = plot_distribution(counts)
+    widths = [[patch.get_width() for patch in axes.patches] for axes in figure.axes]
+    assert widths[0] == pytest.approx([0.6, 0.2, 0.15, 0.05, 0.75, 0.25, 0, 0])
+    assert widths[1] == pytest.approx([0.8, 0.2, 1, 0])
+    assert widths[2] == pytest.approx([0.75, 0.25, 0.75, 0.25])
+    labels = [[text.get_text() for text in axes.get_yticklabels()] for axes in figure.axes]
+    assert labels == [names, ["elbow", "hand"], ["normal", "abnormal"]]
+    assert legend(figure) == ["train", "test"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_grey_levels_are_binned_by_four():
+    names = ["normal elbow", "abnormal elbow"]
+    shares = np.random.default_rng(0).dirichlet(np.ones(256))
+    histograms = pd.DataFrame([shares, np.full(256, np.nan)], names)
+    pixels = pd.DataFrame({"mean": [81.4, np.nan], "std": [39.6, np.nan]}, names)
+    figure = plot_intensities(pixels, histograms)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert texts_of(axes) == ["normal 81 (40)", "abnormal \N{EN DASH} (\N{EN DASH})"]
+    drawn = axes.patches[0].get_data()
+    np.testing.assert_allclose(drawn.values, shares.reshape(64, 4).sum(axis=1))
+    assert drawn.edges.tolist() == list(range(0, 257, 4))
+
+
+def test_elbows_have_a_dot_where_the_share_is_reached():
+    curves = {
+        ("PCA", 10): np.array([0.5, 0.96, 1]),
+        ("incremental PCA", 10): np.array([0.5, 0.9]),
+        ("incremental PCA", 1000): np.array([0.95]),
+    }
+    figure = plot_elbows(curves, 0.95)
+    few, many = figure.axes
+    _, pca, dot, incremental, none = few.lines
+    np.testing.assert_allclose(pca.get_xydata(), [(1, 0.5), (2, 0.96), (3, 1)])
+    np.testing.assert_allclose(dot.get_xydata(), [(2, 0.96)])
+    np.testing.assert_allclose(incremental.get_xydata(), [(1, 0.5), (2, 0.9)])
+    assert not len(none.get_xdata())
+    assert many.lines[4].get_xydata().tolist() == [[1, 0.95]]
+    assert legend(figure) == ["PCA", "incremental PCA"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "10 per class",
+        "1,000 per class",
+    ]

@@ -14,6 +14,7 @@ from mura_tf.radiograph import (
     decode_radiograph,
     padded_box,
     read_radiograph,
+    read_size,
     resize_with_pad,
 )
 
@@ -222,13 +223,15 @@ def test_cmyk_jpeg():
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(kind, orientation):
+def test_exif_orientation_is_applied(kind, orientation, tmp_path):
     image = Image.fromarray(SMOOTH)
     exif = image.getexif()
     exif[0x0112] = orientation
     content = encoded(image, kind, exif=exif)
     decoded = decode_radiograph(content, "x")
     assert decoded.shape == ((64, 96) if orientation >= 5 else (96, 64))
+    (tmp_path / "image").write_bytes(content)
+    assert read_size(tmp_path / "image") == decoded.shape
     assert off_by(decoded, by_pillow(content)) <= 1
 
 
@@ -364,3 +367,14 @@ def test_an_unreadable_file_as_the_system_reports_it(tmp_path, monkeypatch):
 
 def test_a_bad_radiograph_is_a_value_error():
     assert issubclass(BadRadiographError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "there is no such file"), (b"no image", "cannot identify")]
+)
+def test_a_size_that_cannot_be_read(content, reason, tmp_path):
+    path = tmp_path / "image.png"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(BadRadiographError, match=f"image.png: {reason}"):
+        read_size(path)

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mura_tf.tasks import abnormality_of, class_names, targets_of
+from mura_tf.tasks import abnormality_of, class_names, class_of, targets_of, type_and_label
 
 VIEWS = pd.DataFrame({"study_type": ["wrist", "elbow", "wrist", "elbow"], "label": [0, 1, 1, 1]})
 PAIRS = ("normal elbow", "abnormal elbow", "normal wrist", "abnormal wrist")
@@ -41,3 +41,10 @@ def test_abnormality_is_the_sum_over_the_abnormal_classes():
 
 def test_a_class_called_abnormally_is_no_abnormal_class():
     assert np.isnan(abnormality_of(np.array([[1.0]]), ("abnormality",))).all()
+
+
+@pytest.mark.parametrize("task", ["study_type", "type_and_abnormality"])
+def test_a_class_names_what_it_stands_for(task):
+    for view, name in zip(VIEWS.itertuples(), class_of(VIEWS, task), strict=True):
+        label = view.label if task == "type_and_abnormality" else None
+        assert type_and_label(name) == (view.study_type, label)
