@@ -1,5 +1,6 @@
 """HTML pages that need no other file: tables, numbers, figures as inline SVG."""
 
+import base64
 import html
 import io
 import os
@@ -9,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+import cv2
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -105,3 +107,10 @@ def inline_svg(drawing: str, name: str, description: str) -> str:
     for colour, (light, _) in COLOURS.items():
         drawing = drawing.replace(light, f"var(--{colour})")
     return drawing
+
+
+def inline_jpeg(image: np.ndarray) -> str:
+    """The `src` of an image for a page: uint8 (height, width), or (height, width, 3) RGB."""
+    pixels = image if image.ndim == 2 else image[..., ::-1]
+    jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
