@@ -145,8 +145,8 @@ def methods_for(model) -> list[str]:
 def frames_of(images: np.ndarray) -> np.ndarray:
     """Where each radiograph lies in its padded square, as far as its pixels tell.
 
-    The rows and columns at the border that have the colour of the top left pixel throughout are
-    taken for padding; so a radiograph loses its own black margin, too.
+    Rows and columns at the border that have one colour throughout are taken for padding; so a
+    radiograph loses its own black margin, too.
 
     Args:
         images: (B, S, S, 3).
@@ -154,14 +154,14 @@ def frames_of(images: np.ndarray) -> np.ndarray:
     Returns:
         int (B, 4): top, left, height, width; a blank image fills its square.
     """
-    content = (images != images[:, :1, :1]).any(axis=-1)
-    frames = np.empty((len(images), 4), int)
-    for frame, one in zip(frames, content, strict=True):
-        rows, columns = np.flatnonzero(one.any(axis=1)), np.flatnonzero(one.any(axis=0))
-        if not len(rows):
-            rows, columns = np.arange(one.shape[0]), np.arange(one.shape[1])
-        frame[:] = rows[0], columns[0], np.ptp(rows) + 1, np.ptp(columns) + 1
-    return frames
+    frames = []
+    for image in images:
+        rows = np.flatnonzero((image != image[:, :1]).any(axis=(1, 2)))
+        columns = np.flatnonzero((image != image[:1]).any(axis=(0, 2)))
+        rows = rows if len(rows) else np.arange(image.shape[0])
+        columns = columns if len(columns) else np.arange(image.shape[1])
+        frames.append((rows[0], columns[0], np.ptp(rows) + 1, np.ptp(columns) + 1))
+    return np.array(frames)
 
 
 def _members(models: Sequence) -> Sequence:
@@ -424,7 +424,9 @@ def _grad_cam_plus_plus(model, images, index, layer):
 
 
 def _gradient_cam(name, model, images, index, layer):
-    return _visualizer(name, _logits(model))(
+    return _visualized(
+        name,
+        _logits(model),
         lambda logits: logits[:, index],
         images,
         penultimate_layer=_layer_name(model, layer),
@@ -447,23 +449,21 @@ def _score_cam(model, images, index, layer):
             lambda: keras.ops.concatenate([0 * logits.output, logits.output], axis=-1),
         )
         index = 1
-    scorer = _visualizer("scorecam.Scorecam", logits)
-    channels = min(SCORE_CAM_CHANNELS, model.get_layer(layer).output.shape[-1])
-    maps = []
-    for image in images:
-        with contextlib.redirect_stdout(io.StringIO()):  # the progress bar of its predict
-            maps += list(
-                scorer(
-                    lambda probabilities: probabilities[:, index],
-                    image[None],
-                    penultimate_layer=layer,
-                    seek_penultimate_conv_layer=False,
-                    max_N=channels,
-                    expand_cam=False,
-                    normalize_cam=False,
-                )
-            )
-    return maps
+    maps = [
+        _visualized(
+            "scorecam.Scorecam",
+            logits,
+            lambda probabilities: probabilities[:, index],
+            image[None],
+            penultimate_layer=layer,
+            seek_penultimate_conv_layer=False,
+            max_N=min(SCORE_CAM_CHANNELS, model.get_layer(layer).output.shape[-1]),
+            expand_cam=False,
+            normalize_cam=False,
+        )
+        for image in images
+    ]
+    return np.concatenate(maps)
 
 
 def _saliency(model, images, index, layer):
@@ -483,10 +483,13 @@ def _smoothgrad(model, images, index, layer):
 
 def _gradients(model, images, index) -> np.ndarray:
     """What the logit changes with each value, without sign: (B, S, S, 3)."""
-    return np.asarray(
-        _visualizer("saliency.Saliency", _logits(model))(
-            lambda logits: logits[:, index], images, keepdims=True, normalize_map=False
-        )
+    return _visualized(
+        "saliency.Saliency",
+        _logits(model),
+        lambda logits: logits[:, index],
+        images,
+        keepdims=True,
+        normalize_map=False,
     )
 
 
@@ -506,21 +509,24 @@ def _attention_maps(model) -> list:
     return [one.output for one in model.layers if re.fullmatch(r"head\d+_attention_\d+", one.name)]
 
 
-def _visualizer(name: str, model: keras.Model):
-    """tf-keras-vis' class "module.Class" for the model."""
+def _visualized(name: str, model: keras.Model, score: Callable, images, **settings) -> np.ndarray:
+    """What tf-keras-vis' class "module.Class" makes of images, for a score of the outputs."""
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
-            "the methods of tf-keras-vis need Keras on TensorFlow; cam and attention need not. "
+            "the methods of tf-keras-vis need Keras on TensorFlow; cam and attention do not. "
             f"Received: the backend {keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
         )
     module, _, visualizer = name.partition(".")
-    try:
-        return getattr(importlib.import_module(f"tf_keras_vis.{module}"), visualizer)(model)
-    except ImportError:
-        raise ImportError(
-            "this method is tf-keras-vis', which is not installed. "
-            "Install the extra: pip install 'mura-tf[explain]'."
-        ) from None
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # of its imports, and of lists where Keras has a tensor
+        try:
+            visualizer = getattr(importlib.import_module(f"tf_keras_vis.{module}"), visualizer)
+        except ImportError:
+            raise ImportError(
+                "this method is tf-keras-vis', which is not installed. "
+                "Install the extra: pip install 'mura-tf[explain]'."
+            ) from None
+        return np.asarray(visualizer(model)(score, images, **settings))
 
 
 class Method(NamedTuple):
