@@ -1,6 +1,7 @@
 """`mura-tf`: parses, calls, prints."""
 
 import dataclasses
+import logging
 import os
 import sys
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import typer
 # fewer of the libraries' own messages around what goes wrong
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 app = typer.Typer(
     help="Abnormality detection in bone radiographs: train, evaluate and report.\n\n"
@@ -201,6 +203,9 @@ def explain(
     score: Annotated[
         bool, typer.Option("--score", help="Score maps against the data set's lesion boxes.")
     ] = False,
+    sanity: Annotated[
+        bool, typer.Option("--sanity", help="With --score: deletion, insertion, random weights.")
+    ] = False,
     method: Annotated[str, typer.Option(help="See mura_tf.explain.METHODS.")] = "cam",
     methods: Annotated[
         str | None, typer.Option(help="For --score. [default: all that can explain the runs]")
@@ -230,7 +235,7 @@ def explain(
             from mura_tf.heatmap_scores import write_scores
 
             chosen = _listed(methods) if methods else None
-            _print_table(write_scores(ensemble, data, out, chosen, layer=layer))
+            _print_table(write_scores(ensemble, data, out, chosen, layer=layer, sanity=sanity))
             print("* better than the centred blob (95 %). Intervals: 95 %, patients resampled.")
             print(f"Scores: {out / 'heatmap_scores.csv'}")
             return

@@ -34,13 +34,14 @@ def write_scores(
     methods: Iterable[str] | None = None,
     *,
     layer: str | None = None,
+    sanity: bool = False,
 ) -> pd.DataFrame:
     """Writes `out/heatmap_scores.csv`, the table of `score_heatmaps`, showing the progress.
 
     Returns:
         Its `overview`.
     """
-    scores = score_heatmaps(ensemble, data, methods, layer=layer, progress=True)
+    scores = score_heatmaps(ensemble, data, methods, layer=layer, sanity=sanity, progress=True)
     with written_whole(Path(out) / "heatmap_scores.csv") as part:
         scores.to_csv(part, index=False)
     return overview(scores)
@@ -52,6 +53,7 @@ def score_heatmaps(
     methods: Iterable[str] | None = None,
     *,
     layer: str | None = None,
+    sanity: bool = False,
     seed: int = 0,
     progress: bool = False,
 ) -> pd.DataFrame:
@@ -64,6 +66,8 @@ def score_heatmaps(
         data: the data set with the boxes, see `load_boxes`.
         methods: of `explain.METHODS`; by default all that can explain the members.
         layer: see `explain.heatmaps`; for those of `methods` that take one.
+        sanity: whether to add `deletion`, `insertion` and `randomized`; it takes several times as
+            long.
         seed: of the randomized weights and the bootstrap.
         progress: whether to show a progress bar.
 
@@ -87,26 +91,32 @@ def score_heatmaps(
     heat |= chance_maps(frames, ensemble.side)
     values = defaultdict(lambda: defaultdict(lambda: np.zeros(len(views))))
     groups = list(ensemble.groups(views))
+    steps = len(methods) + (len(methods) + len(heat) if sanity else 0)
     with Progress(disable=not progress) as bars:
-        bar = bars.add_task("Explaining", total=len(groups) * (2 * len(methods) + len(heat)))
+        bar = bars.add_task("Explaining", total=steps * len(groups))
         for rows, members, of_class in groups:
+
+            def maps_of(models, method, rows=rows, of_class=of_class):
+                bars.advance(bar)
+                settings = {"layer": layer} if METHODS[method].takes_layer else {}
+                settings["frames"] = frames[rows]
+                return heatmaps(models, images[rows], method, of_class, **settings)
+
+            for method in methods:
+                heat[method][rows] = maps_of(members, method)
+            if not sanity:
+                continue
             blank = [randomized(run.model(), seed + number) for number, run in enumerate(members)]
             for method in methods:
-                settings = {"frames": frames[rows]}
-                settings |= {"layer": layer} if METHODS[method].takes_layer else {}
-                maps = [
-                    heatmaps(models, images[rows], method, of_class, **settings)
-                    for models in (members, blank)
-                ]
-                heat[method][rows] = maps[0]
-                values[method]["randomized"][rows] = rank_correlations(*maps, inside[rows])
-                bars.advance(bar, 2)
+                values[method]["randomized"][rows] = rank_correlations(
+                    heat[method][rows], maps_of(blank, method), inside[rows]
+                )
             predict = partial(probabilities, members, of_class=of_class)
             for method, maps in heat.items():
+                bars.advance(bar)
                 curves = deletion_and_insertion(predict, images[rows], maps[rows], inside[rows])
                 for name, curve in zip(("deletion", "insertion"), curves, strict=True):
                     values[method][name][rows] = trapezoid(curve, SHARES)
-                bars.advance(bar)
     masks = box_masks(views, boxes, frames, ensemble.side)
     by_method = {
         method: box_scores(maps, masks, inside) | values[method] for method, maps in heat.items()

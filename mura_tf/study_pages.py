@@ -25,9 +25,11 @@ VIEW_SIDE = 448
 VIEWS_PER_ROW = 4
 BOX_COLOUR = (92, 184, 236)
 """RGB; the blue of `COLOURS` on black."""
-_HEAT = colormaps["inferno"](np.linspace(0, 1, 256))[:, :3]
-_OPACITY = 0.75 * np.linspace(0, 1, 256) ** 0.6
+_HEAT = 255 * colormaps["plasma"](np.linspace(0, 1, 256))[:, :3]
+_OPACITY = 0.7 * np.linspace(0, 1, 256)[:, None] ** 0.7
 """A cold place shows the radiograph as it is."""
+_SHOWN = np.round(_OPACITY * _HEAT + (1 - _OPACITY) * 70).astype(np.uint8)
+"""The colours on a middling dark radiograph, for the colour bars."""
 
 
 def explain_studies(
@@ -93,15 +95,14 @@ def overlaid(radiograph: np.ndarray, heat: np.ndarray) -> np.ndarray:
     inner = heat[top : top + inner_height, left : left + inner_width]
     enlarged = cv2.resize(inner, radiograph.shape[::-1], interpolation=cv2.INTER_LINEAR)
     level = np.round(255 * enlarged).astype(int)
-    opacity = _OPACITY[level][..., None]
-    blended = (1 - opacity) * radiograph[..., None] + opacity * 255 * _HEAT[level]
+    blended = (1 - _OPACITY[level]) * radiograph[..., None] + _OPACITY[level] * _HEAT[level]
     return np.round(blended).astype(np.uint8)
 
 
 def plot_study(
     views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | None = None, title: str = ""
 ) -> Figure:
-    """All views of a study, each radiograph above its heatmap.
+    """All views of a study, each radiograph above its heatmap; beside it, where there is one view.
 
     Args:
         views: the study's rows of `Ensemble.views`.
@@ -112,35 +113,39 @@ def plot_study(
     Returns:
         A figure to save: `plot_study(...).savefig("study.png", dpi=150)`.
     """
-    columns = min(len(views), VIEWS_PER_ROW)
-    rows = -(-len(views) // VIEWS_PER_ROW)
-    width = max(5.6, 2.6 * columns + 0.7)
-    figure = Figure(figsize=(width, 0.9 + 5.5 * rows))
-    figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.04)
-    grid = figure.subplots(2 * rows, columns, squeeze=False)
+    pairs = list(_pictures(views, heat, boxes))
+    columns = min(len(pairs), VIEWS_PER_ROW)
+    chunks = [pairs[start : start + columns] for start in range(0, len(pairs), columns)]
+    rows = [list(row) for chunk in chunks for row in zip(*chunk, strict=True)]
+    if len(pairs) == 1:
+        rows, columns = [pairs[0]], 2
+    inches = [2.6 * max(one.shape[0] / one.shape[1] for one in row) for row in rows]
+    figure = Figure(figsize=(max(6.2, 2.6 * columns + 0.9), sum(inches) + 0.35 * len(rows) + 1.1))
+    figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03)
+    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=inches)
     for axes in grid.flat:
         axes.axis("off")
-    for index, pictures in enumerate(_pictures(views, heat, boxes)):
-        row, column = divmod(index, VIEWS_PER_ROW)
-        for axes, picture in zip(grid[2 * row : 2 * row + 2, column], pictures, strict=True):
+    for line, row in zip(grid, rows, strict=True):
+        for axes, picture in zip(line, row, strict=False):
             axes.imshow(picture)
-        view = views.iloc[index]
+    for index, view in enumerate(views.itertuples()):
+        row, column = divmod(index, columns)
         grid[2 * row, column].set_title(
-            f"{view['view']}\nprobability {view.probability:.2f}", fontsize=10, parse_math=False
+            f"{view.view}\nprobability {view.probability:.2f}", fontsize=9, parse_math=False
         )
     study = views.iloc[0]
     lines = [title, "/".join(study[STUDY_KEY]), _verdict(study)]
     figure.suptitle(
-        "\n".join(line for line in lines if line), fontsize=11, x=0.01, ha="left", parse_math=False
+        "\n".join(line for line in lines if line), fontsize=10, x=0.01, ha="left", parse_math=False
     )
-    shown = ListedColormap(_OPACITY[:, None] * _HEAT + (1 - _OPACITY[:, None]) * 0.15)
-    bar = figure.colorbar(ScalarMappable(cmap=shown), ax=grid, shrink=0.5, aspect=30, pad=0.02)
-    bar.set_label("heat, as a share of the view's own maximum", fontsize=9)
+    bar = figure.colorbar(
+        ScalarMappable(cmap=ListedColormap(_SHOWN / 255)), ax=grid, shrink=0.6, aspect=30, pad=0.02
+    )
+    bar.set_label("heat, as a share of the view's maximum", fontsize=9)
+    bar.ax.tick_params(labelsize=9)
     bar.outline.set_visible(False)
     figure.supxlabel(
-        "Not a medical device: results of research software.",
-        fontsize=9,
-        color=colour_of("muted"),
+        "Not a medical device: results of research software.", fontsize=8, color=colour_of("muted")
     )
     return figure
 
@@ -166,7 +171,7 @@ def write_study_page(
 <h1>{escaped(title)}</h1>
 <p class="lead">{escaped(lead)}</p>
 {WARNING}
-<p class="note">Above each radiograph, below it the same with its heatmap. The colours are relative
+<p class="note">Each radiograph, and beside it the same with its heatmap. The colours are relative
 to the view's own hottest place: they tell where, not how abnormal; that is the probability. A map
 without colour says that nowhere speaks for abnormality.
 {_BOX_NOTE if boxes is not None and len(boxes) else ""}</p>
@@ -177,10 +182,7 @@ without colour says that nowhere speaks for abnormality.
 
 
 _BOX_NOTE = '<span class="box">Blue frames</span> are the lesions that the data set marks.'
-_STOPS = ", ".join(
-    "rgb({}, {}, {})".format(*np.round(255 * _HEAT[level]).astype(int))
-    for level in range(0, 256, 51)
-)
+_STOPS = ", ".join("rgb({}, {}, {})".format(*_SHOWN[level]) for level in range(0, 256, 51))
 _COLOUR_BAR = (
     f'<div class="heat"><span>0</span><i style="background: linear-gradient(90deg, {_STOPS})"></i>'
     "<span>1</span></div>"

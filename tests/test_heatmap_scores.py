@@ -35,7 +35,7 @@ def bright(members, lesions, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scores(bright, lesions):
-    return score_heatmaps(bright, lesions, ["cam", "grad_cam"])
+    return score_heatmaps(bright, lesions, ["cam", "grad_cam"], sanity=True)
 
 
 def test_maps_of_the_lesion_find_the_lesion(scores):

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from mura_tf.radiograph import (
     BadRadiographError,
     decode_radiograph,
+    fitted,
     padded_box,
     read_radiograph,
     resize_with_pad,
@@ -364,3 +365,11 @@ def test_an_unreadable_file_as_the_system_reports_it(tmp_path, monkeypatch):
 
 def test_a_bad_radiograph_is_a_value_error():
     assert issubclass(BadRadiographError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((400, 512), (175, 224)), ((50, 20), (224, 90)), ((3000, 2), (224, 1))],
+)
+def test_fitted_keeps_the_shape(shape, expected):
+    assert fitted(np.zeros(shape, np.uint8), 224).shape == expected
