@@ -35,7 +35,9 @@ _COCO = Path("Annotations", "COCO JSON", "COCO_fracture_masks.json")
 
 
 def box_file(data: str | os.PathLike) -> Path:
-    """Where the boxes of a data set are, if it has any."""
+    """Where the boxes of a data set are, if it has any; beside a CSV, its `lesions.csv`."""
+    if Path(data).suffix == ".csv":
+        return Path(data).with_name("lesions.csv")
     folder = find_dataset(data)
     return folder / (_COCO if is_fracatlas(folder) else "lesions.csv")
 
