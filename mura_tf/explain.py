@@ -65,9 +65,7 @@ def heatmaps(
     Warns:
         UserWarning: a `Run`, and images of another range than it was trained on.
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}. Received: {method!r}.")
-    chosen = METHODS[method]
+    chosen = find_method(method)
     if layer is not None and not chosen.takes_layer:
         layered = ", ".join(name for name, one in METHODS.items() if one.takes_layer)
         raise ValueError(
@@ -129,6 +127,13 @@ def probabilities(model, images, of_class: int | str | None = None) -> np.ndarra
     model, index, images = _opened(model, images, of_class, takes_class=True)
     predictor = _derived(model, "output", lambda: model.output)
     return _by_batches(predictor.predict_on_batch, images)[:, index].astype(float)
+
+
+def find_method(name: str) -> "Method":
+    """`METHODS[name]`, or a ValueError that lists the names."""
+    if name not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}. Received: {name!r}.")
+    return METHODS[name]
 
 
 def methods_for(model) -> list[str]:

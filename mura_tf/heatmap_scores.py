@@ -12,7 +12,7 @@ from rich.progress import Progress
 from scipy.integrate import trapezoid
 
 from mura_tf.ensemble import Ensemble
-from mura_tf.explain import METHODS, heatmaps, methods_for, probabilities
+from mura_tf.explain import find_method, heatmaps, methods_for, probabilities
 from mura_tf.files import written_whole
 from mura_tf.layouts import VIEW_KEY
 from mura_tf.localization import (
@@ -85,6 +85,7 @@ def score_heatmaps(
             "expected at least one. Use a data set whose lesions are marked on that split."
         )
     methods = list(methods or methods_for(ensemble.members(views.study_type[0])[0]))
+    layered = {method: find_method(method).takes_layer for method in methods}
     images, frames = ensemble.inputs(views)
     inside = frame_masks(frames, ensemble.side)
     heat = {method: np.zeros(inside.shape, np.float32) for method in methods}
@@ -98,7 +99,7 @@ def score_heatmaps(
 
             def maps_of(models, method, rows=rows, of_class=of_class):
                 bars.advance(bar)
-                settings = {"layer": layer} if METHODS[method].takes_layer else {}
+                settings = {"layer": layer} if layered[method] else {}
                 settings["frames"] = frames[rows]
                 return heatmaps(models, images[rows], method, of_class, **settings)
 
