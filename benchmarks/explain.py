@@ -21,7 +21,7 @@ TURNS = 7
 MOST = {"cam": 1.3, "grad_cam": 4.0}
 """Forward passes that a method may cost."""
 SLOW = ("score_cam", "smoothgrad")
-"""They take dozens of forward passes, so one turn is enough."""
+"""They take dozens of forward passes: one turn, and on the smallest backbone only."""
 
 
 def costs(backbone: str) -> dict[str, tuple[float, float]]:
@@ -43,6 +43,8 @@ def costs(backbone: str) -> dict[str, tuple[float, float]]:
 
     found = {}
     for method in methods_for(model):
+        if method in SLOW and backbone != BACKBONES[0]:
+            continue
 
         def forward():
             model.predict_on_batch(images)

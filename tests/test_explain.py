@@ -141,6 +141,8 @@ def test_grad_cam_of_a_class_is_its_cam(classifier, method):
 
 
 def test_a_reloaded_model_has_the_same_maps(small, tmp_path):
+    for method in methods_for(small):  # what they derive from it is no part of the file
+        heatmaps(small, images_of(32, 1), method)
     small.save(tmp_path / "best.keras")
     reloaded = keras.models.load_model(tmp_path / "best.keras", compile=False)
     images = images_of(32)
@@ -263,6 +265,22 @@ def test_methods_explain_another_layer_than_the_last(small):
         last = heatmaps(small, images, method)
         np.testing.assert_array_equal(heatmaps(small, images, method, layer="stage4_relu"), last)
         assert not np.allclose(heatmaps(small, images, method, layer="stage2_relu"), last)
+
+
+def test_a_layer_that_others_bypass():
+    """In DenseNet, where 003 explains the last convolution but one."""
+    images = keras.Input((16, 16, 3))
+    first = layers.Conv2D(4, 3, name="first", padding="same")(images)
+    bypassed = layers.Conv2D(4, 3, name="bypassed", padding="same", activation="relu")(first)
+    both = layers.Concatenate(name="both")([first, bypassed])
+    output = layers.Dense(1, activation="sigmoid")(layers.GlobalAveragePooling2D()(both))
+    model = keras.Model(images, output)
+    batch = images_of(16)
+    maps = keras.Model(images, bypassed).predict_on_batch(batch)
+    weights = model.layers[-1].get_weights()[0][4:]  # those of the bypassed maps
+    heat = heatmaps(model, batch, "grad_cam", layer="bypassed")
+    expected = np.maximum(maps @ weights[:, 0], 0)
+    np.testing.assert_allclose(heat, expected / expected.max(axis=(1, 2), keepdims=True), atol=1e-5)
 
 
 def test_an_ensemble_is_the_mean_of_its_members(small):
