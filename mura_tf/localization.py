@@ -30,6 +30,8 @@ SCORES = {
 }
 """`deletion` and `insertion`: Petsiuk et al., 2018. `randomized`: Adebayo et al., 2018."""
 LOWER_IS_BETTER = ("deletion",)
+FEWEST_PATIENTS = 10
+"""That a method is said to beat the blob on; of fewer, resampling says too little."""
 _BOX = ["x", "y", "width", "height"]
 _COCO = Path("Annotations", "COCO JSON", "COCO_fracture_masks.json")
 
@@ -168,7 +170,7 @@ def score_table(
         A row per study type and "overall", method and score of `SCORES`: `study_type, views,
         patients, method, score, value, low, high`, and `gain, gain_low, gain_high`, by how much the
         method is better than the centred blob on the same views (NaN where the blob has no such
-        score). `beats_blob` says that the gain's interval lies above 0.
+        score). `beats_blob` says that the gain's interval lies above 0, of ten patients or more.
     """
     rows = []
     everything = np.arange(len(views))
@@ -200,7 +202,7 @@ def score_table(
                     "gain": gain[0],
                     "gain_low": gain_low,
                     "gain_high": gain_high,
-                    "beats_blob": gain_low > 0,
+                    "beats_blob": gain_low > 0 and len(set(patients)) >= FEWEST_PATIENTS,
                 }
             )
     return pd.DataFrame(rows)

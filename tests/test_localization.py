@@ -275,6 +275,14 @@ def test_what_beats_the_blob(table):
     assert np.isnan(table.loc["overall", "saliency", "randomized"].gain)
 
 
+def test_few_patients_beat_nothing(table):
+    assert (table.loc["elbow"].patients == 5).all()
+    assert table.loc["elbow", "cam", "deletion"].gain_low > 0
+    assert not table.loc["elbow"].beats_blob.any()
+    assert table.loc["wrist"].patients.eq(10).all()
+    assert table.loc["wrist", "cam", "deletion"].beats_blob
+
+
 def test_patients_are_resampled_whole():
     values = {"centred_blob": {"energy": np.repeat([0.0, 1.0], 10)}}
     views = pd.DataFrame({"study_type": "elbow", "patient": np.repeat(["p1", "p2"], 10)})
