@@ -19,6 +19,7 @@ bench: $(VENV)/installed  ## the speed tables of benchmarks/README.md
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/scheduler.py
 	$(BIN)/python benchmarks/grid.py
+	$(BIN)/python benchmarks/explain.py
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

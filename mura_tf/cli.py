@@ -1,5 +1,6 @@
 """`mura-tf`: parses, calls, prints."""
 
+import logging
 import os
 import sys
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import typer
 # fewer of the libraries' own messages around what goes wrong
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 app = typer.Typer(
     help="Abnormality detection in bone radiographs: train, evaluate and report.\n\n"
@@ -40,6 +42,7 @@ Weights = Annotated[
 ImageSize = Annotated[int | None, typer.Option(help="Pixels. [default: the backbone's]")]
 SelectOn = Annotated[str | None, typer.Option(help="valid (the paper's) or holdout.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Runs at a time on this machine.")]
+Runs = Annotated[list[Path], typer.Argument(help="Run folders, or folders above them.")]
 SkipBad = Annotated[bool, typer.Option(help="Go on without unreadable files.")]
 
 
@@ -201,23 +204,81 @@ def train(
 
 @app.command()
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders above them.")],
+    runs: Runs,
     out: Annotated[
         Path | None, typer.Option(help="Where scores.csv and report.html go. [default: the first]")
     ] = None,
 ):
     """Score finished runs as ensembles, from their predictions alone, and write the report."""
     with _failures_as_sentences():
-        found = [path.parent for root in runs for path in sorted(root.rglob("run.json"))]
-        folders = list({path.resolve(): path for path in found}.values())
-        if not folders:
-            raise FileNotFoundError(
-                f"no run.json below {', '.join(map(str, runs))}, expected at least one run folder. "
-                "`mura-tf train` makes them."
-            )
+        folders = _run_folders(runs)
         from mura_tf.experiment import report_runs
 
         _show(report_runs(folders, out or runs[0]), out or runs[0])
+
+
+@app.command()
+def explain(
+    runs: Runs,
+    data: Annotated[Path, typer.Option(help="The data set of the runs, where it lies now.")],
+    study: Annotated[
+        str | None,
+        typer.Option(help="split/study_type/patient/study, or as much of its end as is unique."),
+    ] = None,
+    top: Annotated[
+        str | None,
+        typer.Option(
+            help="ORDER:COUNT with wrong (worst mistakes), confident (surest) or disagreement (of "
+            "the members). [default: wrong:20]"
+        ),
+    ] = None,
+    score: Annotated[
+        bool, typer.Option("--score", help="Score maps against the data set's lesion boxes.")
+    ] = False,
+    sanity: Annotated[
+        bool, typer.Option("--sanity", help="With --score: deletion, insertion, random weights.")
+    ] = False,
+    method: Annotated[str, typer.Option(help="See mura_tf.explain.METHODS.")] = "cam",
+    methods: Annotated[
+        str | None, typer.Option(help="For --score. [default: all that can explain the runs]")
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Whose feature maps. [default: those the head pools]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where files go. [default: 'explained' in the first RUN]")
+    ] = None,
+    cache_dir: CacheDir = None,
+):
+    """Show where finished runs looked: a PNG per study and OUT/index.html, or --score.
+
+    Only views that no run was trained on. --score writes OUT/heatmap_scores.csv.
+    """
+    with _failures_as_sentences():
+        if sum([study is not None, top is not None, score]) > 1:
+            raise ValueError("--study, --top and --score exclude each other. Give one of them.")
+        folders = _run_folders(runs)
+        out = out or runs[0] / "explained"
+        from mura_tf.ensemble import Ensemble
+
+        ensemble = Ensemble(folders, data, cache_dir)
+        print(f"{ensemble.name}: {len(ensemble.runs)} runs, {ensemble.split} split.")
+        if score:
+            from mura_tf.heatmap_scores import write_scores
+
+            chosen = _listed(methods) if methods else None
+            _print_table(write_scores(ensemble, data, out, chosen, layer=layer, sanity=sanity))
+            print("* better than the centred blob (95 %). Intervals: 95 %, patients resampled.")
+            print(f"Scores: {out / 'heatmap_scores.csv'}")
+            return
+        from mura_tf.study_pages import explain_studies
+
+        order, count = _order(top or "wrong:20")
+        studies = [ensemble.study(study)] if study else ensemble.top(order, count)
+        for path in explain_studies(
+            ensemble, studies, data, out, method, layer=layer, order=None if study else order
+        ):
+            print(path)
 
 
 @app.command()
@@ -349,6 +410,29 @@ def demo(
         from mura_tf.demo import run_demo
 
         _show(run_demo(out), out)
+
+
+def _run_folders(roots: list[Path]) -> list[Path]:
+    """The run folders at and below `roots`, each once."""
+    found = [path.parent for root in roots for path in sorted(root.rglob("run.json"))]
+    folders = list({path.resolve(): path for path in found}.values())
+    if not folders:
+        raise FileNotFoundError(
+            f"no run.json below {', '.join(map(str, roots))}, expected at least one run folder. "
+            "`mura-tf train` makes them."
+        )
+    return folders
+
+
+def _order(text: str) -> tuple[str, int]:
+    """ "wrong:20" in its parts; the order itself is checked where it is used."""
+    order, _, count = text.partition(":")
+    if not count.isdecimal() or int(count) < 1:
+        raise ValueError(
+            f"--top must be ORDER:COUNT with a count from 1 up, such as wrong:20. Received: "
+            f"{text!r}."
+        )
+    return order, int(count)
 
 
 def _engine(name: str, jobs: int, address: str | None, cpus: float, gpus: float):

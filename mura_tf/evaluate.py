@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mura_tf.layouts import STUDY_KEY
+from mura_tf.layouts import STUDY_KEY, VIEW_KEY
 from mura_tf.metrics import bootstrap_weights, interval, weighted_scores
 from mura_tf.tasks import abnormality_of
 
@@ -180,6 +180,27 @@ def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
         )
     columns = [*STUDY_KEY, "label", *SYSTEM_KEY, "members", "views", "probability"]
     return studies[columns]
+
+
+def view_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The mean over the members of an ensemble, view by view, beside the study's probability.
+
+    Args:
+        predictions: predictions table of one system.
+
+    Returns:
+        One row per view, in order of appearance: `split, study_type, patient, study, view, label,
+        path, probability, probability_study`, and `disagreement`, the standard deviation over the
+        members of the study's probability.
+    """
+    views = predictions.groupby(VIEW_KEY, sort=False, as_index=False).agg(
+        label=("label", "first"), path=("path", "first"), probability=("probability", "mean")
+    )
+    by_member = predictions.groupby([*STUDY_KEY, "member"], sort=False).probability.mean()
+    spread = by_member.groupby(STUDY_KEY, sort=False).std(ddof=0).rename("disagreement")
+    studies = study_probabilities(predictions)[[*STUDY_KEY, "probability"]]
+    views = views.merge(studies, on=STUDY_KEY, suffixes=("", "_study"))
+    return views.merge(spread, left_on=STUDY_KEY, right_index=True)
 
 
 def score(

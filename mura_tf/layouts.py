@@ -19,7 +19,8 @@ import pandas as pd
 
 SPLITS = ("train", "valid", "test")
 STUDY_KEY = ["split", "study_type", "patient", "study"]
-VIEW_COLUMNS = [*STUDY_KEY, "view", "label", "path"]
+VIEW_KEY = [*STUDY_KEY, "view"]
+VIEW_COLUMNS = [*VIEW_KEY, "label", "path"]
 FRACATLAS_FRACTIONS = (0.70, 0.15, 0.15)
 HARMLESS = ("contradicting folder", "unlisted")  # problems that leave every view usable
 

@@ -1,5 +1,6 @@
 """HTML pages that need no other file: tables, numbers, figures as inline SVG."""
 
+import base64
 import html
 import io
 import os
@@ -9,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+import cv2
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -137,3 +139,10 @@ def captioned(drawing: str, name: str, caption: str) -> str:
         f'<figure style="max-width: {width:.0f}px">{inline_svg(drawing, name, caption)}'
         f"<figcaption class='note'>{escaped(caption)}</figcaption></figure>"
     )
+
+
+def inline_jpeg(image: np.ndarray) -> str:
+    """The `src` of an image for a page: uint8 (height, width), or (height, width, 3) RGB."""
+    pixels = image if image.ndim == 2 else image[..., ::-1]
+    jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

@@ -117,6 +117,53 @@ def make_dataset(
     )
 
 
+def load_images(
+    views: pd.DataFrame,
+    *,
+    image_size: int,
+    preprocessing: str = "caffe",
+    cache_dir: str | os.PathLike | None = None,
+) -> np.ndarray:
+    """All views at once, as a model is given them: float32 (n_views, S, S, 3).
+
+    Args:
+        views, image_size, preprocessing, cache_dir: see `make_dataset`.
+    """
+    prepared = prepare(views, image_size, cache_dir)
+    return looked_up(prepared.images[prepared.rows], preprocessing_table(preprocessing))
+
+
+def input_statistics(
+    views: pd.DataFrame,
+    *,
+    image_size: int,
+    preprocessing: str,
+    cache_dir: str | os.PathLike | None = None,
+) -> dict[str, float | str]:
+    """What a model's inputs look like, to know others by.
+
+    Args:
+        views, image_size, preprocessing, cache_dir: see `make_dataset`.
+
+    Returns:
+        `low` and `high`, what black and white become; `mean` and `deviation` of the values,
+        padding included, in up to 256 views evenly spread over the table; `preprocessing`.
+    """
+    prepared = prepare(views, image_size, cache_dir)
+    spread = np.unique(np.linspace(0, len(views) - 1, 256).astype(int))
+    counts = np.bincount(prepared.images[prepared.rows[spread]].ravel(), minlength=256)
+    values = preprocessing_table(preprocessing).astype(float)
+    shares = np.repeat(counts[:, None], 3, axis=1) / (3 * counts.sum())
+    mean = float((shares * values).sum())
+    return {
+        "preprocessing": preprocessing,
+        "low": float(values.min()),
+        "high": float(values.max()),
+        "mean": mean,
+        "deviation": float(np.sqrt((shares * (values - mean) ** 2).sum())),
+    }
+
+
 def preprocessing_table(mode: str) -> np.ndarray:
     """What each grey level becomes: float32 (256, 3), in the channel order the model gets.
 

@@ -90,6 +90,14 @@ def resize_with_pad(image: np.ndarray, size: int) -> np.ndarray:
     return square
 
 
+def fitted(image: np.ndarray, side: int) -> np.ndarray:
+    """Resizes for showing, so that the longer side is `side` pixels; uint8 (height, width)."""
+    scale = side / max(image.shape)
+    width, height = (max(1, round(length * scale)) for length in reversed(image.shape))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=interpolation)
+
+
 def padded_box(height: int, width: int, size: int) -> tuple[int, int, int, int]:
     """Where an image of `height` x `width` lies in its padded square.
 

@@ -1,11 +1,9 @@
 """Finished runs -> scores of each system -> one HTML page."""
 
-import base64
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 
@@ -14,13 +12,14 @@ from mura_tf.evaluate import (
     SYSTEM_KEY,
     load_predictions,
     score_systems,
-    study_probabilities,
+    view_probabilities,
 )
 from mura_tf.metrics import THRESHOLD
 from mura_tf.page import (
     WARNING,
     distinct,
     escaped,
+    inline_jpeg,
     inline_svg,
     minus,
     number,
@@ -31,7 +30,7 @@ from mura_tf.page import (
 )
 from mura_tf.plots import SYSTEM_COLOURS, plot_kappa, plot_learning_curves, system_name
 from mura_tf.progress import duration
-from mura_tf.radiograph import BadRadiographError, read_radiograph
+from mura_tf.radiograph import BadRadiographError, fitted, read_radiograph
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run, finished_runs
 
@@ -210,11 +209,7 @@ def _views_section(system_rows: pd.DataFrame, predictions: pd.DataFrame) -> str:
     system = system_rows.iloc[0]
     chosen = (predictions[[*SYSTEM_KEY, "split"]] == system[[*SYSTEM_KEY, "split"]]).all(axis=1)
     predictions = predictions[chosen]
-    views = predictions.groupby([*STUDY_KEY, "view"], sort=False, as_index=False).agg(
-        label=("label", "first"), path=("path", "first"), probability=("probability", "mean")
-    )
-    studies = study_probabilities(predictions)[[*STUDY_KEY, "probability"]]
-    views = views.merge(studies, on=STUDY_KEY, suffixes=("", "_study"))
+    views = view_probabilities(predictions)
     outcomes = (  # label, decision
         ("Found: abnormal and said so", 1, 1),
         ("Cleared: normal and said so", 0, 0),
@@ -251,11 +246,7 @@ def _view_figure(view, right: bool) -> str:
     except BadRadiographError as error:
         picture = f'<p class="missing">{escaped(error)}</p>'
     else:
-        scale = VIEW_SIDE / max(image.shape)
-        size = [max(1, round(side * scale)) for side in reversed(image.shape)]
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
-        source = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+        source = inline_jpeg(fitted(image, VIEW_SIDE))
         picture = f'<img alt="{escaped(view.study_type)}, {label}" src="{source}">'
     return f"""<figure class="{"right" if right else "wrong"}">{picture}<figcaption>
 <b>{escaped(view.study_type)}</b> <span class="verdict">{"✓ right" if right else "✗ wrong"}</span>

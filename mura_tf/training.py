@@ -22,7 +22,7 @@ from mura_tf.evaluate import EVALUATION_BATCH, predict_views
 from mura_tf.files import remove_parts, write_json, written_whole
 from mura_tf.keras_metrics import CohenKappa
 from mura_tf.model import HEAD_NAMES, build_model
-from mura_tf.pipeline import make_dataset
+from mura_tf.pipeline import input_statistics, make_dataset
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run
 from mura_tf.selection import selected_views, split_views, usable_views
@@ -119,15 +119,14 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
     model = _compiled_model(recipe, classes, run.path)
     callbacks = [_StopOnNonFiniteLoss(), *checkpoint.attach(model, recipe)]
     recipe.save(run.path / "recipe.json")  # only now, so that a mistake before can be mended
-    info |= {"classes": list(classes)}
-    write_json(run.path / "run.json", {"finished": False} | info)
-    weights = _loss_weights(splits["train"], recipe.balance)
     batches = {
         "image_size": recipe.side,
         "preprocessing": recipe.preprocessing_mode,
-        "class_weights": weights,
         "cache_dir": cache_dir,
     }
+    info |= {"classes": list(classes), "inputs": input_statistics(splits["train"], **batches)}
+    write_json(run.path / "run.json", {"finished": False} | info)
+    batches["class_weights"] = _loss_weights(splits["train"], recipe.balance)
     if not checkpoint.stopped:
         if tensorboard:
             callbacks.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))

@@ -79,6 +79,56 @@ def mura(tmp_path):
     return folder
 
 
+@pytest.fixture(scope="session")
+def lesions(tmp_path_factory):
+    """A MURA-shaped folder whose lesions are bright squares, each in its lesions.csv."""
+    folder = tmp_path_factory.mktemp("lesions") / "MURA-v1.1"
+    rng = np.random.default_rng(0)
+    rows = ["split,study_type,patient,study,view,kind,x,y,width,height"]
+    for split, patients in (("train", 8), ("valid", 6)):
+        for study_type in ("ELBOW", "WRIST"):
+            for patient in range(patients):
+                label = patient % 2
+                study = folder / f"{split}/XR_{study_type}/{split}{patient:05d}"
+                study /= f"study1_{('negative', 'positive')[label]}"
+                study.mkdir(parents=True)
+                for view in range(1 + (patient < 2)):
+                    image = rng.integers(5, 90, (48, 40), np.uint8)
+                    if label:
+                        x, y = rng.integers(4, 24, 2)
+                        image[y : y + 10, x : x + 8] = rng.integers(230, 256, (10, 8))
+                        key = f"{split},{study_type.lower()},{split}{patient:05d},study1"
+                        rows.append(f"{key},image{view + 1}.png,fracture,{x},{y},8,10")
+                    cv2.imwrite(str(study / f"image{view + 1}.png"), image)
+    (folder / "lesions.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def members(lesions, tmp_path_factory):
+    """The folders of two finished runs on `lesions`, and what is above them."""
+    import tensorflow as tf
+
+    from mura_tf import Recipe, load_mura, train
+
+    out = tmp_path_factory.mktemp("members")
+    tf.config.run_functions_eagerly(True)
+    for member in range(2):
+        recipe = Recipe(
+            backbone="small_cnn",
+            weights=None,
+            image_size=32,
+            preprocessing="native",
+            max_epochs=1,
+            learning_rate=0.01,
+            stage="mura",
+            member=member,
+        )
+        train(recipe, load_mura(lesions), out / f"member{member}", verbose=0)
+    tf.config.run_functions_eagerly(False)
+    return out
+
+
 class EndlessRun:
     """A run whose worker reads its views until it is stopped; that is before it needs TensorFlow.
 

@@ -12,7 +12,7 @@ from mura_tf.cli import app
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run")
 
-COMMANDS = ["check", "prepare", "study", "synthesize", "train", "evaluate", "demo"]
+COMMANDS = ["check", "prepare", "study", "synthesize", "train", "evaluate", "explain", "demo"]
 SMALL = ["--backbone", "small_cnn", "--weights", "none", "--image-size", "32"]
 SMALL += ["--max-epochs", "1", "--members", "1"]
 
@@ -231,3 +231,50 @@ def test_the_installed_command_is_this_one():
         pytest.skip("mura-tf is not installed beside this Python")
     run = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
     assert "synthesize" in run.stdout
+
+
+def test_explain_shows_and_scores_a_trained_run(lesions, members, tmp_path, eagerly):
+    explain = ["explain", members, "--data", lesions.parent, "--out", tmp_path / "out"]
+    result = call(*explain, "--study", "elbow/valid00001/study1")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[1:] == [
+        str(tmp_path / "out/valid-elbow-valid00001-study1.png"),
+        str(tmp_path / "out/index.html"),
+    ]
+
+    result = call(*explain, "--top", "confident:2", "--method", "grad_cam")
+    assert result.exit_code == 0
+    page = (tmp_path / "out/index.html").read_text()
+    assert page.count("<h2>") == 2
+    assert "grad_cam" in page
+
+    result = call(*explain, "--score", "--methods", "cam, saliency")
+    assert result.exit_code == 0
+    assert "better than the centred blob" in result.stdout
+    scores = pd.read_csv(tmp_path / "out/heatmap_scores.csv")
+    assert set(scores.method) == {"cam", "saliency", "uniform", "centred_blob"}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--top", "wrong"], "--top must be ORDER:COUNT with a count from 1 up"),
+        (["--top", "best:3"], "order must be one of wrong, confident, disagreement"),
+        (["--study", "knee/p1/study1"], "a study is named split/study_type/patient/study"),
+        (["--top", "wrong:3", "--score"], "exclude each other"),
+        (["--top", "confident:1", "--method", "gradcam"], "method must be one of cam, grad_cam"),
+        (["--score", "--methods", "cam,gradcam"], "method must be one of cam, grad_cam"),
+        (
+            ["--top", "confident:1", "--method", "grad_cam", "--layer", "x"],
+            "layer must be the name",
+        ),
+    ],
+)
+def test_explain_says_what_is_wrong(lesions, members, tmp_path, eagerly, options, sentence):
+    explain = ["explain", members, "--data", lesions, "--out", tmp_path / "out"]
+    assert_sentence(call(*explain, *options), sentence)
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_explain_of_another_data_set(mura, members, tmp_path):
+    assert_sentence(call("explain", members, "--data", mura), "must be the one of the runs")

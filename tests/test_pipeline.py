@@ -9,7 +9,13 @@ import tensorflow as tf
 from keras.src.applications import imagenet_utils
 
 from mura_tf.cache import BadViewsError
-from mura_tf.pipeline import looked_up, make_dataset, preprocessing_table
+from mura_tf.pipeline import (
+    input_statistics,
+    load_images,
+    looked_up,
+    make_dataset,
+    preprocessing_table,
+)
 from mura_tf.specs import AUGMENTATIONS
 
 SIZE = 32
@@ -55,6 +61,22 @@ def one_pass(batches):
 
 def order(batches):
     return numbers_of(one_pass(batches)[0])
+
+
+# All at once
+
+
+@pytest.mark.parametrize("preprocessing", ["caffe", "tf", "torch", "raw"])
+def test_all_images_at_once_and_their_statistics(views, preprocessing):
+    expected = one_pass(dataset(views, preprocessing=preprocessing))[0]
+    images = load_images(views, image_size=SIZE, preprocessing=preprocessing)
+    np.testing.assert_array_equal(images, expected)
+    found = input_statistics(views, image_size=SIZE, preprocessing=preprocessing)
+    assert found["preprocessing"] == preprocessing
+    assert found["mean"] == pytest.approx(expected.mean(dtype=float), abs=1e-4)
+    assert found["deviation"] == pytest.approx(expected.std(dtype=float), rel=1e-5)
+    assert found["low"] <= expected.min()
+    assert found["high"] == expected.max()  # there is a white mark
 
 
 # Batches

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from mura_tf.radiograph import (
     BadRadiographError,
     decode_radiograph,
+    fitted,
     padded_box,
     read_radiograph,
     read_size,
@@ -378,3 +379,11 @@ def test_a_size_that_cannot_be_read(content, reason, tmp_path):
         path.write_bytes(content)
     with pytest.raises(BadRadiographError, match=f"image.png: {reason}"):
         read_size(path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((400, 512), (175, 224)), ((50, 20), (224, 90)), ((3000, 2), (224, 1))],
+)
+def test_fitted_keeps_the_shape(shape, expected):
+    assert fitted(np.zeros(shape, np.uint8), 224).shape == expected

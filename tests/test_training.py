@@ -23,6 +23,7 @@ from mura_tf import training
 from mura_tf.cache import BadViewsError
 from mura_tf.dataset import load_mura
 from mura_tf.model import build_model
+from mura_tf.pipeline import input_statistics
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run
 from mura_tf.tasks import targets_of
@@ -413,6 +414,8 @@ def test_run_json_says_what_was_run(reference, views):
     assert re.fullmatch("[0-9a-f]{16}", info["data_fingerprint"])
     assert info["views"] == {"train": 40, "valid": 16}
     assert info["skipped"] == 0
+    training = views[views.split == "train"]
+    assert info["inputs"] == input_statistics(training, image_size=32, preprocessing="caffe")
     assert info["seconds"] == pytest.approx(sum(info["seconds_per_epoch"]), abs=0.1)
 
 

@@ -1,0 +1,125 @@
+"""Every method on every view with boxes: how well it points, and whether it can be trusted."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.progress import Progress
+from scipy.integrate import trapezoid
+
+from mura_tf.ensemble import Ensemble
+from mura_tf.explain import find_method, heatmaps, methods_for, probabilities
+from mura_tf.files import written_whole
+from mura_tf.layouts import VIEW_KEY
+from mura_tf.localization import (
+    box_masks,
+    box_scores,
+    chance_maps,
+    frame_masks,
+    load_boxes,
+    overview,
+    score_table,
+)
+from mura_tf.sanity import SHARES, deletion_and_insertion, randomized, rank_correlations
+
+
+def write_scores(
+    ensemble: Ensemble,
+    data: str | os.PathLike,
+    out: str | os.PathLike,
+    methods: Iterable[str] | None = None,
+    *,
+    layer: str | None = None,
+    sanity: bool = False,
+) -> pd.DataFrame:
+    """Writes `out/heatmap_scores.csv`, the table of `score_heatmaps`, showing the progress.
+
+    Returns:
+        Its `overview`.
+    """
+    scores = score_heatmaps(ensemble, data, methods, layer=layer, sanity=sanity, progress=True)
+    with written_whole(Path(out) / "heatmap_scores.csv") as part:
+        scores.to_csv(part, index=False)
+    return overview(scores)
+
+
+def score_heatmaps(
+    ensemble: Ensemble,
+    data: str | os.PathLike,
+    methods: Iterable[str] | None = None,
+    *,
+    layer: str | None = None,
+    sanity: bool = False,
+    seed: int = 0,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Scores methods on the views of the reported split that have boxes.
+
+    No member was trained on these views. Every such view counts, whatever the ensemble says of it.
+
+    Args:
+        ensemble: whose maps are scored.
+        data: the data set with the boxes, see `load_boxes`.
+        methods: of `explain.METHODS`; by default all that can explain the members.
+        layer: see `explain.heatmaps`; for those of `methods` that take one.
+        sanity: whether to add `deletion`, `insertion` and `randomized`; it takes several times as
+            long.
+        seed: of the randomized weights and the bootstrap.
+        progress: whether to show a progress bar.
+
+    Returns:
+        See `localization.score_table`.
+
+    Raises:
+        FileNotFoundError, ValueError: no boxes, or none on the reported split; an unknown method.
+    """
+    boxes = load_boxes(data, ensemble.reported)
+    views = ensemble.reported.merge(boxes[VIEW_KEY].drop_duplicates(), on=VIEW_KEY)
+    if views.empty:
+        raise ValueError(
+            f"none of the {len(ensemble.reported)} views of the {ensemble.split} split has a box, "
+            "expected at least one. Use a data set whose lesions are marked on that split."
+        )
+    methods = list(methods or methods_for(ensemble.members(views.study_type[0])[0]))
+    layered = {method: find_method(method).takes_layer for method in methods}
+    images, frames = ensemble.inputs(views)
+    inside = frame_masks(frames, ensemble.side)
+    heat = {method: np.zeros(inside.shape, np.float32) for method in methods}
+    heat |= chance_maps(frames, ensemble.side)
+    values = defaultdict(lambda: defaultdict(lambda: np.zeros(len(views))))
+    groups = list(ensemble.groups(views))
+    steps = len(methods) + (len(methods) + len(heat) if sanity else 0)
+    with Progress(disable=not progress) as bars:
+        bar = bars.add_task("Explaining", total=steps * len(groups))
+        for rows, members, of_class in groups:
+
+            def maps_of(models, method, rows=rows, of_class=of_class):
+                bars.advance(bar)
+                settings = {"layer": layer} if layered[method] else {}
+                settings["frames"] = frames[rows]
+                return heatmaps(models, images[rows], method, of_class, **settings)
+
+            for method in methods:
+                heat[method][rows] = maps_of(members, method)
+            if not sanity:
+                continue
+            blank = [randomized(run.model(), seed + number) for number, run in enumerate(members)]
+            for method in methods:
+                values[method]["randomized"][rows] = rank_correlations(
+                    heat[method][rows], maps_of(blank, method), inside[rows]
+                )
+            predict = partial(probabilities, members, of_class=of_class)
+            for method, maps in heat.items():
+                bars.advance(bar)
+                curves = deletion_and_insertion(predict, images[rows], maps[rows], inside[rows])
+                for name, curve in zip(("deletion", "insertion"), curves, strict=True):
+                    values[method][name][rows] = trapezoid(curve, SHARES)
+    masks = box_masks(views, boxes, frames, ensemble.side)
+    by_method = {
+        method: box_scores(maps, masks, inside) | values[method] for method, maps in heat.items()
+    }
+    return score_table(by_method, views, seed=seed)

@@ -1,0 +1,79 @@
+"""Scores of a model whose maps are known, from run folders and boxes on disk."""
+
+import shutil
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from keras import layers
+
+from mura_tf.ensemble import Ensemble
+from mura_tf.heatmap_scores import score_heatmaps
+from mura_tf.localization import SCORES
+
+pytestmark = pytest.mark.usefixtures("eagerly")
+
+
+def brightness_model():
+    """Its features are brightness: on `lesions` every map is the bright square, the box."""
+    images = keras.Input((32, 32, 3))
+    features = layers.Conv2D(1, 1, name="brightness")(images)
+    output = layers.Dense(1, activation="sigmoid")(layers.GlobalAveragePooling2D()(features))
+    model = keras.Model(images, output)
+    model.get_layer("brightness").set_weights([np.full((1, 1, 3, 1), 1 / 3), np.full(1, -0.5)])
+    model.layers[-1].set_weights([np.full((1, 1), 50.0), np.array([15.0])])
+    return model
+
+
+@pytest.fixture(scope="module")
+def bright(members, lesions, tmp_path_factory):
+    folder = shutil.copytree(members / "member0", tmp_path_factory.mktemp("bright") / "run")
+    brightness_model().save(folder / "best.keras")
+    return Ensemble([folder], lesions)
+
+
+@pytest.fixture(scope="module")
+def scores(bright, lesions):
+    return score_heatmaps(bright, lesions, ["cam", "grad_cam"], sanity=True)
+
+
+def test_maps_of_the_lesion_find_the_lesion(scores):
+    overall = scores[scores.study_type == "overall"].set_index(["method", "score"])
+    assert overall.loc["cam", "pointing"].value == 1
+    assert overall.loc["cam", "energy"].value > 0.9  # the edge is interpolated
+    assert overall.loc["cam", "iou_best"].value > 0.8
+    # what the model sums up is what is deleted first, so the probability falls at once
+    assert overall.loc["cam", "deletion"].value < overall.loc["centred_blob", "deletion"].value
+    assert overall.loc["cam", "insertion"].value > overall.loc["uniform", "insertion"].value
+    assert overall.gain_low["cam", "pointing"] > 0
+    assert overall.gain_low["cam", "energy"] > 0
+    assert not overall.gain_low["uniform", "pointing"] > 0
+
+
+def test_every_method_and_study_type_has_every_score(scores, bright):
+    counts = scores.groupby(["study_type", "method"]).score.agg(set)
+    assert set(counts.index.get_level_values(0)) == {"elbow", "wrist", "overall"}
+    for (_, method), found in counts.items():
+        chance = method in ("uniform", "centred_blob")
+        assert found == set(SCORES) - ({"randomized"} if chance else set())
+    boxed = bright.reported[bright.reported.label == 1]
+    assert (scores[scores.study_type == "overall"].views == len(boxed)).all()
+    assert (scores[scores.study_type == "wrist"].patients == 3).all()
+
+
+def test_cam_and_grad_cam_score_the_same(scores):
+    columns = ["study_type", "score", "value", "low", "high"]
+    one, two = (
+        scores[(scores.method == name) & (scores.score != "randomized")][columns]
+        for name in ("cam", "grad_cam")
+    )
+    pd.testing.assert_frame_equal(one.reset_index(drop=True), two.reset_index(drop=True), rtol=1e-3)
+
+
+def test_no_view_with_a_box(bright, lesions, tmp_path):
+    data = shutil.copytree(lesions, tmp_path / "MURA-v1.1")
+    rows = (data / "lesions.csv").read_text().splitlines(keepends=True)
+    (data / "lesions.csv").write_text("".join(row for row in rows if not row.startswith("valid")))
+    with pytest.raises(ValueError, match="none of the 16 views of the valid split has a box"):
+        score_heatmaps(bright, data)
