@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections.abc import Iterable, Iterator
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from mura_tf.evaluate import SYSTEM_KEY, load_predictions, reported_split, view_
 from mura_tf.layouts import STUDY_KEY, VIEW_KEY
 from mura_tf.metrics import THRESHOLD
 from mura_tf.plots import system_name
-from mura_tf.radiograph import padded_box, read_radiograph
+from mura_tf.radiograph import padded_box, read_size
 from mura_tf.run import Run, finished_runs
 from mura_tf.tasks import ABNORMAL
 
@@ -105,7 +105,7 @@ class Ensemble:
             preprocessing=self.preprocessing,
             cache_dir=self._cache_dir,
         )
-        frames = [padded_box(*_shape(path), self.side) for path in views.path]
+        frames = [padded_box(*read_size(path), self.side) for path in views.path]
         return images, np.array(frames)
 
     def groups(self, views: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[Run], int | None]]:
@@ -193,11 +193,6 @@ class Ensemble:
         ranked = views.sort_values("rank", ascending=False, kind="stable").drop(columns="rank")
         studies = [rows.reset_index(drop=True) for _, rows in ranked.groupby(STUDY_KEY, sort=False)]
         return studies[:count]
-
-
-@lru_cache(maxsize=100_000)
-def _shape(path: str) -> tuple[int, int]:
-    return read_radiograph(path).shape
 
 
 def _with_paths_of(

@@ -14,7 +14,7 @@ import pandas as pd
 
 from mura_tf.layouts import VIEW_KEY, find_dataset, is_fracatlas
 from mura_tf.metrics import bootstrap_weights, interval
-from mura_tf.radiograph import read_radiograph
+from mura_tf.radiograph import read_size
 
 UNIFORM, BLOB = "uniform", "centred_blob"
 THRESHOLDS = np.arange(1, 20) / 20
@@ -272,7 +272,7 @@ def _synthetic_boxes(path: Path) -> pd.DataFrame:
 
 def _as_fractions(boxes: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Pixels -> fractions of the view; COCO's of the image it names, which may be larger."""
-    sizes = {view: read_radiograph(view).shape for view in boxes.path.unique()}
+    sizes = {view: read_size(view) for view in boxes.path.unique()}
     heights = boxes.path.map({view: size[0] for view, size in sizes.items()}).astype(float)
     widths = boxes.path.map({view: size[1] for view, size in sizes.items()}).astype(float)
     of_height = boxes.get("of_height", heights)
