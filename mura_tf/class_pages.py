@@ -142,9 +142,9 @@ def _notes(scores: ClassScores) -> list[str]:
         same = (published.support[scores.classes] == support[scores.classes].map(str)).all()
         views = "these views" if same else "MURA's validation set, and these are other views"
         sentences.append(
-            f"Columns 003: the document's experiment 6 (Fig. 30, text below Fig. 31); its test set is "
-            f"{views}. It prints an accuracy of 0.79. Its kappa of 0.612 (Fig. 36) is not the one "
-            "of fourteen classes, which by Fig. 30 is about 0.77."
+            f"Columns 003: the document's experiment 6 (Fig. 30, text below Fig. 31); its test set "
+            f"is {views}. It prints an accuracy of 0.79. Its kappa of 0.612 (Fig. 36) is not the "
+            "one of fourteen classes, which by Fig. 30 is about 0.77."
         )
     return sentences
 
