@@ -525,6 +525,7 @@ def _gradients(model, images, index) -> np.ndarray:
                 keepdims=True,
                 normalize_map=False,
             ),
+            autograph=False,
             reduce_retracing=True,
         )
     return np.asarray(parts["gradients", index](images))

@@ -74,7 +74,9 @@ def explain_studies(
         paths.append(out / ("-".join(study.iloc[0][STUDY_KEY]) + ".png"))
         with written_whole(paths[-1]) as part:
             plot_study(study, maps, boxes, title=whose).savefig(part, dpi=150)
-    title = ORDERS[order].capitalize() if order else "/".join(studies[0].iloc[0][STUDY_KEY])
+    title = ORDERS[order].capitalize() if order else f"{len(studies)} studies"
+    if len(studies) == 1:
+        title = "/".join(studies[0].iloc[0][STUDY_KEY])
     lead = (
         f"{whose}, {len(ensemble.runs)} runs; {len(studies)} studies of views none saw in training."
     )
@@ -120,11 +122,12 @@ def plot_study(
     if len(pairs) == 1:
         rows, columns = [pairs[0]], 2
     inches = [2.6 * max(one.shape[0] / one.shape[1] for one in row) for row in rows]
-    figure = Figure(figsize=(max(6.2, 2.6 * columns + 0.9), sum(inches) + 0.35 * len(rows) + 1.1))
+    figure = Figure(figsize=(max(6.2, 2.6 * columns + 0.9), sum(inches) + 1.5))
     figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03)
     grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=inches)
     for axes in grid.flat:
         axes.axis("off")
+        axes.set_anchor("N")
     for line, row in zip(grid, rows, strict=True):
         for axes, picture in zip(line, row, strict=False):
             axes.imshow(picture)
@@ -139,7 +142,12 @@ def plot_study(
         "\n".join(line for line in lines if line), fontsize=10, x=0.01, ha="left", parse_math=False
     )
     bar = figure.colorbar(
-        ScalarMappable(cmap=ListedColormap(_SHOWN / 255)), ax=grid, shrink=0.6, aspect=30, pad=0.02
+        ScalarMappable(cmap=ListedColormap(_SHOWN / 255)),
+        ax=grid,
+        shrink=0.6,
+        aspect=30,
+        pad=0.02,
+        panchor=False,  # or it would centre the views again
     )
     bar.set_label("heat, as a share of the view's maximum", fontsize=9)
     bar.ax.tick_params(labelsize=9)
