@@ -56,7 +56,9 @@ class Ensemble:
         runs = finished_runs(run_dirs)
         predictions = load_predictions(run.path for run in runs)
         systems = [rows for _, rows in predictions.groupby(SYSTEM_KEY)]
-        chosen = min(systems, key=lambda rows: (rows.stage.iloc[0] != "type", -rows.member.nunique()))
+        chosen = min(
+            systems, key=lambda rows: (rows.stage.iloc[0] != "type", -rows.member.nunique())
+        )
         system = tuple(chosen[SYSTEM_KEY].iloc[0])
         self.runs = [
             run for run in runs if tuple(getattr(run.recipe, name) for name in SYSTEM_KEY) == system

@@ -24,7 +24,8 @@ pytestmark = [
     pytest.mark.usefixtures("eagerly"),
 ]
 
-PAPER = ["mobilenet_v2", "densenet169", "xception"] + [f"efficientnet_b{n}" for n in range(4)]
+PAPER = ["mobilenet_v2", "densenet169", "xception", "efficientnet_b0"]
+PAPER += [pytest.param(f"efficientnet_b{number}", marks=pytest.mark.slow) for number in (1, 2, 3)]
 HEAD_003 = ("squeeze_excite:4", "attention:3", "pool", "residual:8:0.1")
 CLASSES = ("abnormal elbow", "abnormal wrist", "normal elbow", "normal wrist")
 NATIVE = ["cam", "attention"]
