@@ -3,12 +3,13 @@
     python benchmarks/bench.py
 
 Grey PNGs with a long side of 512 pixels (the synthetic data set). Run it on a quiet machine; every
-pair of numbers is taken in turns, and the turn with the median ratio is printed: a virtual machine
-under load may slow down by a third for seconds.
+pair of numbers is taken in short turns, and the medians are printed: a virtual machine under load
+may slow down by a third, or half, for seconds.
 """
 
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,9 +20,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 SIDE = 300
 BATCH = 8
-TURNS = 3
-FIT_TURNS = 9
-STEPS = 16
+TURNS = 9
+STEPS = 12
 MEMORY_IMAGES = 20_000
 
 
@@ -40,7 +40,7 @@ def preparing(views, folder: Path) -> tuple[float, float]:
         for path in views.path:
             cv2.imread(path, cv2.IMREAD_GRAYSCALE)
         turns.append((ours, len(views) / (time.perf_counter() - started)))
-    return _median_turn(turns)
+    return _medians(turns)
 
 
 def feeding(views, folder: Path) -> tuple[float, float]:
@@ -61,7 +61,7 @@ def feeding(views, folder: Path) -> tuple[float, float]:
     theirs = tf.data.Dataset.from_tensor_slices((views.path.to_numpy(), views.label.to_numpy()))
     theirs = theirs.shuffle(len(views)).map(decoded, num_parallel_calls=tf.data.AUTOTUNE)
     theirs = theirs.batch(BATCH).prefetch(tf.data.AUTOTUNE)
-    return _median_turn([(_rate(ours), _rate(theirs)) for _ in range(TURNS)])
+    return _medians([(_rate(ours), _rate(theirs)) for _ in range(TURNS)])
 
 
 def training(views, folder: Path, backbone: str) -> tuple[float, float]:
@@ -88,7 +88,7 @@ def training(views, folder: Path, backbone: str) -> tuple[float, float]:
     model.fit(repeated, verbose=0, shuffle=False)  # traces the step
     step = model.train_function
     turns = []
-    for _ in range(FIT_TURNS):
+    for _ in range(TURNS):
         started = time.perf_counter()
         model.fit(batches.repeat(), steps_per_epoch=STEPS, verbose=0, shuffle=False)
         fitted = BATCH * STEPS / (time.perf_counter() - started)
@@ -98,7 +98,7 @@ def training(views, folder: Path, backbone: str) -> tuple[float, float]:
             logs = step(iterator)
         float(logs["loss"])
         turns.append((fitted, BATCH * STEPS / (time.perf_counter() - started)))
-    return _median_turn(turns)
+    return _medians(turns)
 
 
 def peak_memory(views, folder: Path) -> float:
@@ -122,9 +122,9 @@ def peak_memory(views, folder: Path) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def _median_turn(turns: list[tuple[float, float]]) -> tuple[float, float]:
-    """The turn whose ratio of ours to theirs is the median."""
-    return sorted(turns, key=lambda turn: turn[0] / turn[1])[len(turns) // 2]
+def _medians(turns: list[tuple[float, float]]) -> tuple[float, float]:
+    ours, theirs = zip(*turns, strict=True)
+    return statistics.median(ours), statistics.median(theirs)
 
 
 def _rate(batches) -> float:
