@@ -50,6 +50,8 @@ def test_it_was_executed_in_order_and_shows_pictures(path):
     assert any("image/png" in output.get("data", {}) for output in outputs)
     noise = [one for one in outputs if one["output_type"] == "error" or one.get("name") == "stderr"]
     assert not noise
+    printed = [line for one in outputs if one["output_type"] == "stream" for line in one["text"]]
+    assert not [line for line in printed if "WARNING" in line]
 
 
 @each
