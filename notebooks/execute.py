@@ -7,6 +7,7 @@ The first cell that fails ends it, with its traceback, and that notebook stays a
 
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def execute(path: Path) -> float:
         # what TensorFlow's C++ says of the machine goes to the terminal, not into the notebook
         extra_arguments=["--IPKernelApp.capture_fd_output=False"],
     )
-    client.execute()
+    with tempfile.TemporaryDirectory() as folder:  # a kernel that is killed leaves nothing behind
+        client.execute(env=os.environ | {"TMPDIR": folder})
     notebook.metadata.language_info = {"name": "python"}
     with written_whole(path) as part:
         nbformat.write(notebook, part)
