@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 SIDE = 300
 BATCH = 8
 TURNS = 7
-STEPS = 12
+STEPS = 30
 MEMORY_IMAGES = 20_000
 
 
@@ -74,7 +74,7 @@ def training(views, folder: Path, backbone: str) -> tuple[float, float]:
     prepare(views, side, folder / "cache0")
     batches = make_dataset(
         views, image_size=side, batch_size=BATCH, training=True, cache_dir=folder / "cache0"
-    )
+    ).repeat()
     model = build_model(backbone, weights=None)
     model.compile(
         optimizer=keras.optimizers.Adam(1e-4),
@@ -89,7 +89,7 @@ def training(views, folder: Path, backbone: str) -> tuple[float, float]:
     turns = []
     for _ in range(TURNS):
         started = time.perf_counter()
-        model.fit(batches.repeat(), steps_per_epoch=STEPS, verbose=0, shuffle=False)
+        model.fit(batches, steps_per_epoch=STEPS, verbose=0, shuffle=False)
         fitted = BATCH * STEPS / (time.perf_counter() - started)
         iterator = iter(tf.data.Dataset.from_tensors(in_memory[0]).repeat(STEPS))
         started = time.perf_counter()
