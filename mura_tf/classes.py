@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.metrics import auc, precision_recall_fscore_support, roc_curve
 
 from mura_tf.evaluate import CLASS_PREFIX, SYSTEM_KEY, reported_split, study_probabilities
-from mura_tf.layouts import STUDY_KEY
+from mura_tf.layouts import VIEW_KEY
 from mura_tf.metrics import accuracy_of_confusion, bootstrap_weights, interval, kappa_of_confusion
 from mura_tf.tasks import class_of
 
@@ -98,7 +98,7 @@ def score_classes(
         )
     members = int(study_probabilities(rows).members.min())  # and checks that all saw all views
     means = dict.fromkeys(columns, "mean")
-    views = rows.groupby([*STUDY_KEY, "view"], sort=False).agg({"label": "first"} | means)
+    views = rows.groupby(VIEW_KEY, sort=False).agg({"label": "first"} | means)
     views = views.reset_index()
     classes = [column.removeprefix(CLASS_PREFIX) for column in columns]
     truth = pd.Index(classes).get_indexer(class_of(views, task))

@@ -8,9 +8,9 @@ import pandas as pd
 import sklearn
 
 from mura_tf.data_study import BATCH, IPCA_NAME, KEPT, PCA_NAME, SHARE, SYSTEMS, DataStudy
-from mura_tf.files import written_whole
+from mura_tf.files import write_texts
 from mura_tf.markdown import markdown_table
-from mura_tf.page import WARNING, captioned, escaped, items, svg, table, write_page
+from mura_tf.page import WARNING, captioned, drawn, escaped, items, table, write_page
 from mura_tf.plots import plot_distribution, plot_elbows, plot_intensities
 from mura_tf.published import published_table
 from mura_tf.table_pages import NOTHING
@@ -44,12 +44,10 @@ def write_data_study(study: DataStudy, out: str | os.PathLike) -> Path:
             f"The share of the variance that the first components explain; a dot marks {SHARE:.0%}",
         ),
     }
-    drawings = {stem: (svg(figure, stem), text) for stem, (figure, text) in figures.items()}
+    drawings = drawn(figures)
     texts = {f"{stem}.svg": drawing for stem, (drawing, _) in drawings.items()}
     texts |= {"study.csv": _csv(study), "study.md": _markdown(study, drawings)}
-    for name, text in texts.items():
-        with written_whole(out / name) as part:
-            part.write_text(text, encoding="utf-8")
+    write_texts(out, texts)
     return write_page(out / "report.html", TITLE, _sections(study, drawings))
 
 

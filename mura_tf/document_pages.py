@@ -13,15 +13,15 @@ from mura_tf.class_pages import class_figures, class_lines, class_section
 from mura_tf.classes import ClassScores
 from mura_tf.evaluate import OVERALL
 from mura_tf.experiment import facts_of
-from mura_tf.files import write_json, written_whole
+from mura_tf.files import write_json, write_texts
 from mura_tf.markdown import ending, markdown_table, missing_lines
 from mura_tf.page import (
     WARNING,
+    drawn,
     escaped,
     list_section,
     minus,
     plots_section,
-    svg,
     table,
     write_page,
 )
@@ -88,20 +88,19 @@ def write_pages(
     every = [run for found in runs.values() for run in found]
     told = protocol(report.split, every)
     sections = _sections(report)
-    figures = _drawn(_figures(report, runs))
+    figures = drawn(_figures(report, runs))
     titles = dict(zip(report.epochs.system, report.epochs.title, strict=True))
-    classes = {
-        name: (titles[name], scores, _drawn(_class_figures(name, scores, runs[titles[name]])))
-        for name, scores in report.classes.items()
-    }
-    drawings = [figures, *(drawn for _, _, drawn in classes.values())]
-    texts = {f"{stem}.svg": text for drawn in drawings for stem, (text, _) in drawn.items()}
+    classes = []
+    for name, scores in report.classes.items():
+        histories = [run.history for run in runs[titles[name]]]
+        drawings = drawn(class_figures(scores, histories, prefix=name))
+        classes.append((titles[name], scores, drawings))
+    every_drawing = [figures, *(drawings for _, _, drawings in classes)]
+    texts = {f"{stem}.svg": text for one in every_drawing for stem, (text, _) in one.items()}
     texts["scores.csv"] = report.scores.to_csv(index=False)
     texts["epochs.csv"] = report.epochs.to_csv(index=False)
     texts["table.md"] = _markdown(report, title, told, sections, classes, figures)
-    for name, text in texts.items():
-        with written_whole(folder / name) as part:
-            part.write_text(text, encoding="utf-8")
+    write_texts(folder, texts)
     write_json(folder / "experiment.json", facts_of(every))
     page = _html(report, title, told, sections, classes, figures)
     write_page(folder / "report.html", title, page)
@@ -140,8 +139,8 @@ def _result_section(report: DocumentReport) -> Section:
                     _text(row.accuracy),
                     _text(row.published_accuracy),
                     f"{row.studies:,}",
-                    f"{_text(row.kappa)} {_interval(row.kappa_low, row.kappa_high)}".strip(),
-                    f"{_text(row.auroc)} {_interval(row.auroc_low, row.auroc_high)}".strip(),
+                    _with_interval(row.kappa, row.kappa_low, row.kappa_high),
+                    _with_interval(row.auroc, row.auroc_low, row.auroc_high),
                 ]
             )
     note = (
@@ -199,6 +198,10 @@ def _epoch_section(report: DocumentReport) -> Section:
     return Section("At the chosen epoch", note, headers, rows)
 
 
+def _with_interval(value: float, low: float, high: float) -> str:
+    return f"{_text(value)} {_interval(low, high)}".strip()
+
+
 def _text(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.3f}"
 
@@ -214,14 +217,14 @@ def _interval(low: float, high: float) -> str:
 def _figures(report: DocumentReport, runs: dict[str, list[Run]]) -> dict[str, tuple[Figure, str]]:
     """File name -> figure, caption; as many systems in a figure as colours tell apart."""
     figures = {}
-    for number, drawn in enumerate(_chunks(report.scores.title.unique()), start=1):
-        rows = report.scores[report.scores.title.isin(drawn)]
+    for number, titles in enumerate(_chunks(report.scores.title.unique()), start=1):
+        rows = report.scores[report.scores.title.isin(titles)]
         rows = rows.assign(stage="", repeat=0, backbone=rows.system, system=rows.title)
         caption = "Study-level kappa with 95 % intervals"
         figures[f"kappa{number}"] = plot_kappa(rows), caption
-    for number, drawn in enumerate(_chunks(runs), start=1):
+    for number, titles in enumerate(_chunks(runs), start=1):
         curves: dict[str, dict[str, list]] = {}
-        for title in drawn:
+        for title in titles:
             for run in runs[title]:
                 trained_on = ", ".join(run.recipe.study_types or ["all study types"])
                 histories = curves.setdefault(trained_on, {}).setdefault(title, [])
@@ -229,14 +232,6 @@ def _figures(report: DocumentReport, runs: dict[str, list[Run]]) -> dict[str, tu
         caption = "Loss and accuracy over the epochs; a dot marks the epoch that was chosen"
         figures[f"curves{number}"] = plot_system_curves(curves), caption
     return figures
-
-
-def _class_figures(name: str, scores: ClassScores, runs: list[Run]) -> dict:
-    return class_figures(scores, [run.history for run in runs], prefix=name)
-
-
-def _drawn(figures: dict[str, tuple[Figure, str]]) -> dict[str, tuple[str, str]]:
-    return {stem: (svg(figure, stem), caption) for stem, (figure, caption) in figures.items()}
 
 
 def _chunks(titles: Iterable[str]) -> list[list[str]]:
@@ -254,7 +249,7 @@ def _markdown(report, title, told, sections, classes, figures) -> str:
         lines += [f"## {section.heading}", ""]
         lines += [section.note, ""] if section.note else []
         lines += [*markdown_table(section.headers, section.rows, section.words), ""]
-    for of_system in classes.values():
+    for of_system in classes:
         lines += class_lines(*of_system)
     return "\n".join(lines + ending(figures, report.deviations))
 
@@ -263,9 +258,9 @@ def _html(report, title, told, sections, classes, figures) -> list[str]:
     parts = [
         f"""<header><p class="kind">mura_tf comparison</p><h1>{escaped(title)}</h1>
 <p>{escaped(told)}</p>
-{WARNING}</header>"""
+{WARNING}</header>""",
+        list_section("Missing", report.missing),
     ]
-    parts.append(list_section("Missing", report.missing))
     for section in sections:
         rows = [
             [
@@ -278,7 +273,7 @@ def _html(report, title, told, sections, classes, figures) -> list[str]:
         listed = table(headers, rows, text_columns=section.words)
         note = f"<p class='note'>{escaped(section.note)}</p>" if section.note else ""
         parts.append(f"<section><h2>{escaped(section.heading)}</h2>{note}{listed}</section>")
-    parts += [class_section(*of_system) for of_system in classes.values()]
+    parts += [class_section(*of_system) for of_system in classes]
     parts.append(plots_section(figures))
     parts.append(list_section("Deviations from the document", report.deviations, numbered=True))
     return parts

@@ -10,27 +10,26 @@ import numpy as np
 import pandas as pd
 
 from mura_tf.claims import Claim, answer_claims
-from mura_tf.classes import score_classes
+from mura_tf.classes import ClassScores, score_classes
 from mura_tf.comparison import repeated_scores
 from mura_tf.dataset import read_views, split_anew
 from mura_tf.deviations import differences
 from mura_tf.document_pages import CHOSEN, DocumentReport, write_pages
 from mura_tf.evaluate import (
-    CLASS_PREFIX,
     OVERALL,
     load_predictions,
     reported_split,
     score,
     study_probabilities,
+    view_probabilities,
 )
 from mura_tf.grid import PlannedRun
-from mura_tf.layouts import STUDY_KEY
 from mura_tf.metrics import THRESHOLD
 from mura_tf.published import published_table
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run
 from mura_tf.tables import complete_ensembles
-from mura_tf.tasks import class_of
+from mura_tf.tasks import type_and_label
 
 
 @dataclass(frozen=True)
@@ -153,18 +152,17 @@ class Comparison:
 
     def system_of(self, run: PlannedRun) -> str:
         """What a run is trained for, in words."""
-        return self._named(run.folder.parent.parent.name).title
+        return self._named(_system_name(run)).title
 
     def published_results(self) -> dict[str, str]:
         """`system_of` -> the document's accuracy on its test data, and of what."""
         found = _published_accuracies(self)
         texts = {}
         for system in self.systems:
-            types = [name for one, name in found if one == system.published]
             values = {
-                name: found[system.published, name]
-                for name in types
-                if (name == OVERALL) != system.per_type
+                name: value
+                for (one, name), value in found.items()
+                if one == system.published and (name == OVERALL) != system.per_type
             }
             if len(values) > 1:
                 texts[system.title] = (
@@ -207,89 +205,81 @@ def report_comparison(
     finished = {run.folder for run in plan if Run(run.folder).finished}
     complete, missing = complete_ensembles(plan, finished)
     runs = {
-        system: [one for one in complete if _system_of(comparison, one) == system]
+        system: [Run(one.folder) for one in complete if _system_name(one) == system.name]
         for system in comparison.systems
     }
-    runs = {system: planned for system, planned in runs.items() if planned}
-    predictions = _predictions(runs)
-    if predictions.empty:
+    runs = {system: found for system, found in runs.items() if found}
+    by_system = {
+        system: load_predictions(run.path for run in found) for system, found in runs.items()
+    }
+    # under the systems' names, and of those alone that tell abnormal from normal
+    named = [
+        rows.assign(backbone=system.name, stage="")
+        for system, rows in by_system.items()
+        if system.recipe.task != "study_type"
+    ]
+    if not named:
         raise ValueError(
             f"no system of {comparison.name} that tells abnormal from normal is finished below "
             f"{out}: {len(finished)} of {len(plan)} planned runs are. Train without --report-only."
         )
+    predictions = pd.concat(named, ignore_index=True)
     split = reported_split(predictions)
     predictions = predictions[predictions.split == split]
     studies = study_probabilities(predictions)
     types = sorted(studies.study_type.unique())
+    classes = {
+        system.name: score_classes(rows, system.recipe.task)
+        for system, rows in by_system.items()
+        if system.recipe.task != "abnormality"
+    }
     report = DocumentReport(
-        scores=_scores(comparison, runs, predictions, studies),
+        scores=_scores(comparison, runs, predictions, studies, classes),
         epochs=_epochs(comparison, runs),
-        classes={
-            system.name: score_classes(_predictions_of(planned), system.recipe.task)
-            for system, planned in runs.items()
-            if system.recipe.task != "abnormality"
-        },
+        classes=classes,
         claims=answer_claims(comparison.claims, repeated_scores(studies, types)),
         deviations=_deviations(comparison, runs, read_views(comparison.folder(out) / "views.csv")),
         missing=missing,
         split=split,
         readers=comparison.readers,
     )
-    shown = {system.title: [Run(one.folder) for one in planned] for system, planned in runs.items()}
+    shown = {system.title: found for system, found in runs.items()}
     write_pages(report, comparison.title, shown, comparison.folder(out))
     return report
 
 
-def _system_of(comparison: Comparison, run: PlannedRun) -> System:
-    (found,) = (one for one in comparison.systems if one.name == run.folder.parent.parent.name)
-    return found
-
-
-def _predictions(runs: dict[System, list[PlannedRun]]) -> pd.DataFrame:
-    """The predictions of the systems that tell abnormal from normal, under the systems' names."""
-    return pd.concat(
-        [
-            _predictions_of(planned).assign(backbone=system.name, stage="")
-            for system, planned in runs.items()
-            if system.recipe.task != "study_type"
-        ]
-        or [pd.DataFrame()],
-        ignore_index=True,
-    )
-
-
-def _predictions_of(planned: list[PlannedRun]) -> pd.DataFrame:
-    return load_predictions(run.folder for run in planned)
+def _system_name(run: PlannedRun) -> str:
+    return run.folder.parents[1].name
 
 
 # ------------------------------------------------------------------------------------------------
 # What it says
 
 
-def _scores(comparison, runs, predictions, studies) -> pd.DataFrame:
+def _scores(comparison, runs, predictions, studies, classes) -> pd.DataFrame:
     published = _published_accuracies(comparison)
     types = set(studies.study_type)
     rows = []
-    for system, planned in runs.items():
+    for system, found in runs.items():
         views = predictions[predictions.backbone == system.name]
         if views.empty:
             continue
-        right = _views_right(views, system)
+        counts = _views_right(views, classes.get(system.name))
         for row in score(studies[studies.backbone == system.name]).to_dict("records"):
             overall = row["study_type"] == OVERALL
             if overall and set(views.study_type) != types:
                 continue
-            of_type = right if overall else right[right.study_type == row["study_type"]]
+            of_type = counts.loc[row["study_type"]]
             theirs = system.published if overall != system.per_type else None
             rows.append(
                 {
                     "system": system.name,
                     "title": system.title,
-                    "backbone": planned[0].recipe.backbone,
+                    "backbone": found[0].recipe.backbone,
                     "study_type": row["study_type"],
-                    "views": len(of_type),
+                    "views": of_type.views,
                     "studies": row["n"],
-                    "accuracy": of_type.right.mean(),
+                    "accuracy": of_type.right / of_type.views,
                     "published_accuracy": published.get((theirs, row["study_type"]), np.nan),
                 }
                 | {key: row[key] for key in _SCORED}
@@ -300,19 +290,23 @@ def _scores(comparison, runs, predictions, studies) -> pd.DataFrame:
 _SCORED = ("kappa", "kappa_low", "kappa_high", "auroc", "auroc_low", "auroc_high", "one_class")
 
 
-def _views_right(views: pd.DataFrame, system: System) -> pd.DataFrame:
-    """`study_type, right` of each view: whether the mean over the members decides for its class."""
-    classes = []
-    if system.recipe.task != "abnormality":
-        classes = [
-            name for name in views if name.startswith(CLASS_PREFIX) and views[name].notna().all()
-        ]
-    values = classes or ["probability"]
-    means = views.groupby([*STUDY_KEY, "view", "label"], sort=False)[values].mean().reset_index()
-    if classes:
-        decided = means[classes].idxmax(axis=1).str.removeprefix(CLASS_PREFIX)
-        return means.assign(right=decided == class_of(means, system.recipe.task))
-    return means.assign(right=(means.probability > THRESHOLD) == means.label)
+def _views_right(views: pd.DataFrame, scores: ClassScores | None) -> pd.DataFrame:
+    """`right, views`, a row per study type and "overall": how many the members' mean decides right.
+
+    Args:
+        views: predictions of one system on the reported split.
+        scores: of the same system, if it has classes; then its class is what a view is decided for.
+    """
+    if scores is None:
+        means = view_probabilities(views)
+        right = (means.probability > THRESHOLD) == means.label
+        counts = right.groupby(means.study_type).agg(right="sum", views="size")
+    else:
+        by_class = scores.confusion.sum(axis=1)
+        counts = pd.DataFrame({"right": np.diag(scores.confusion), "views": by_class})
+        counts = counts.groupby([type_and_label(name)[0] for name in scores.classes]).sum()
+    counts.loc[OVERALL] = counts.sum()
+    return counts.astype(int)
 
 
 def _published_accuracies(comparison: Comparison) -> dict[tuple[str, str], float]:
@@ -323,20 +317,21 @@ def _published_accuracies(comparison: Comparison) -> dict[tuple[str, str], float
     return rows.groupby(["system", "study_type"]).value.last().to_dict()
 
 
-def _epochs(comparison: Comparison, runs: dict[System, list[PlannedRun]]) -> pd.DataFrame:
+def _epochs(comparison: Comparison, runs: dict[System, list[Run]]) -> pd.DataFrame:
     published = published_table(comparison.name).query("study_type == 'overall'")
     rows = []
-    for system, planned in runs.items():
-        found = [Run(one.folder) for one in planned]
+    for system, found in runs.items():
+        histories = [run.history.set_index("epoch") for run in found]
+        best = [run.info["best_epoch"] for run in found]
         chosen = pd.DataFrame(
-            [run.history.set_index("epoch").loc[run.info["best_epoch"]] for run in found]
+            [history.loc[epoch] for history, epoch in zip(histories, best, strict=True)]
         )
         row = {
             "system": system.name,
             "title": system.title,
             "models": len(found),
-            "epochs": sum(len(run.history) for run in found) / len(found),
-            "chosen": np.mean([run.info["best_epoch"] for run in found]),
+            "epochs": np.mean([len(history) for history in histories]),
+            "chosen": np.mean(best),
         } | chosen.reindex(columns=CHOSEN).mean().to_dict()
         theirs = published[published.system == system.published]
         for name in CHOSEN[:4]:
@@ -349,7 +344,7 @@ def _epochs(comparison: Comparison, runs: dict[System, list[PlannedRun]]) -> pd.
 
 
 def _deviations(comparison: Comparison, runs: dict, views: pd.DataFrame) -> list[str]:
-    pairs = [(one.recipe, system.recipe) for system, planned in runs.items() for one in planned]
+    pairs = [(run.recipe, system.recipe) for system, found in runs.items() for run in found]
     backbones = dict.fromkeys((ours.backbone, theirs.backbone) for ours, theirs in pairs)
     sentences = [
         f"Backbone: {ours} instead of {theirs}." for ours, theirs in backbones if ours != theirs

@@ -457,11 +457,13 @@ def _gradient_cam(name, model, images, index, layer):
         lambda logits: logits[:, index],
         images,
         penultimate_layer=layer,
-        seek_penultimate_conv_layer=False,
-        expand_cam=False,
-        normalize_cam=False,
+        **_RAW,
     )
     return np.asarray(cams)
+
+
+_RAW = {"seek_penultimate_conv_layer": False, "expand_cam": False, "normalize_cam": False}
+"""Has tf-keras-vis leave the maps as they are; `_finished` does the rest."""
 
 
 def _score_cam(model, images, index, layer):
@@ -484,10 +486,8 @@ def _score_cam(model, images, index, layer):
             lambda probabilities: probabilities[:, index],
             image[None],
             penultimate_layer=layer,
-            seek_penultimate_conv_layer=False,
             max_N=min(SCORE_CAM_CHANNELS, model.get_layer(layer).output.shape[-1]),
-            expand_cam=False,
-            normalize_cam=False,
+            **_RAW,
         )
         for image in images
     ]

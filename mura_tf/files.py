@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -44,6 +44,13 @@ def remove_parts(folder: str | os.PathLike) -> None:
     """Removes what a killed process had begun to write into `folder`."""
     for part in Path(folder).glob(".part-*"):
         part.unlink()
+
+
+def write_texts(folder: str | os.PathLike, texts: Mapping[str, str]) -> None:
+    """Writes each text to the file of its name in `folder`, whole."""
+    for name, text in texts.items():
+        with written_whole(Path(folder) / name) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | os.PathLike, content: dict) -> None:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -92,6 +93,7 @@ def score_heatmaps(
     heat |= chance_maps(frames, ensemble.side)
     values = defaultdict(lambda: defaultdict(lambda: np.zeros(len(views))))
     groups = list(ensemble.groups(views))
+    blanks: dict[Path, Any] = {}  # run folder -> its network with random weights
     steps = len(methods) + (len(methods) + len(heat) if sanity else 0)
     with Progress(disable=not progress) as bars:
         bar = bars.add_task("Explaining", total=steps * len(groups))
@@ -107,7 +109,10 @@ def score_heatmaps(
                 heat[method][rows] = maps_of(members, method)
             if not sanity:
                 continue
-            blank = [randomized(run.model(), seed + number) for number, run in enumerate(members)]
+            for number, run in enumerate(members):
+                if run.path not in blanks:  # a model of all study types is in every group
+                    blanks[run.path] = randomized(run.model(), seed + number)
+            blank = [blanks[run.path] for run in members]
             for method in methods:
                 values[method]["randomized"][rows] = rank_correlations(
                     heat[method][rows], maps_of(blank, method), inside[rows]

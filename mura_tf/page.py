@@ -112,6 +112,11 @@ def list_section(heading: str, sentences: list[str], numbered: bool = False) -> 
     return f"<section><h2>{heading}</h2><{tag}>{items(sentences)}</{tag}></section>"
 
 
+def drawn(figures: dict[str, tuple[Figure, str]]) -> dict[str, tuple[str, str]]:
+    """Name -> (`svg`, caption) of figures by name, each with its caption."""
+    return {name: (svg(figure, name), caption) for name, (figure, caption) in figures.items()}
+
+
 def inline_svg(drawing: str, name: str, description: str) -> str:
     """An `svg` for a page, with the page's font and the colours of the reader's scheme.
 

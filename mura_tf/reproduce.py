@@ -1,7 +1,7 @@
 """A document's table, from radiographs to the report: plan, train, compare."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +13,7 @@ from mura_tf.dataset import load_views, read_views
 from mura_tf.document_pages import DocumentReport
 from mura_tf.documents import Comparison
 from mura_tf.engines import Engine
-from mura_tf.grid import PlannedRun, run_plan
+from mura_tf.grid import run_plan
 from mura_tf.parameters import ParameterTable
 from mura_tf.progress import duration
 from mura_tf.published import published_table
@@ -74,9 +74,10 @@ def reproduce(
         FileNotFoundError: no `data`, and nothing was trained below `out`.
         ValueError: an option that the experiment has not; see `run_plan` and the reports.
     """
+    _require_options(experiment, options)
     folder = experiment.folder(out)
     views = _views(experiment, data, options) if data else _begun_views(folder)
-    plan = _plan(experiment, out, views.study_type.unique(), options)
+    plan = experiment.plan(out, sorted(views.study_type.unique()), **options)
     failed = {}
     if data:
         settings = {"engine": engine, "cache_dir": cache_dir, "skip_bad": skip_bad}
@@ -84,15 +85,12 @@ def reproduce(
     return experiment.report(plan, out), failed
 
 
-def _plan(
-    experiment: Reproducible, out: str | os.PathLike, known_types: Iterable[str], options: Mapping
-) -> list[PlannedRun]:
+def _require_options(experiment: Reproducible, options: Mapping) -> None:
     if unknown := options.keys() - experiment.OPTIONS:
         raise ValueError(
             f"{experiment.name} has the options {', '.join(sorted(experiment.OPTIONS))}. "
             f"Received: {', '.join(sorted(unknown))}."
         )
-    return experiment.plan(out, sorted(known_types), **options)
 
 
 def _views(experiment: Reproducible, data: str | os.PathLike, options: Mapping) -> pd.DataFrame:
@@ -133,8 +131,9 @@ def cost(
     Raises:
         ValueError: a study type that the data has not.
     """
+    _require_options(experiment, options)
     counts = _training_counts(_views(experiment, data, options) if data else None)
-    plan = _plan(experiment, out, counts, options)
+    plan = experiment.plan(out, sorted(counts), **options)
     unknown = {name for run in plan for name in run.recipe.study_types or ()} - set(counts)
     if unknown:
         raise ValueError(
@@ -187,7 +186,7 @@ def listing() -> pd.DataFrame:
         published = experiment.published_results()
         costs = pd.DataFrame(
             {"system": experiment.system_of(run)} | _cost(run.recipe, False, counts, rate=1)
-            for run in _plan(experiment, "", counts, {})
+            for run in experiment.plan("", sorted(counts))
         )
         for system, of_system in costs.groupby("system", sort=False):
             total = of_system.sum(numeric_only=True)

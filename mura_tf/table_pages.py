@@ -10,15 +10,15 @@ from matplotlib.figure import Figure
 from mura_tf.comparison import System
 from mura_tf.evaluate import OVERALL
 from mura_tf.experiment import facts_of
-from mura_tf.files import write_json, written_whole
+from mura_tf.files import write_json, write_texts
 from mura_tf.markdown import ending, markdown_table, missing_lines
 from mura_tf.page import (
     WARNING,
+    drawn,
     escaped,
     list_section,
     minus,
     plots_section,
-    svg,
     table,
     write_page,
 )
@@ -86,16 +86,11 @@ def write_pages(
         runs: those that are shown.
         folder: where they go.
     """
-    figures = {
-        stem: (svg(figure, stem), caption)
-        for stem, (figure, caption) in _figures(report, studies, runs).items()
-    }
+    figures = drawn(_figures(report, studies, runs))
     texts = {f"{stem}.svg": drawing for stem, (drawing, _) in figures.items()}
     texts["table.csv"] = _csv(report)
     texts["table.md"] = _markdown(report, title, figures, protocol(report.split, runs))
-    for name, text in texts.items():
-        with written_whole(folder / name) as part:
-            part.write_text(text, encoding="utf-8")
+    write_texts(folder, texts)
     write_json(folder / "experiment.json", facts_of(runs))
     write_page(folder / "report.html", title, _sections(report, title, figures, runs))
 

@@ -260,6 +260,15 @@ def test_a_type_that_lacks_a_member_is_missing(tmp_path):
     assert readers["radiologist 3"]["overall"] == "0.778"
 
 
+def test_what_is_told_of_runs_comes_from_their_folders(tmp_path):
+    experiment = find_experiment("densenet169")
+    done(experiment, tmp_path, backbones=["small_cnn"], systems=["base"])
+    plan = experiment.plan(tmp_path, sorted(COUNTS), systems=["base"])  # as without --backbones
+    report = report_comparison(experiment, plan, tmp_path)
+    assert set(report.scores.backbone) == {"small_cnn"}
+    assert report.deviations[0] == "Backbone: small_cnn instead of densenet169."
+
+
 def test_nothing_finished_is_a_sentence(tmp_path):
     experiment = find_experiment("densenet169")
     plan = done(experiment, tmp_path, lacking=range(6))

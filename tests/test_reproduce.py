@@ -125,6 +125,11 @@ def test_options_that_an_experiment_has_not(name, option, tmp_path):
     assert f"Received: {field}." in result.stderr
 
 
+def test_options_are_checked_before_the_data_are_read(tmp_path):
+    result = call("table_v", "--out", tmp_path, "--data", tmp_path, "--split-by", "image")
+    assert_sentence(result, "table_v has the options backbones, members, ")
+
+
 def test_a_dry_run_of_a_documents_systems(tmp_path, steps):
     """Steps are measured once for each size, batch and head."""
     result = call("densenet169", "--out", tmp_path, "--dry-run", "--types", "wrist")
