@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-_BLACK = {"fill_mode": "constant", "fill_value": 0.0}
-"""What a layer uncovers is black, like the padding."""
+_BLACK = {"fill_mode": "constant", "fill_value": 0.0, "dtype": "float32"}
+"""What a layer uncovers is black, like the padding; mixed precision is for the model alone."""
 
 _LAYERS = {
     "rotation": lambda degrees: keras.layers.RandomRotation(degrees / 360, **_BLACK),
@@ -22,7 +22,7 @@ class Augmenter:
     """Applies augmentations one after the other; all randomness comes from the step's seed.
 
     Args:
-        specs: (name, value) as `recipe.parse_augmentation` returns them, without the flip.
+        specs: (name, value) as `specs.parse_augmentation` returns them, without the flip.
     """
 
     def __init__(self, specs: list[tuple[str, float]]):
@@ -63,7 +63,7 @@ class RandomAutoContrast(keras.layers.AutoContrast):
     """Keras' AutoContrast for a random part of the batch."""
 
     def __init__(self, probability: float):
-        super().__init__(value_range=(0, 255))
+        super().__init__(value_range=(0, 255), dtype="float32")
         self.probability = probability
 
     def get_random_transformation(self, data, training=True, seed=None):

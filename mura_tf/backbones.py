@@ -92,8 +92,17 @@ def find_backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
-def weights_path(weights: str | os.PathLike) -> Path:
-    """The path of backbone weights, or a ValueError or FileNotFoundError that tells the mend."""
+def require_weights(backbone: str, weights: str | os.PathLike | None) -> None:
+    """ValueError or FileNotFoundError where a backbone has no such weights; tells the mend."""
+    if weights == "imagenet":
+        if find_backbone(backbone).constructor.startswith("mura_tf:"):
+            raise ValueError(
+                f"{backbone} has no ImageNet weights. Expected None (--weights none) or the path "
+                "of an .h5 file. Received: 'imagenet'."
+            )
+        return
+    if weights is None:
+        return
     path = Path(weights)
     if path.suffix != ".h5":
         raise ValueError(
@@ -104,4 +113,3 @@ def weights_path(weights: str | os.PathLike) -> Path:
         raise FileNotFoundError(
             f"weights must be 'imagenet', None or the path of a file. There is none at {path}."
         )
-    return path

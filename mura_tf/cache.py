@@ -80,7 +80,12 @@ def prepare(
 
     Raises:
         BadViewsError: some files are unreadable; all of them are listed, and the others are kept.
+        ValueError: no view, or an image size below 1.
     """
+    if views.empty:
+        raise ValueError("views holds no row, expected at least one radiograph.")
+    if image_size < 1:
+        raise ValueError(f"image_size must be a whole number from 1 up. Received: {image_size}.")
     store = _Store(Path(cache_dir or default_cache_dir()), image_size)
     paths = views.path.tolist()
     files, problems = _stat_all(paths)

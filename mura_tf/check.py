@@ -1,12 +1,14 @@
 """Everything wrong with a data set, file by file, with its reason."""
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 from rich.progress import track
 
+from mura_tf.dataset import read_views
 from mura_tf.layouts import (
     SPLITS,
     Finding,
@@ -16,7 +18,6 @@ from mura_tf.layouts import (
     is_fracatlas,
     scan,
     studies_in_two_labels,
-    walk_mura,
 )
 from mura_tf.radiograph import BadRadiographError, read_radiograph
 
@@ -28,17 +29,20 @@ def check_dataset(root: str | os.PathLike, progress: bool = False) -> pd.DataFra
     is checked with its default split.
 
     Args:
-        root: a folder for `load_views`.
+        root: a folder or a CSV for `load_views`.
         progress: whether to show a progress bar.
 
     Returns:
         See `check_views`; in addition the problems "no data set", "empty", "header", "malformed
-        line", "listed twice", "no images", "no label" and "unlisted". No row: nothing is wrong.
+        line", "listed twice", "no images", "no label", "reserved name" and "unlisted". No row:
+        nothing is wrong.
     """
+    if Path(root).suffix == ".csv":
+        return check_views(read_views(root), progress)
     try:
         folder = find_dataset(root)
         views, findings = scan(folder)
-        findings += [] if is_fracatlas(folder) else _unlisted(folder, views)
+        findings += [] if is_fracatlas(folder) else _unlisted(folder, views, findings)
     except (ValueError, OSError) as error:
         return _table([Finding(str(root), "no data set", str(error))])
     return _table(findings + _findings(views, progress))
@@ -78,20 +82,41 @@ def _table(findings: list[Finding]) -> pd.DataFrame:
     return pd.DataFrame(list(dict.fromkeys(findings)), columns=Finding._fields, dtype=str)
 
 
-def _unlisted(folder: Path, views: pd.DataFrame) -> list[Finding]:
-    listed = set(views["path"])
-    return [
+def _unlisted(folder: Path, views: pd.DataFrame, findings: list[Finding]) -> list[Finding]:
+    """Files of a MURA folder that would be left out without a word."""
+    known = {Path(path) for path in views["path"]} | {Path(one.path) for one in findings}
+    found = [
         Finding(
-            path,
+            str(inside),
             "unlisted",
-            f"not listed in {split}_image_paths.csv, or listed without a label; expected every "
-            "image of the folder. Add its line, or move the file away",
+            f"holds study types, so left out; expected one of {', '.join(SPLITS)}. Rename it",
         )
-        for split in SPLITS
-        if (folder / f"{split}_image_paths.csv").exists()
-        for path in (f"{folder}{os.sep}{image}" for image in walk_mura(folder, split)[1])
-        if path not in listed
+        for inside in sorted({path.parent for path in folder.glob("*/XR_*/")})
+        if inside.name not in SPLITS
     ]
+    for split in SPLITS:
+        if (folder / f"{split}_image_paths.csv").exists():
+            reason = (
+                f"not listed in {split}_image_paths.csv, or listed without a label; expected every "
+                "image of the folder. Add its line, or move the file away"
+            )
+        else:
+            reason = (
+                "no PNG or JPEG image of a study, so left out; expected only such as "
+                f"{split}/XR_ELBOW/patient00005/study1_positive/image1.png. Move it there, or away"
+            )
+        found += [
+            Finding(str(path), "unlisted", reason)
+            for path in _visible_files(folder / split)
+            if path not in known and path.parent not in known
+        ]
+    return found
+
+
+def _visible_files(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
 
 
 def _no_validation_split(views: pd.DataFrame) -> list[Finding]:
@@ -174,4 +199,4 @@ def _identical(views: pd.DataFrame) -> list[Finding]:
 
 
 def _common_folder(views: pd.DataFrame) -> str:
-    return os.path.commonpath([os.path.dirname(path) for path in views["path"]])
+    return os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in views["path"]])

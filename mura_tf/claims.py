@@ -9,7 +9,7 @@ import pandas as pd
 
 from mura_tf.backbones import BACKBONES
 from mura_tf.comparison import RepeatedScore, System
-from mura_tf.evaluate import OVERALL
+from mura_tf.layouts import OVERALL
 from mura_tf.metrics import interval
 
 WIDE = "interval too wide"

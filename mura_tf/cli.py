@@ -5,7 +5,7 @@ import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,7 +23,8 @@ app = typer.Typer(
 )
 
 Data = Annotated[
-    Path, typer.Argument(help="A MURA-shaped or FracAtlas folder, or the folder above it.")
+    Path,
+    typer.Argument(help="A MURA-shaped or FracAtlas folder, the folder above it, or a views CSV."),
 ]
 CacheDir = Annotated[
     Path | None,
@@ -40,7 +41,10 @@ Weights = Annotated[
     str | None, typer.Option(help="'imagenet', 'none' or the path of backbone weights (.h5).")
 ]
 ImageSize = Annotated[int | None, typer.Option(help="Pixels. [default: the backbone's]")]
-SelectOn = Annotated[str | None, typer.Option(help="valid (the paper's) or holdout.")]
+SelectOn = Annotated[
+    Literal["valid", "holdout"] | None,
+    typer.Option(help="valid is the paper's; holdout, a part of the training patients."),
+]
 Jobs = Annotated[int, typer.Option(min=1, help="Runs at a time on this machine.")]
 Runs = Annotated[list[Path], typer.Argument(help="Run folders, or folders above them.")]
 SkipBad = Annotated[bool, typer.Option(help="Go on without unreadable files.")]
@@ -66,15 +70,18 @@ def check(data: Data):
 @app.command()
 def prepare(
     data: Data,
-    image_size: Annotated[int, typer.Option(help="Side of the squares, pixels.")] = 300,
+    image_size: Annotated[int, typer.Option(min=8, help="Side of the squares, pixels.")] = 300,
+    skip_bad: SkipBad = False,
     cache_dir: CacheDir = None,
 ):
     """Decode, resize and pad every radiograph once; training then starts at once."""
     with _failures_as_sentences():
-        import mura_tf as mt
+        from mura_tf.cache import prepare_readable
+        from mura_tf.dataset import load_views
 
-        views = mt.load_views(data)
-        mt.prepare(views, image_size, cache_dir, progress=True)
+        views, _, _ = prepare_readable(
+            load_views(data), image_size, cache_dir, skip_bad=skip_bad, progress=True
+        )
         print(f"{len(views)} views are ready at {image_size} px.")
 
 
@@ -131,7 +138,7 @@ def train(
     data: Data,
     out: Annotated[Path, typer.Argument(help="Folder above the run folders and the report.")],
     scheme: Annotated[
-        str,
+        Literal["two-stage", "direct", "whole"],
         typer.Option(
             help="two-stage: one model on all study types, then from it one per type (the "
             "paper's). direct: one per type. whole: one on all types together."
@@ -147,7 +154,8 @@ def train(
     weights: Weights = None,
     image_size: ImageSize = None,
     preprocessing: Annotated[
-        str | None, typer.Option(help="caffe (the paper's) or native.")
+        Literal["caffe", "native", "unit"] | None,
+        typer.Option(help="caffe is the paper's; native, what the backbone was pretrained with."),
     ] = None,
     augment: Annotated[
         str | None, typer.Option(help="For example flip,rotation:10,zoom:0.1 or none.")
@@ -306,15 +314,15 @@ def reproduce(
         int | None, typer.Option(min=1, help="Ensembles trained anew. [default: the table's]")
     ] = None,
     split_by: Annotated[
-        str | None,
-        typer.Option(help="patient, or image, as some documents did: scores are too high then."),
+        Literal["patient", "image"] | None,
+        typer.Option(help="By image, as some documents did, scores are too high."),
     ] = None,
     recipe: RecipeFile = None,
     weights: Weights = None,
     image_size: ImageSize = None,
     max_epochs: Annotated[int | None, typer.Option()] = None,
     select_on: SelectOn = None,
-    engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
+    engine: Annotated[Literal["local", "ray"], typer.Option()] = "local",
     jobs: Jobs = 1,
     ray_address: Annotated[
         str | None, typer.Option(help="Of a Ray cluster. [default: Ray on this machine]")
@@ -353,7 +361,7 @@ def reproduce(
             _print_listing(lib.listing())
             return
         if experiment is None:
-            raise ValueError(
+            raise typer.BadParameter(
                 f"an experiment must be named, one of {', '.join(lib.experiment_names())}."
             )
         found = lib.find_experiment(experiment)
@@ -375,7 +383,7 @@ def reproduce(
             _print_plan(*lib.cost(found, out, data, **options))
             return
         if not report_only and data is None:
-            raise ValueError(
+            raise typer.BadParameter(
                 "--data is needed to train. To report what is finished: --report-only."
             )
         report, failed = lib.reproduce(
@@ -438,11 +446,7 @@ def _order(text: str) -> tuple[str, int]:
 def _engine(name: str, jobs: int, address: str | None, cpus: float, gpus: float):
     from mura_tf.engines import LocalEngine, RayEngine
 
-    if name == "local":
-        return LocalEngine(jobs)
-    if name == "ray":
-        return RayEngine(address, cpus, gpus)
-    raise ValueError(f"engine must be one of local, ray. Received: {name!r}.")
+    return RayEngine(address, cpus, gpus) if name == "ray" else LocalEngine(jobs)
 
 
 def _print_plan(table, sentence: str) -> None:

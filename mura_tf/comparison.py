@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mura_tf.evaluate import OVERALL, SYSTEM_KEY
-from mura_tf.layouts import STUDY_KEY
+from mura_tf.evaluate import SYSTEM_KEY
+from mura_tf.layouts import OVERALL, STUDY_KEY
 from mura_tf.metrics import (
     accuracy_of_confusion,
     bootstrap_weights,

@@ -114,16 +114,20 @@ def read_views(path: str | os.PathLike) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no CSV, or lacks a column of a views table.
+        ValueError: the file is no CSV, lacks a column of a views table, or has an unknown split or
+            label.
     """
     try:
-        views = pd.read_csv(path, dtype=str, keep_default_na=False)
-        return views.astype({"label": int})[VIEW_COLUMNS]
+        views = pd.read_csv(path, dtype=str, keep_default_na=False)[VIEW_COLUMNS]
+        for column, known in (("label", ("0", "1")), ("split", SPLITS)):
+            if unknown := sorted(set(views[column]) - set(known)):
+                raise ValueError(f"{column} {unknown[0]!r}")
     except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
         raise ValueError(
-            f"{path} must be a views table, a CSV with the columns {', '.join(VIEW_COLUMNS)} and "
-            f"labels 0 and 1: {error}."
+            f"{path} must be a views table, a CSV with the columns {', '.join(VIEW_COLUMNS)}, "
+            f"splits of {', '.join(SPLITS)} and labels 0 and 1. Received: {error}."
         ) from None
+    return views.astype({"label": int})
 
 
 def patient_split(

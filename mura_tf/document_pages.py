@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from mura_tf.class_pages import class_figures, class_lines, class_section
 from mura_tf.classes import ClassScores
-from mura_tf.evaluate import OVERALL
 from mura_tf.experiment import facts_of
 from mura_tf.files import write_json, write_texts
+from mura_tf.layouts import OVERALL
 from mura_tf.markdown import ending, markdown_table, missing_lines
 from mura_tf.page import (
     WARNING,

@@ -16,7 +16,6 @@ from mura_tf.dataset import read_views, split_anew
 from mura_tf.deviations import differences
 from mura_tf.document_pages import CHOSEN, DocumentReport, write_pages
 from mura_tf.evaluate import (
-    OVERALL,
     load_predictions,
     reported_split,
     score,
@@ -24,6 +23,7 @@ from mura_tf.evaluate import (
     view_probabilities,
 )
 from mura_tf.grid import PlannedRun
+from mura_tf.layouts import OVERALL
 from mura_tf.metrics import THRESHOLD
 from mura_tf.published import published_table
 from mura_tf.recipe import Recipe

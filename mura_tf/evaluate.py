@@ -6,20 +6,18 @@ Only `predict_views` needs Keras; the rest works on tables alone.
 import io
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mura_tf.layouts import STUDY_KEY, VIEW_KEY
+from mura_tf.layouts import OVERALL, STUDY_KEY, VIEW_KEY
 from mura_tf.metrics import bootstrap_weights, interval, weighted_scores
 from mura_tf.tasks import abnormality_of
 
 SYSTEM_KEY = ["backbone", "stage", "repeat"]
-OVERALL = "overall"
-"""The studies of all types together; it stands where a study type does."""
 EVALUATION_BATCH = 32
 """Views per step where nothing is trained; it changes speed only."""
 CLASS_PREFIX = "p:"
@@ -57,18 +55,22 @@ def predict_views(
         Predictions table: the columns of `views` and `backbone, stage, repeat, member,
         probability` (float in [0, 1]). With classes, `probability` is the sum over the abnormal
         ones (NaN where there are none), and each class has a column, "p:" and its name.
+
+    Raises:
+        ValueError: a model of another form, or what `make_dataset` raises.
     """
     from mura_tf.pipeline import make_dataset
 
     batches = make_dataset(
         views,
-        image_size=model.input_shape[1],
+        image_size=_square_side(model),
         batch_size=batch_size,
         training=False,
         preprocessing=preprocessing,
         cache_dir=cache_dir,
     )
     outputs = model.predict(batches, verbose=0).astype(float)
+    _require_columns(outputs, classes)
     by_class = {f"{CLASS_PREFIX}{name}": outputs[:, index] for index, name in enumerate(classes)}
     return views.reset_index(drop=True).assign(
         backbone=backbone or model.name,
@@ -80,12 +82,33 @@ def predict_views(
     )
 
 
+def _square_side(model) -> int:
+    _, *sides, channels = model.input_shape
+    if channels != 3 or None in sides or len(set(sides)) != 1:
+        raise ValueError(
+            "the model's input must be a square of a fixed size with 3 channels, (None, S, S, 3). "
+            f"Received: {model.input_shape}."
+        )
+    return sides[0]
+
+
+def _require_columns(outputs: np.ndarray, classes: Sequence[str]) -> None:
+    if outputs.shape[1:] != (len(classes) or 1,):
+        raise ValueError(
+            "the model's output must be a probability of abnormality, (B, 1), or one for each of "
+            f"`classes`. Received: {outputs.shape} and {len(classes)} classes. Of a softmax over "
+            "normal and abnormal give the second: keras.Model(model.input, model.output[:, 1:])."
+        )
+
+
 def load_predictions(run_dirs: Iterable[str | os.PathLike]) -> pd.DataFrame:
     """The predictions tables of finished runs, one below the other.
 
     Raises:
         FileNotFoundError: a folder holds no `predictions.csv`; all such folders are named.
     """
+    if isinstance(run_dirs, str | os.PathLike):
+        run_dirs = [run_dirs]
     paths = [Path(run_dir) / "predictions.csv" for run_dir in run_dirs]
     missing = [str(path.parent) for path in paths if not path.is_file()]
     if missing or not paths:

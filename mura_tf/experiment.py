@@ -13,9 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from mura_tf.dataset import load_views
-from mura_tf.evaluate import OVERALL, SYSTEM_KEY, load_predictions, score_systems
+from mura_tf.evaluate import SYSTEM_KEY, load_predictions, score_systems
 from mura_tf.files import write_json, written_whole
 from mura_tf.grid import plan_runs, run_plan
+from mura_tf.layouts import OVERALL
 from mura_tf.recipe import Recipe
 from mura_tf.report import write_report
 from mura_tf.run import Run, finished_runs
@@ -94,12 +95,18 @@ def print_scores(scores: pd.DataFrame) -> None:
                 escape(row.study_type),
                 str(row.n),
                 f"{row.kappa:.3f}",
-                f"{row.kappa_low:.3f} to {row.kappa_high:.3f}",
+                _interval(row, "kappa"),
                 f"{row.auroc:.3f}",
-                f"{row.auroc_low:.3f} to {row.auroc_high:.3f}",
+                _interval(row, "auroc"),
                 style="bold" if row.study_type == OVERALL else None,
             )
         Console().print(table)
+
+
+def _interval(row, name: str) -> str:
+    if not hasattr(row, f"{name}_low"):
+        return ""
+    return f"{getattr(row, f'{name}_low'):.3f} to {getattr(row, f'{name}_high'):.3f}"
 
 
 def facts_of(runs: list[Run]) -> dict:

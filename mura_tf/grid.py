@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from mura_tf.backbones import weights_path
+from mura_tf.backbones import require_weights
 from mura_tf.dataset import VIEW_COLUMNS
 from mura_tf.engines import Engine, LocalEngine
 from mura_tf.files import written_whole
@@ -65,6 +65,10 @@ def plan_runs(
             all members start, as in the paper.
         repeats: how often the ensembles are trained anew.
 
+    Raises:
+        ValueError: an unknown scheme, a count below 1, or a recipe that says itself which study
+            types, member or repeat it is of.
+
     Source: the paper, sections V-D and VI-A.
     """
     if scheme not in SCHEMES:
@@ -72,6 +76,12 @@ def plan_runs(
     for name, count in (("members", members), ("repeats", repeats)):
         if count < 1:
             raise ValueError(f"{name} must be at least 1. Received: {count!r}.")
+    if recipe.study_types or recipe.member or recipe.repeat:
+        raise ValueError(
+            "study_types, member and repeat of an experiment's recipe are set run by run. Received "
+            f"a recipe with {recipe.study_types}, {recipe.member} and {recipe.repeat}. Take them "
+            "out, and choose study types with `study_types` (--types)."
+        )
     copies = [(repeat, member) for repeat in range(repeats) for member in range(members)]
     whole = dataclasses.replace(recipe, stage="mura", study_types=None)
     if scheme == "whole":
@@ -168,8 +178,8 @@ def _check(plan, views, cache_dir, skip_bad, verbose) -> dict[Path, int]:
     for recipe, folder in plan:
         run = Run(folder)
         run.require_recipe(recipe)
-        if recipe.weights not in (None, "imagenet") and recipe.initial is None:
-            weights_path(recipe.weights)
+        if recipe.initial is None:
+            require_weights(recipe.backbone, recipe.weights)
         key = tuple(getattr(recipe, name) for name in SELECTING)
         if key not in known:
             chosen, _, fingerprint = usable_views(

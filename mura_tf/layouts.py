@@ -21,6 +21,8 @@ SPLITS = ("train", "valid", "test")
 STUDY_KEY = ["split", "study_type", "patient", "study"]
 VIEW_KEY = [*STUDY_KEY, "view"]
 VIEW_COLUMNS = [*VIEW_KEY, "label", "path"]
+OVERALL = "overall"
+"""All study types together, where a study type stands otherwise; so none may be called that."""
 FRACATLAS_FRACTIONS = (0.70, 0.15, 0.15)
 HARMLESS = ("contradicting folder", "unlisted")  # problems that leave every view usable
 
@@ -132,6 +134,9 @@ def scan_mura(folder: Path) -> tuple[pd.DataFrame, list[Finding]]:
     images["path"] = f"{folder}{os.sep}" + images["folder"] + "/" + images["view"]
     views = _as_views(images)
     findings += contradicting_folders(views) + studies_in_two_labels(views)
+    if OVERALL in set(views["study_type"]):
+        reason = f"a study type is named {OVERALL!r}, as the row of all types; expected another"
+        findings.append(Finding(str(folder), "reserved name", f"{reason} name. Rename XR_OVERALL"))
     return views, findings + _nothing_found(folder, views, findings)
 
 
@@ -334,7 +339,7 @@ def _scan_csvs(
 
 def _scan_tree(folder: Path, split: str) -> tuple[pd.DataFrame, list[Finding]]:
     studies, paths = walk_mura(folder, split)
-    images = _parse(paths, _image_pattern(split))
+    images = _parse(paths, _image_pattern(split, "[^/]+"))
     images["label"] = images["suffix"].map(_MURA_LABELS)
     findings = [
         Finding(
@@ -377,20 +382,21 @@ def _parse(lines: list[str], pattern: str) -> pd.DataFrame:
     return pd.Series(lines, dtype=str).str.strip().str.extract(pattern)
 
 
-def _study_pattern(split: str) -> str:
+def _study_pattern(split: str, name: str) -> str:
     """Of a study's folder, from the split onward: what precedes it is the publisher's root."""
     return (
-        rf"(?:^|/)(?P<folder>{split}/XR_(?P<study_type>[^/,]+)/(?P<patient>[^/,]+)/"
-        r"(?P<study>[^/,]+?)(?:_(?P<suffix>positive|negative))?)"
+        rf"(?:^|/)(?P<folder>{split}/XR_(?P<study_type>{name})/(?P<patient>{name})/"
+        rf"(?P<study>{name}?)(?:_(?P<suffix>positive|negative))?)"
     )
 
 
-def _image_pattern(split: str) -> str:
-    return _study_pattern(split) + r"/(?P<view>[^/,]+)$"
+def _image_pattern(split: str, name: str = "[^/,]+") -> str:
+    """Names have no comma in a CSV."""
+    return _study_pattern(split, name) + rf"/(?P<view>{name})$"
 
 
 def _label_pattern(split: str) -> str:
-    return _study_pattern(split) + r"/?,\s*(?P<label>[01])$"
+    return _study_pattern(split, "[^/,]+") + r"/?,\s*(?P<label>[01])$"
 
 
 def _repeated(csv: Path, entries: pd.Series) -> list[Finding]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mura_tf.layouts import VIEW_KEY, find_dataset, is_fracatlas
+from mura_tf.layouts import OVERALL, VIEW_KEY, find_dataset, is_fracatlas
 from mura_tf.metrics import bootstrap_weights, interval
 from mura_tf.radiograph import read_size
 
@@ -175,7 +175,7 @@ def score_table(
     rows = []
     everything = np.arange(len(views))
     of_type = views.reset_index(drop=True).groupby("study_type").groups
-    for study_type, chosen in [*of_type.items(), ("overall", everything)]:
+    for study_type, chosen in [*of_type.items(), (OVERALL, everything)]:
         patients = views.patient.to_numpy()[chosen]
         weights = np.vstack([np.ones(len(chosen)), bootstrap_weights(patients, replicates, seed)])
         weights /= weights.sum(axis=1, keepdims=True)
@@ -208,7 +208,7 @@ def score_table(
     return pd.DataFrame(rows)
 
 
-def overview(table: pd.DataFrame, study_type: str = "overall") -> pd.DataFrame:
+def overview(table: pd.DataFrame, study_type: str = OVERALL) -> pd.DataFrame:
     """One study type of a `score_table` for reading: a row per method, a column per score.
 
     A star marks what beats the centred blob.

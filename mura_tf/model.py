@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 from keras import layers
 
-from mura_tf.backbones import IMAGENET_STD_RGB, Backbone, find_backbone, weights_path
+from mura_tf.backbones import IMAGENET_STD_RGB, Backbone, find_backbone, require_weights
 from mura_tf.specs import PAPER_HEAD, parse_head, parse_trainable
 
 HEAD_NAMES = ("head", "probability", "probabilities")
@@ -54,12 +54,16 @@ def build_model(
     Source: the paper, Table II; parameter counts, Table III.
     """
     facts = find_backbone(backbone)
-    if weights not in ("imagenet", None):
-        weights = weights_path(weights)
+    require_weights(backbone, weights)
+    if classes is not None and classes < 2:
+        raise ValueError(
+            "classes must be None, for one probability of abnormality, or a number from 2 up. "
+            f"Received: {classes!r}."
+        )
     build = _BUILDERS[facts.constructor.partition(":")[0]]
     extractor = build(facts, weights, image_size or facts.image_size)
-    if isinstance(weights, Path):
-        _load(extractor, weights, backbone)
+    if weights not in ("imagenet", None):
+        _load(extractor, Path(weights), backbone)
 
     freeze(extractor, trainable)
 
@@ -240,11 +244,6 @@ def _resnet18(facts: Backbone, weights, size: int) -> keras.Model:
 
 def _from_scratch(facts: Backbone, weights, size: int) -> keras.Model:
     name = facts.constructor.partition(":")[2]
-    if weights == "imagenet":
-        raise ValueError(
-            f"{name} has no ImageNet weights. Expected weights=None or a path. "
-            "Received: 'imagenet'."
-        )
     if name == "small_cnn":
         return _small_cnn(size)
     return _plain_cnn(size, name, **facts.arguments)

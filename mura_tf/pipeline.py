@@ -42,7 +42,7 @@ def make_dataset(
         training: whether to shuffle and augment; otherwise the order is that of `views`.
         seed: of the order and the augmentations.
         preprocessing: "caffe" (BGR minus the ImageNet mean, the paper's), "tf" ([-1, 1]), "torch"
-            (ImageNet mean and deviation) or "raw" ([0, 255]).
+            (ImageNet mean and deviation), "unit" ([0, 1]) or "raw" ([0, 255]).
         augment: see `specs.AUGMENTATIONS`; ignored unless `training`.
         cache_dir: see `prepare`.
         class_weights: (w0, w1) per study type, see `class_weights`; by default those of `views`.
@@ -55,10 +55,13 @@ def make_dataset(
 
     Raises:
         BadViewsError: some files are unreadable.
-        ValueError: no view, or an unknown preprocessing or augmentation.
+        ValueError: no view, a column is lacking, or an unknown preprocessing or augmentation.
     """
-    if views.empty:
-        raise ValueError("views holds no row, expected at least one radiograph.")
+    if lacking := {"study_type", "label", "path"} - set(views):
+        raise ValueError(
+            "views must be a views table, with study_type, label (0 or 1) and path. Received one "
+            f"without {', '.join(sorted(lacking))}. Views to be predicted alone may have any label."
+        )
     if batch_size < 1:
         raise ValueError(f"batch_size must be a whole number from 1 up. Received: {batch_size}.")
     table = preprocessing_table(preprocessing)
@@ -207,7 +210,7 @@ def _sample_weights(views: pd.DataFrame, class_weights) -> np.ndarray:
             f"{sorted(lacking)}."
         )
     pairs = zip(views.study_type, views.label, strict=True)
-    return np.array([weights[study_type][label] for study_type, label in pairs], np.float32)
+    return np.array([weights[study_type][int(label)] for study_type, label in pairs], np.float32)
 
 
 def _next_epoch(counter) -> np.int64:

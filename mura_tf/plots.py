@@ -14,7 +14,8 @@ from sklearn.calibration import calibration_curve
 
 from mura_tf.backbones import BACKBONES
 from mura_tf.classes import MACRO, MICRO, ClassScores
-from mura_tf.evaluate import OVERALL, SYSTEM_KEY
+from mura_tf.evaluate import SYSTEM_KEY
+from mura_tf.layouts import OVERALL
 from mura_tf.tasks import type_and_label
 
 COLOURS = {  # name: (on white, on black); the hues are Okabe and Ito's, safe for colour-blind eyes

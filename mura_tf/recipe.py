@@ -24,6 +24,7 @@ from mura_tf.specs import (
 
 PREPROCESSINGS = ("caffe", "native", "unit")
 STAGES = ("imagenet", "mura", "type")
+SELECT_ON = ("valid", "holdout")
 TASKS = ("abnormality", "study_type", "type_and_abnormality")
 SPLIT_BY = ("patient", "image")
 """By image is what some documents did: views of one study are on both sides then."""
@@ -132,7 +133,7 @@ class Recipe:
         _require(self, "task", TASKS)
         _require(self, "monitor", MONITORS)
         _require(self, "balance", ("type", "all", "none"))
-        _require(self, "select_on", ("valid", "holdout"))
+        _require(self, "select_on", SELECT_ON)
         _require(self, "holdout_by", SPLIT_BY)
         _require(self, "initial_part", ("model", "backbone"))
         _require(self, "stage", STAGES)

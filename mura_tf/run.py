@@ -21,6 +21,9 @@ class Run:
 
     path: Path
 
+    def __post_init__(self):
+        object.__setattr__(self, "path", Path(self.path))
+
     @cached_property
     def recipe(self) -> Recipe:
         return Recipe.load(self.path / "recipe.json")
@@ -89,7 +92,9 @@ class Run:
 
 def finished_runs(run_dirs: Iterable[str | os.PathLike]) -> list[Run]:
     """The runs of folders, all of which must be finished; ValueError names those that are not."""
-    runs = [Run(Path(run_dir)) for run_dir in run_dirs]
+    if isinstance(run_dirs, str | os.PathLike):
+        run_dirs = [run_dirs]
+    runs = [Run(run_dir) for run_dir in run_dirs]
     unfinished = [str(run.path) for run in runs if not run.finished]
     if unfinished or not runs:
         raise ValueError(

@@ -17,8 +17,9 @@ def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
 
     Raises:
         ValueError: an unknown study type, a split that is needed and lacking, a type whose training
-            views have one label.
+            views have one label, or study types to be told apart that are one.
     """
+    views = views.reset_index(drop=True)
     is_train = views.split == "train"
     if recipe.select_on == "holdout" and is_train.any():
         views = views.assign(split=views.split.mask(_held_out(views, is_train, recipe), "holdout"))
@@ -91,6 +92,11 @@ def _require_trainable(chosen: pd.DataFrame, recipe: Recipe) -> None:
             + (" Without a valid split, select on 'holdout'." if lacking == ["valid"] else "")
         )
     if recipe.task == "study_type":
+        if len(set(chosen.study_type)) == 1:
+            raise ValueError(
+                "the task study_type needs two study types or more. Received: "
+                f"{chosen.study_type.iloc[0]} alone."
+            )
         return
     training = chosen[chosen.split == "train"]
     for study_type, labels in training.groupby("study_type").label:

@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mura_tf.comparison import System
-from mura_tf.evaluate import OVERALL
 from mura_tf.experiment import facts_of
 from mura_tf.files import write_json, write_texts
+from mura_tf.layouts import OVERALL
 from mura_tf.markdown import ending, markdown_table, missing_lines
 from mura_tf.page import (
     WARNING,

@@ -37,6 +37,35 @@ def test_nothing_wrong(mura, bare):
     assert table.columns.to_list() == ["path", "problem", "reason"]
 
 
+@pytest.mark.parametrize("bare", [False, True])
+def test_images_that_would_be_left_out(mura, bare):
+    if bare:
+        remove_csvs(mura)
+    image = (mura / ELBOW / "image1.png").read_bytes()
+    places = [
+        "train/HAND/patient00001/study1_positive/image1.png",
+        "train/XR_ELBOW/patient00009/image1.png",
+        ELBOW + "image3.tif",
+        ELBOW + "deeper/image4.png",
+        "val/XR_ELBOW/patient00008/study1_positive/image1.png",
+    ]
+    for number, place in enumerate(places):
+        (mura / place).parent.mkdir(parents=True, exist_ok=True)
+        (mura / place).write_bytes(image + bytes(number))
+    (mura / ELBOW / "._image1.png").write_bytes(b"")
+    expected = {(str(mura / place), "unlisted") for place in [*places[:-1], "val"]}
+    assert problems(check_dataset(mura)) == expected
+
+
+def test_a_views_csv_is_checked_as_a_table(mura, tmp_path):
+    views = load_mura(mura)
+    (mura / ELBOW / "image1.png").write_bytes(b"")
+    views.to_csv(tmp_path / "views.csv", index=False)
+    assert problems(check_dataset(tmp_path / "views.csv")) == {
+        (str(mura / ELBOW / "image1.png"), "unreadable")
+    }
+
+
 def png_of_no_columns():
     def chunk(kind, data):
         crc = struct.pack(">I", zlib.crc32(kind + data))

@@ -14,7 +14,7 @@ from mura_tf.claims import (
     types_ahead,
 )
 from mura_tf.comparison import RepeatedScore
-from mura_tf.evaluate import OVERALL
+from mura_tf.layouts import OVERALL
 from mura_tf.published import published_table
 from mura_tf.reproduce import find_experiment
 

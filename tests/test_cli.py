@@ -9,6 +9,8 @@ import tensorflow as tf
 from typer.testing import CliRunner
 
 from mura_tf.cli import app
+from mura_tf.grid import SCHEMES
+from mura_tf.recipe import PREPROCESSINGS, SELECT_ON
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run")
 
@@ -73,6 +75,16 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
 )
 def test_wrong_usage_exits_2(arguments):
     assert call(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [("scheme", SCHEMES), ("preprocessing", PREPROCESSINGS), ("select-on", SELECT_ON)],
+)
+def test_the_choices_are_those_of_the_package(option, values):
+    for value in values:
+        assert call("train", "nowhere", "out", f"--{option}", value).exit_code == 1
+    assert call("train", "nowhere", "out", f"--{option}", "other").exit_code == 2
 
 
 def test_check_of_a_good_data_set_exits_0(mura):
@@ -163,7 +175,6 @@ def test_train_reads_a_recipe_and_overrides_it(mura, tmp_path, eagerly):
     ("options", "sentence"),
     [
         (["--backbone", "resnet19"], "resnet18"),
-        (["--scheme", "both"], "scheme must be one of two-stage, direct, whole"),
         (["--types", "knee, elbow"], "Received: knee."),
         (["--types", "knee", "--scheme", "whole"], "has no models per study type"),
         (["--recipe", "."], "Is a directory. Give another path"),

@@ -12,6 +12,7 @@ from mura_tf.dataset import (
     patient_split,
     summarize,
 )
+from mura_tf.layouts import VIEW_COLUMNS
 from mura_tf.published import published_table
 
 LABELS = ["Normal", "Abnormal"]
@@ -251,8 +252,10 @@ def test_a_views_table_comes_back_from_its_csv(mura, tmp_path):
     [
         ("split,study_type\ntrain,elbow\n", "must be a views table, a CSV with the columns split,"),
         ("", "must be a views table"),
+        (f"{','.join(VIEW_COLUMNS)}\ntrain,elbow,p,s,v,2,v.png\n", "Received: label '2'"),
+        (f"{','.join(VIEW_COLUMNS)}\nval,elbow,p,s,v,1,v.png\n", "Received: split 'val'"),
     ],
-    ids=["a column missing", "empty"],
+    ids=["a column missing", "empty", "another label", "another split"],
 )
 def test_a_csv_that_is_no_views_table(tmp_path, text, sentence):
     (tmp_path / "views.csv").write_text(text)

@@ -498,6 +498,22 @@ def test_a_model_of_another_library_is_enough(mura):
     assert table.probability.between(0.3, 0.7).all()
 
 
+@pytest.mark.parametrize(
+    ("shape", "outputs", "sentence"),
+    [
+        ((None, None, None, 3), 1, r"square of a fixed size .* \(None, None, None, 3\)"),
+        ((None, 32, 32, 1), 1, r"3 channels.* \(None, 32, 32, 1\)"),
+        ((None, 32, 32, 3), 2, r"Received: \(11, 2\) and 0 classes.*model.output\[:, 1:\]"),
+    ],
+)
+def test_a_model_of_another_form_gets_a_sentence(mura, shape, outputs, sentence):
+    model = SimpleNamespace(
+        input_shape=shape, name="other", predict=lambda batches, verbose: np.ones((11, outputs))
+    )
+    with pytest.raises(ValueError, match=sentence):
+        predict_views(model, load_mura(mura))
+
+
 def test_score_refuses_views_in_place_of_studies():
     with pytest.raises(ValueError, match=r"one row per study\. Received: a table with a column"):
         score(predictions_of())

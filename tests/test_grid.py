@@ -105,11 +105,16 @@ def test_folders_are_named_after_backbone_stage_types_and_copy():
         ),
         ({"members": 0}, "members must be at least 1. Received: 0"),
         ({"repeats": -1}, "repeats must be at least 1. Received: -1"),
+        (
+            {"recipe": Recipe(study_types=("wrist",))},
+            r"a recipe with \('wrist',\), 0 and 0",
+        ),
+        ({"recipe": Recipe(member=3)}, "Received a recipe with None, 3 and 0. Take them out"),
     ],
 )
 def test_a_plan_that_cannot_be(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
-        plan_runs(RECIPE, "out", TYPES, **settings)
+        plan_runs(**{"recipe": RECIPE, "out": "out", "study_types": TYPES} | settings)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -314,6 +319,11 @@ def _no_such_weights(plan, views):
     plan += plan_runs(recipe, plan[0].folder.parents[3], ["wrist"])
 
 
+def _no_imagenet_weights(plan, views):
+    recipe = dataclasses.replace(RECIPE, weights="imagenet")
+    plan += plan_runs(recipe, plan[0].folder.parents[3], ["wrist"])
+
+
 @pytest.mark.parametrize(
     ("spoil", "error", "sentence"),
     [
@@ -322,6 +332,7 @@ def _no_such_weights(plan, views):
         (_bad_file, BadViewsError, "1 files cannot be used.*\n.*image1.png: the file is empty"),
         (_no_such_type, ValueError, "study_types must be .*elbow, wrist. Received: knee."),
         (_no_such_weights, FileNotFoundError, "There is none at none.h5"),
+        (_no_imagenet_weights, ValueError, "small_cnn has no ImageNet weights"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_begun(views, out, plan, spoil, error, sentence):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from mura_tf.dataset import load_fracatlas, load_mura, load_views
-from mura_tf.layouts import identical_files
+from mura_tf.layouts import identical_files, scan_mura
 
 STUDY = "MURA-v1.1/train/XR_ELBOW/patient00001/study1_positive/"
 IMAGE = f"{STUDY}image1.png"
@@ -179,6 +179,26 @@ def test_tree_without_labels_or_images(mura):
     assert "2 problems in" in str(raised.value)
     assert "patient00009/study1_positive: the study has no PNG or JPEG file" in str(raised.value)
     assert "expected the end _positive or _negative" in str(raised.value)
+
+
+def test_names_with_commas_in_a_bare_tree(mura):
+    for csv in mura.glob("*.csv"):
+        csv.unlink()
+    study = mura / "train/XR_ELBOW/Doe, John/study 1, left_positive"
+    study.mkdir(parents=True)
+    (mura / "train/XR_ELBOW/patient00001/study1_positive/image1.png").rename(study / "a,b.png")
+    views, findings = scan_mura(mura)
+    row = views[views.patient == "Doe, John"].iloc[0]
+    assert (row.study, row["view"], row.label, len(views)) == ("study 1, left", "a,b.png", 1, 11)
+    assert not findings
+
+
+def test_a_study_type_may_not_be_called_overall(mura):
+    (mura / "train/XR_WRIST").rename(mura / "train/XR_OVERALL")
+    for csv in mura.glob("*.csv"):
+        csv.unlink()
+    with pytest.raises(ValueError, match="'overall', as the row of all types"):
+        load_mura(mura)
 
 
 def test_small_fracatlas(small_fracatlas):

@@ -474,8 +474,14 @@ def test_small_cnn_has_no_imagenet_weights():
     with pytest.raises(ValueError) as caught:
         build_model("small_cnn", "imagenet")
     assert str(caught.value) == (
-        "small_cnn has no ImageNet weights. Expected weights=None or a path. Received: 'imagenet'."
+        "small_cnn has no ImageNet weights. Expected None (--weights none) or the path of an .h5 "
+        "file. Received: 'imagenet'."
     )
+
+
+def test_a_distribution_has_two_classes_or_more():
+    with pytest.raises(ValueError, match=r"from 2 up\. Received: 1"):
+        build_model("small_cnn", None, classes=1)
 
 
 def test_imagenet_weights_that_cannot_be_downloaded(monkeypatch):

@@ -130,6 +130,24 @@ def test_images_are_those_of_tensorflow(views):
         assert np.abs(image - tf.image.resize_with_pad(png, 45, 45)).max() <= 1
 
 
+@pytest.mark.parametrize("augment", VALUED)
+def test_augmentations_do_not_follow_a_mixed_policy(views, augment):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        images = next(iter(dataset(views, training=True, augment=(augment,))))[0]
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert images.dtype == tf.float32
+
+
+def test_labels_may_be_floats_but_not_lacking(views):
+    _, labels, weights = next(iter(dataset(views.astype({"label": float}))))
+    _, same_labels, same_weights = next(iter(dataset(views)))
+    assert np.array_equal(labels, same_labels) and np.array_equal(weights, same_weights)
+    with pytest.raises(ValueError, match=r"Received one without label\. Views to be predicted"):
+        dataset(views.drop(columns="label"))
+
+
 @pytest.mark.parametrize("augment", [(), ("flip",), ("flip", "autocontrast:0.5")])
 def test_training_shuffles_all_rows_anew_each_epoch(views, augment):
     batches = dataset(views, training=True, augment=augment)

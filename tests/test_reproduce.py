@@ -110,7 +110,9 @@ def test_every_system_of_every_document_is_listed():
 
 
 def test_an_experiment_must_be_named():
-    assert_sentence(call(), "an experiment must be named, one of densenet169, fourteen_classes,")
+    result = call()
+    assert result.exit_code == 2
+    assert "an experiment must be named, one of densenet169" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,8 @@ def test_report_only_of_what_was_not_trained(begun):
 
 
 def test_training_needs_data(tmp_path):
-    assert_sentence(call("table_iv", "--out", tmp_path), "--data is needed to train")
+    result = call("table_iv", "--out", tmp_path)
+    assert result.exit_code == 2 and "--data is needed to train" in result.stderr
     result = call("table_iv", "--out", tmp_path, "--data", tmp_path / "nowhere")
     assert result.exit_code == 1 and "nowhere" in result.stderr
 
@@ -193,12 +196,16 @@ def test_an_unknown_backbone_is_named(begun, steps, mode):
     assert steps == []
 
 
-def test_an_unknown_engine_is_named(begun):
-    result = call("table_v", "--out", begun, "--data", begun, "--engine", "slurm", *SMALL)
-    assert_sentence(result, "engine must be one of local, ray. Received: 'slurm'.")
+OTHER_VALUES = [
+    ["--members", "0"],
+    ["--repeats", "x"],
+    ["--engine", "slurm"],
+    ["--select-on", "train"],
+    ["--unknown"],
+]
 
 
-@pytest.mark.parametrize("option", [["--members", "0"], ["--repeats", "x"], ["--unknown"]])
+@pytest.mark.parametrize("option", OTHER_VALUES)
 def test_wrong_usage_has_exit_code_2(option):
     assert call("table_iv", *option).exit_code == 2
 

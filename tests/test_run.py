@@ -9,7 +9,7 @@ import pytest
 
 from mura_tf.model import build_model
 from mura_tf.recipe import Recipe
-from mura_tf.run import Run
+from mura_tf.run import Run, finished_runs
 
 RECIPE = Recipe(backbone="small_cnn", weights=None, image_size=32, study_types=("elbow",))
 
@@ -27,6 +27,10 @@ def run(tmp_path):
     ).to_csv(folder / "predictions.csv", index=False)
     build_model("small_cnn", None, image_size=32).save(folder / "best.keras")
     return Run(folder)
+
+
+def test_a_path_may_be_text(run):
+    assert Run(str(run.path)) == run == finished_runs(str(run.path))[0]
 
 
 def test_a_run_is_read_back(run):

@@ -33,6 +33,12 @@ def test_a_holdout_is_a_fraction_of_each_type_and_label(views, by):
     assert set(parts["select"].split) == {"holdout"} and set(parts["predict"].split) == {"valid"}
 
 
+def test_the_index_of_a_table_does_not_matter(views):
+    recipe = Recipe(select_on="holdout", holdout=0.25)
+    repeated = views.set_axis([*range(100), *range(len(views) - 100)])
+    assert selected_views(repeated, recipe).equals(selected_views(views, recipe))
+
+
 def test_a_holdout_is_the_same_for_one_type_and_for_all(views):
     recipe = Recipe(select_on="holdout", holdout=0.25)
     every = selected_views(views, recipe).query("study_type == 'wrist' and split == 'holdout'")
@@ -55,3 +61,9 @@ def test_only_abnormality_needs_both_labels(views):
     assert len(selected_views(views, recipe)) == len(views)
     with pytest.raises(ValueError, match="'wrist' with label 0 only"):
         selected_views(views, Recipe())
+
+
+def test_one_study_type_cannot_be_told_apart(views):
+    recipe = Recipe(task="study_type", balance="none", monitor="val_f1", study_types=("wrist",))
+    with pytest.raises(ValueError, match=r"two study types or more\. Received: wrist alone"):
+        selected_views(views, recipe)

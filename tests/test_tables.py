@@ -13,8 +13,8 @@ import pytest
 from sklearn.metrics import accuracy_score, cohen_kappa_score
 from test_report import Page
 
-from mura_tf.evaluate import OVERALL
 from mura_tf.grid import PlannedRun
+from mura_tf.layouts import OVERALL
 from mura_tf.published import published_digits, published_table
 from mura_tf.reproduce import find_experiment
 from mura_tf.tables import report_table
