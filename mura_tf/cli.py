@@ -246,9 +246,12 @@ def explain(
     sanity: Annotated[
         bool, typer.Option("--sanity", help="With --score: deletion, insertion, random weights.")
     ] = False,
-    method: Annotated[str, typer.Option(help="See mura_tf.explain.METHODS.")] = "cam",
     methods: Annotated[
-        str | None, typer.Option(help="For --score. [default: all that can explain the runs]")
+        str | None,
+        typer.Option(
+            help="cam, grad_cam, ..., see mura_tf.explain.METHODS; one, or for --score several. "
+            "[default: cam; for --score all that can explain the runs]"
+        ),
     ] = None,
     layer: Annotated[
         str | None, typer.Option(help="Whose feature maps. [default: those the head pools]")
@@ -265,6 +268,11 @@ def explain(
     with _failures_as_sentences():
         if sum([study is not None, top is not None, score]) > 1:
             raise ValueError("--study, --top and --score exclude each other. Give one of them.")
+        if sanity and not score:
+            raise ValueError("--sanity goes with --score. Add it.")
+        chosen = _listed(methods) if methods else None
+        if not score and chosen and len(chosen) > 1:
+            raise ValueError(f"a figure shows one method. Received: --methods {methods}.")
         folders = _run_folders(runs)
         out = out or runs[0] / "explained"
         from mura_tf.ensemble import Ensemble
@@ -274,7 +282,6 @@ def explain(
         if score:
             from mura_tf.heatmap_scores import write_scores
 
-            chosen = _listed(methods) if methods else None
             _print_table(write_scores(ensemble, data, out, chosen, layer=layer, sanity=sanity))
             print("* better than the centred blob (95 %). Intervals: 95 %, patients resampled.")
             print(f"Scores: {out / 'heatmap_scores.csv'}")
@@ -282,9 +289,16 @@ def explain(
         from mura_tf.study_pages import explain_studies
 
         order, count = _order(top or "wrong:20")
-        studies = [ensemble.study(study)] if study else ensemble.top(order, count)
+        named = study is not None
+        studies = [ensemble.study(study)] if named else ensemble.top(order, count)
         for path in explain_studies(
-            ensemble, studies, data, out, method, layer=layer, order=None if study else order
+            ensemble,
+            studies,
+            data,
+            out,
+            (chosen or ["cam"])[0],
+            layer=layer,
+            order=None if named else order,
         ):
             print(path)
 

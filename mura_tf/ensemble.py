@@ -11,10 +11,10 @@ import pandas as pd
 
 from mura_tf.dataset import load_views
 from mura_tf.evaluate import SYSTEM_KEY, load_predictions, reported_split, view_probabilities
-from mura_tf.layouts import STUDY_KEY, VIEW_KEY
+from mura_tf.layouts import STUDY_KEY, VIEW_KEY, unsplit_key
 from mura_tf.metrics import THRESHOLD
 from mura_tf.plots import system_name
-from mura_tf.radiograph import padded_box, read_size
+from mura_tf.radiograph import padded_boxes
 from mura_tf.run import Run, finished_runs
 from mura_tf.tasks import ABNORMAL
 
@@ -97,7 +97,7 @@ class Ensemble:
     def inputs(self, views: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """What the members are given: images float32 (n, S, S, 3) and frames int (n, 4).
 
-        A frame is where the radiograph lies in its square, see `padded_box`.
+        A frame is where the radiograph lies in its square, see `padded_boxes`.
         """
         from mura_tf.pipeline import load_images
 
@@ -107,8 +107,7 @@ class Ensemble:
             preprocessing=self.preprocessing,
             cache_dir=self._cache_dir,
         )
-        frames = [padded_box(*read_size(path), self.side) for path in views.path]
-        return images, np.array(frames)
+        return images, padded_boxes(views.path, self.side)
 
     def groups(self, views: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[Run], int | None]]:
         """The views by study type: their rows, the members for them, and the class to explain.
@@ -148,13 +147,16 @@ class Ensemble:
         """The views of one study.
 
         Args:
-            key: "split/study_type/patient/study", or the end of it as far as only one study has it.
+            key: "split/study_type/patient/study", or the end of it as far as only one study has it;
+                the study's folder will do as well.
 
         Raises:
             ValueError: no such study, or several.
         """
         keys = self.views[STUDY_KEY].agg("/".join, axis=1)
-        found = keys[("/" + keys).str.endswith("/" + key.strip("/"))]
+        folders = self.views.path.map(os.path.dirname)
+        asked = "/" + key.strip("/")
+        found = keys[("/" + keys).str.endswith(asked) | folders.str.endswith(asked)]
         named = list(dict.fromkeys(found))
         if len(named) != 1:
             near = named[:3] or difflib.get_close_matches(key, set(keys), n=3, cutoff=0)
@@ -201,7 +203,8 @@ def _with_paths_of(
     data: pd.DataFrame, views: pd.DataFrame, where: str | os.PathLike
 ) -> pd.DataFrame:
     """`views` with the paths of the data set as it lies now."""
-    found = views.drop(columns="path").merge(data[[*VIEW_KEY, "path"]], on=VIEW_KEY, how="left")
+    key = unsplit_key(data)
+    found = views.drop(columns="path").merge(data[[*key, "path"]], on=key, how="left")
     lacking = found.path.isna()
     if lacking.any():
         first = "/".join(found[lacking].iloc[0][VIEW_KEY])

@@ -40,7 +40,8 @@ def heatmaps(
 
     A map's negative part is cut off, it is enlarged to the input (bilinear, half-pixel centres),
     padding is set to 0, and it is divided by its maximum. So 1 is the strongest place of this very
-    image, and a map of zeros says that nowhere speaks for the class.
+    image, and a map of zeros says that nowhere speaks for the class. An ensemble's map is the mean
+    of its members', and reaches 1 only where all of them are strongest.
 
     Args:
         model: a flat `keras.Model`; or a finished `Run`, whose class names are known and which
@@ -50,7 +51,7 @@ def heatmaps(
         method: a key of `METHODS`.
         of_class: for a model with classes, the number or (a `Run`'s) name of the one to explain.
         layer: whose feature maps the methods of `METHODS` that take one explain; by default those
-            that the head pools.
+            that the head pools, or the model's last.
         frames: int (B, 4), top, left, height and width of each radiograph in its square, see
             `padded_box`; by default, a border of one colour is taken for padding.
 
@@ -59,7 +60,8 @@ def heatmaps(
 
     Raises:
         ValueError: a nested model, a head or layer that the method cannot explain, an unknown
-            method or class, images of another shape than the model's.
+            method or class, images of another shape than the model's or with NaN, frames that do
+            not fit them.
         ImportError: a method of tf-keras-vis without the extra `mura-tf[explain]`.
 
     Warns:
@@ -191,6 +193,8 @@ def _opened(model, images, of_class, takes_class: bool) -> tuple[keras.Model, in
         )
     if not len(images):
         raise ValueError("images holds none, expected at least one.")
+    if not np.isfinite(images).all():
+        raise ValueError("images must be finite numbers. Received: some that are NaN or infinite.")
     if "inputs" in info:
         _warn_of_other_range(images, info["inputs"])
     if not takes_class:
@@ -267,6 +271,7 @@ def _warn_of_other_range(images: np.ndarray, inputs: dict) -> None:
     slack = 0.01 * (high - low)
     if (
         images.min() < low - slack
+        or images.min() > low + 20 * slack  # radiographs have black in them
         or images.max() > high + slack
         or abs(images.mean() - mean) > deviation
         or images.std() < deviation / 4
@@ -290,9 +295,17 @@ def _finished(maps: np.ndarray, images: np.ndarray, frames) -> np.ndarray:
     """Raw maps (B, h, w) as heatmaps (B, S, S), see `heatmaps`."""
     height, width = images.shape[1:3]
     heat = np.zeros(images.shape[:3], np.float32)
-    for one, raw, frame in zip(
-        heat, maps, frames_of(images) if frames is None else frames, strict=True
+    frames = frames_of(images) if frames is None else np.asarray(frames)
+    if (
+        frames.shape != (len(images), 4)
+        or frames.min() < 0
+        or (frames[:, :2] + frames[:, 2:] > (height, width)).any()
     ):
+        raise ValueError(
+            f"frames must be int ({len(images)}, 4), the top, left, height and width of each "
+            f"radiograph in its square of {height} x {width} pixels. Received: {frames.tolist()}."
+        )
+    for one, raw, frame in zip(heat, maps, frames, strict=True):
         raw = np.maximum(raw, 0).astype(np.float32)
         inside = slice(frame[0], frame[0] + frame[2]), slice(frame[1], frame[1] + frame[3])
         one[inside] = cv2.resize(raw, (width, height), interpolation=cv2.INTER_LINEAR)[inside]
@@ -353,7 +366,8 @@ def _affine_head(model: keras.Model) -> tuple:
 def _output_layer(model: keras.Model):
     layer = _origin(model.outputs[0])
     known = ("sigmoid", "softmax", "linear")
-    if not isinstance(layer, layers.Dense) or layer.activation.__name__ not in known:
+    activation = getattr(getattr(layer, "activation", None), "__name__", None)
+    if not isinstance(layer, layers.Dense) or activation not in known:
         raise ValueError(
             f"a heatmap needs a dense output layer with one of the activations {', '.join(known)}, "
             f"whose logits it explains. Received: {layer.name!r} ({type(layer).__name__}). Give "
@@ -397,7 +411,10 @@ def _logits(model: keras.Model) -> keras.Model:
 
 
 def _layer_name(model: keras.Model, name: str | None) -> str:
-    """The layer of that name, checked; by default the last one with feature maps."""
+    """The layer of that name, checked; by default the one the head pools, or the last."""
+    if name is None:
+        with contextlib.suppress(ValueError):
+            return _origin(_affine_head(model)[0]).name
     spatial = [
         layer.name
         for layer in model.layers
@@ -454,7 +471,8 @@ def _gradient_cam(name, model, images, index, layer):
     cams = _visualized(
         name,
         logits,
-        lambda logits: logits[:, index],
+        # 0 with the logit's gradient: Grad-CAM++ takes its exponential, which only scales a map
+        lambda logits: logits[:, index] - keras.ops.stop_gradient(logits[:, index]),
         images,
         penultimate_layer=layer,
         **_RAW,
@@ -495,7 +513,7 @@ def _score_cam(model, images, index, layer):
 
 
 def _saliency(model, images, index, layer):
-    return _gradients(model, images, index).max(axis=-1)
+    return np.abs(_gradients(model, images, index)).max(axis=-1)
 
 
 def _smoothgrad(model, images, index, layer):
@@ -506,11 +524,11 @@ def _smoothgrad(model, images, index, layer):
     for _ in range(SMOOTH_SAMPLES):
         noise = deviation * rng.standard_normal(images.shape[1:], np.float32)
         total = total + _gradients(model, images + noise, index)
-    return (total / SMOOTH_SAMPLES).max(axis=-1)
+    return np.abs(total / SMOOTH_SAMPLES).max(axis=-1)
 
 
 def _gradients(model, images, index) -> np.ndarray:
-    """What the logit changes with each value, without sign: (B, S, S, 3)."""
+    """What the logit changes with each value: (B, S, S, 3)."""
     parts = _DERIVED.setdefault(model, {})
     if ("gradients", index) not in parts:
         import tensorflow as tf
@@ -524,6 +542,7 @@ def _gradients(model, images, index) -> np.ndarray:
                 batch,
                 keepdims=True,
                 normalize_map=False,
+                gradient_modifier=None,
             ),
             autograph=False,
             reduce_retracing=True,

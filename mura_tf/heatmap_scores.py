@@ -27,6 +27,9 @@ from mura_tf.localization import (
 )
 from mura_tf.sanity import SHARES, deletion_and_insertion, randomized, rank_correlations
 
+DRAWS = 5
+"""Random weights that maps are compared with: one network's may resemble a map by chance."""
+
 
 def write_scores(
     ensemble: Ensemble,
@@ -39,12 +42,28 @@ def write_scores(
 ) -> pd.DataFrame:
     """Writes `out/heatmap_scores.csv`, the table of `score_heatmaps`, showing the progress.
 
+    In front are `system, runs, split, layer`, whose maps they are; rows that are there of others,
+    or of other methods, stay.
+
     Returns:
         Its `overview`.
     """
     scores = score_heatmaps(ensemble, data, methods, layer=layer, sanity=sanity, progress=True)
-    with written_whole(Path(out) / "heatmap_scores.csv") as part:
-        scores.to_csv(part, index=False)
+    path = Path(out) / "heatmap_scores.csv"
+    whose = {
+        "system": ensemble.name,
+        "runs": len(ensemble.runs),
+        "split": ensemble.split,
+        "layer": layer or "",
+    }
+    table = scores.assign(**whose)[[*whose, *scores]]
+    if path.exists():
+        key = [*whose, "method"]
+        before = pd.read_csv(path).fillna({"layer": ""})
+        again = before.set_index(key).index.isin(table.set_index(key).index)
+        table = pd.concat([before[~again], table], ignore_index=True)
+    with written_whole(path) as part:
+        table.to_csv(part, index=False)
     return overview(scores)
 
 
@@ -93,8 +112,8 @@ def score_heatmaps(
     heat |= chance_maps(frames, ensemble.side)
     values = defaultdict(lambda: defaultdict(lambda: np.zeros(len(views))))
     groups = list(ensemble.groups(views))
-    blanks: dict[Path, Any] = {}  # run folder -> its network with random weights
-    steps = len(methods) + (len(methods) + len(heat) if sanity else 0)
+    blanks: dict[Path, Any] = {}  # run folder -> its network, for random weights
+    steps = len(methods) + (DRAWS * len(methods) + len(heat) if sanity else 0)
     with Progress(disable=not progress) as bars:
         bar = bars.add_task("Explaining", total=steps * len(groups))
         for rows, members, of_class in groups:
@@ -109,14 +128,19 @@ def score_heatmaps(
                 heat[method][rows] = maps_of(members, method)
             if not sanity:
                 continue
-            for number, run in enumerate(members):
+            for run in members:
                 if run.path not in blanks:  # a model of all study types is in every group
-                    blanks[run.path] = randomized(run.model(), seed + number)
+                    blanks[run.path] = run.model()
             blank = [blanks[run.path] for run in members]
-            for method in methods:
-                values[method]["randomized"][rows] = rank_correlations(
-                    heat[method][rows], maps_of(blank, method), inside[rows]
-                )
+            for draw in range(DRAWS):
+                for number, model in enumerate(blank):
+                    other = randomized(model, seed + draw * len(blank) + number)
+                    model.set_weights(other.get_weights())  # what was traced of it stays
+                for method in methods:
+                    correlations = rank_correlations(
+                        heat[method][rows], maps_of(blank, method), inside[rows]
+                    )
+                    values[method]["randomized"][rows] += np.abs(correlations) / DRAWS
             predict = partial(probabilities, members, of_class=of_class)
             for method, maps in heat.items():
                 bars.advance(bar)

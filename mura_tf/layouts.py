@@ -63,6 +63,18 @@ _LAYOUTS = {
 }
 
 
+def unsplit_key(views: pd.DataFrame) -> list[str]:
+    """What names a view where its split may have been dealt anew: `VIEW_KEY` without it, if unique.
+
+    Args:
+        views: a row per view, or several, as boxes have.
+    """
+    key = [name for name in VIEW_KEY if name != "split"]
+    if not set(VIEW_KEY) <= set(views) or not views.drop_duplicates(VIEW_KEY).duplicated(key).any():
+        return key
+    return VIEW_KEY
+
+
 def find_dataset(
     root: str | os.PathLike, layouts: Iterable[Callable[[Path], bool]] = tuple(_LAYOUTS)
 ) -> Path:

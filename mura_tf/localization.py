@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mura_tf.layouts import OVERALL, VIEW_KEY, find_dataset, is_fracatlas
+from mura_tf.layouts import OVERALL, VIEW_KEY, find_dataset, is_fracatlas, unsplit_key
 from mura_tf.metrics import bootstrap_weights, interval
 from mura_tf.radiograph import read_size
 
@@ -26,7 +26,7 @@ SCORES = {
     "iou_best": "the same at the threshold that is best for the method (Choe et al., 2020)",
     "deletion": "area under the probability while the hottest pixels are blurred; low is good",
     "insertion": "area under the probability while the hottest pixels are restored; high is good",
-    "randomized": "rank correlation with the maps of randomized weights; 0 is good",
+    "randomized": "rank correlation, without sign, with the maps of random weights; 0 is good",
 }
 """`deletion` and `insertion`: Petsiuk et al., 2018. `randomized`: Adebayo et al., 2018."""
 LOWER_IS_BETTER = ("deletion",)
@@ -67,8 +67,9 @@ def load_boxes(data: str | os.PathLike, views: pd.DataFrame) -> pd.DataFrame:
             "(mura-tf synthesize), which has a lesions.csv, or FracAtlas with its Annotations."
         )
     boxes = _fracatlas_boxes(path) if path.name == _COCO.name else _synthetic_boxes(path)
-    key = [column for column in VIEW_KEY if column in boxes]
-    boxes = views[[*VIEW_KEY, "path"]].merge(boxes, on=key)
+    key = [column for column in unsplit_key(boxes) if column in boxes]
+    others = [name for name in VIEW_KEY if name in boxes and name not in key]
+    boxes = views[[*VIEW_KEY, "path"]].merge(boxes.drop(columns=others), on=key)
     return _as_fractions(boxes, path)
 
 

@@ -13,6 +13,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from mura_tf.ensemble import ORDERS, Ensemble
+from mura_tf.evaluate import view_probabilities
 from mura_tf.files import written_whole
 from mura_tf.layouts import STUDY_KEY, VIEW_KEY
 from mura_tf.localization import box_file, load_boxes
@@ -65,6 +66,7 @@ def explain_studies(
         )
     out = Path(out)
     views = pd.concat(studies, ignore_index=True)
+    models = {len(ensemble.members(study_type)) for study_type in views.study_type}
     boxes = load_boxes(data, views) if box_file(data).is_file() else None
     heat = iter(ensemble.heatmaps(views, method, layer))
     shown = [(study, np.stack([next(heat) for _ in range(len(study))])) for study in studies]
@@ -78,7 +80,8 @@ def explain_studies(
     if len(studies) == 1:
         title = "/".join(studies[0].iloc[0][STUDY_KEY])
     lead = (
-        f"{whose}, {len(ensemble.runs)} runs; {len(studies)} studies of views none saw in training."
+        f"{whose}, {' or '.join(map(str, sorted(models)))} models a view; {len(studies)} studies "
+        "that none of them saw in training."
     )
     return [*paths, write_study_page(out / "index.html", title, lead, shown, boxes)]
 
@@ -107,14 +110,25 @@ def plot_study(
     """All views of a study, each radiograph above its heatmap; beside it, where there is one view.
 
     Args:
-        views: the study's rows of `Ensemble.views`.
+        views: the study's rows of `Ensemble.views`, or of a predictions table; a label that is not
+            known is NaN.
         heat: float (n_views, S, S), in [0, 1], of `Ensemble.heatmaps`.
         boxes: of `load_boxes`; drawn where there are any.
         title: a line above the study's.
 
     Returns:
         A figure to save: `plot_study(...).savefig("study.png", dpi=150)`.
+
+    Raises:
+        ValueError: views without probabilities.
     """
+    if "probability" not in views:
+        raise ValueError(
+            "views must say the probability of each view. Received a table without. Give rows of "
+            "mura_tf.predict_views, or of Ensemble.views."
+        )
+    if "probability_study" not in views:
+        views = view_probabilities(views)
     pairs = list(_pictures(views, heat, boxes))
     columns = min(len(pairs), VIEWS_PER_ROW)
     chunks = [pairs[start : start + columns] for start in range(0, len(pairs), columns)]
@@ -149,11 +163,13 @@ def plot_study(
         pad=0.02,
         panchor=False,  # or it would centre the views again
     )
-    bar.set_label("heat, as a share of the view's maximum", fontsize=9)
+    bar.set_label("heat; 1 where every model is hottest", fontsize=9)
     bar.ax.tick_params(labelsize=9)
     bar.outline.set_visible(False)
     figure.supxlabel(
-        "Not a medical device: results of research software.", fontsize=8, color=colour_of("muted")
+        "The colours tell where, not how abnormal. Not a medical device: research software.",
+        fontsize=8,
+        color=colour_of("muted"),
     )
     return figure
 
@@ -179,9 +195,9 @@ def write_study_page(
 <h1>{escaped(title)}</h1>
 <p class="lead">{escaped(lead)}</p>
 {WARNING}
-<p class="note">Each radiograph, and beside it the same with its heatmap. The colours are relative
-to the view's own hottest place: they tell where, not how abnormal; that is the probability. A map
-without colour says that nowhere speaks for abnormality.
+<p class="note">Each radiograph, and beside it the same with its heatmap: the mean of the models'
+maps, each relative to its own hottest place. The colours tell where, not how abnormal; that is the
+probability. A map without colour says that nowhere speaks for abnormality.
 {_BOX_NOTE if boxes is not None and len(boxes) else ""}</p>
 {_COLOUR_BAR}
 </header>"""
@@ -199,7 +215,8 @@ _COLOUR_BAR = (
 
 def _study_section(views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | None) -> str:
     study = views.iloc[0]
-    right = (study.probability_study > THRESHOLD) == study.label
+    right = _right(study)
+    mark = {True: "✓ right", False: "✗ wrong", None: ""}[right]
     figures = "".join(
         f'<figure><img alt="radiograph {escaped(view.view)}" src="{inline_jpeg(plain)}">'
         f'<img alt="heatmap of {escaped(view.view)}" src="{inline_jpeg(hot)}">'
@@ -209,9 +226,9 @@ def _study_section(views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | 
             views.itertuples(), _pictures(views, heat, boxes), strict=True
         )
     )
-    return f"""<section class="study {"right" if right else "wrong"}">
+    return f"""<section class="study {mark[2:]}">
 <h2>{escaped("/".join(study[STUDY_KEY]))}</h2>
-<p><span class="verdict">{"✓ right" if right else "✗ wrong"}</span> {escaped(_verdict(study))}</p>
+<p><span class="verdict">{mark}</span> {escaped(_verdict(study))}</p>
 <div class="pairs">{figures}</div></section>"""
 
 
@@ -221,7 +238,15 @@ def _verdict(study) -> str:
     sentence = f"study: probability {study.probability_study:.2f}, so {said}"
     if study.disagreement > 0:
         sentence += f" (members' deviation {study.disagreement:.2f})"
+    if _right(study) is None:
+        return sentence
     return f"{sentence}; labelled {'abnormal' if study.label else 'normal'}"
+
+
+def _right(study) -> bool | None:
+    if pd.isna(study.label):
+        return None
+    return bool((study.probability_study > THRESHOLD) == study.label)
 
 
 def _pictures(views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | None):

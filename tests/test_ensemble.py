@@ -12,6 +12,7 @@ from mura_tf.ensemble import Ensemble
 from mura_tf.evaluate import load_predictions, study_probabilities, view_probabilities
 from mura_tf.explain import cam
 from mura_tf.layouts import STUDY_KEY, VIEW_KEY
+from mura_tf.localization import load_boxes
 from mura_tf.pipeline import make_dataset
 from mura_tf.run import Run
 from mura_tf.tasks import class_names
@@ -41,6 +42,18 @@ def test_its_views_are_the_predicted_ones_where_they_lie_now(members, lesions, t
     pd.testing.assert_frame_equal(ensemble.views[valid.columns], valid)
     assert ensemble.split == "valid"
     assert len(ensemble.reported) == len(valid)
+
+
+def test_views_that_a_document_dealt_anew(copies, lesions):
+    for copy in copies:
+        table = pd.read_csv(copy / "predictions.csv", dtype=str)
+        table.assign(split="test").to_csv(copy / "predictions.csv", index=False)
+    ensemble = Ensemble(copies, lesions)
+    valid = load_mura(lesions).query("split == 'valid'")
+    assert set(ensemble.views.split) == {"test"}
+    assert set(ensemble.views.path) == set(valid.path)
+    boxes = load_boxes(lesions, ensemble.views)
+    assert len(boxes) == (valid.label == 1).sum()
 
 
 def test_its_probabilities_are_the_means_of_the_predictions(members, ensemble):
@@ -122,6 +135,8 @@ def test_a_study_by_its_name(ensemble):
     views = ensemble.study(key)
     assert views.view.tolist() == ["image1.png", "image2.png"]
     pd.testing.assert_frame_equal(ensemble.study("elbow/valid00001/study1"), views)
+    folder = "valid/XR_ELBOW/valid00001/study1_positive/"
+    pd.testing.assert_frame_equal(ensemble.study(folder), views)
 
 
 @pytest.mark.parametrize(

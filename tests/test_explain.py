@@ -24,8 +24,8 @@ pytestmark = [
     pytest.mark.usefixtures("eagerly"),
 ]
 
-PAPER = ["mobilenet_v2", "densenet169", "xception", "efficientnet_b0"]
-PAPER += [pytest.param(f"efficientnet_b{number}", marks=pytest.mark.slow) for number in (1, 2, 3)]
+PAPER = ["mobilenet_v2", "densenet169", "xception"]
+PAPER += [f"efficientnet_b{number}" for number in range(4)]
 HEAD_003 = ("squeeze_excite:4", "attention:3", "pool", "residual:8:0.1")
 CLASSES = ("abnormal elbow", "abnormal wrist", "normal elbow", "normal wrist")
 NATIVE = ["cam", "attention"]
@@ -217,6 +217,34 @@ def test_grad_cam_plus_plus_by_its_formula(small):
     assert_map_of(heatmaps(small, images, "grad_cam_plus_plus"), expected)
 
 
+@pytest.mark.parametrize("bias", [200, -200])
+def test_grad_cam_plus_plus_of_a_sure_model(small, bias):
+    """Its exponential of the logit scales a map, and must not overflow."""
+    sure = keras.models.clone_model(small)
+    sure.set_weights([*small.get_weights()[:-1], np.array([bias], "float32")])
+    expected = heatmaps(small, images_of(32), "grad_cam_plus_plus")
+    np.testing.assert_allclose(
+        heatmaps(sure, images_of(32), "grad_cam_plus_plus"), expected, atol=1e-5
+    )
+
+
+def test_smoothgrad_averages_signed_gradients():
+    """Smilkov et al., section 3: noise that changes the gradient's sign cancels out."""
+    images = keras.Input((8, 8, 3))
+    squared = layers.Lambda(lambda x: x**2)(images)  # its gradient 2 x is the noise's, around 0
+    output = layers.Dense(1, activation="sigmoid")(layers.Flatten()(squared))
+    model = keras.Model(images, output)
+    model.layers[-1].set_weights([np.ones((192, 1)), np.zeros(1)])
+    batch = np.zeros((1, 8, 8, 3), "float32")
+    batch[0, 2, 3], batch[0, 5, 5, 0] = 0.5, 2  # twice a fifth of the range is the deviation
+    rng = np.random.default_rng(0)
+    noise = [rng.standard_normal((8, 8, 3), np.float32) for _ in range(explain.SMOOTH_SAMPLES)]
+    deviation = explain.SMOOTH_NOISE * np.ptp(batch)
+    expected = np.abs(2 * (batch + deviation * np.mean(noise, axis=0))).max(axis=-1)
+    heat = heatmaps(model, batch, "smoothgrad", frames=[[0, 0, 8, 8]])
+    np.testing.assert_allclose(heat, expected / expected.max(), rtol=1e-4)
+
+
 def test_score_cam_by_its_formula_on_one_sigmoid(small):
     """tf-keras-vis alone would weigh every channel by softmax of one logit, which is 1."""
     image = images_of(32, 1)
@@ -264,6 +292,17 @@ def test_methods_explain_another_layer_than_the_last(small):
         last = heatmaps(small, images, method)
         np.testing.assert_array_equal(heatmaps(small, images, method, layer="stage4_relu"), last)
         assert not np.allclose(heatmaps(small, images, method, layer="stage2_relu"), last)
+
+
+def test_the_pooled_layer_is_explained_not_the_last():
+    images = keras.Input((16, 16, 3))
+    features = layers.Conv2D(4, 3, name="features")(images)
+    pooled = layers.GlobalAveragePooling2D()(features)
+    model = keras.Model(images, layers.Dense(1, activation="sigmoid")(pooled))
+    layers.Conv2D(4, 3, name="later")  # no part of the model
+    assert explain._layer_name(model, None) == "features"
+    small = build_model("mobilenet_v2_035", None, image_size=32, head=("pool",))  # maps of 1 x 1
+    assert explain._layer_name(small, None) == "out_relu"
 
 
 def test_a_layer_that_others_bypass():
@@ -389,6 +428,9 @@ def test_an_output_whose_logits_are_not_known():
     model = keras.Model(images, layers.Activation("sigmoid", name="last")(layers.Dense(1)(pooled)))
     with pytest.raises(ValueError, match=r"needs a dense output layer .* 'last' \(Activation\)"):
         cam(model, images_of(32))
+    model = keras.Model(images, layers.Dense(1, activation=layers.ReLU(), name="last")(pooled))
+    with pytest.raises(ValueError, match=r"needs a dense output layer .* 'last' \(Dense\)"):
+        cam(model, images_of(32))
 
 
 def test_a_wrong_layer_lists_the_candidates(small):
@@ -422,6 +464,17 @@ def test_a_wrong_class(small, classifier):
 def test_images_of_another_shape(small, shape):
     with pytest.raises(ValueError, match=r"must be float \(B, 32, 32, 3\).*Received: \("):
         cam(small, np.zeros(shape))
+
+
+def test_images_that_are_no_numbers(small):
+    with pytest.raises(ValueError, match="some that are NaN or infinite"):
+        cam(small, np.full((1, 32, 32, 3), np.nan))
+
+
+@pytest.mark.parametrize("frames", [[[0, 0, 32, 32]], 2 * [[8, 0, 32, 32]], 2 * [[-1, 0, 9, 9]]])
+def test_frames_that_do_not_fit(small, frames):
+    with pytest.raises(ValueError, match=r"frames must be int \(2, 4\), .* square of 32 x 32"):
+        cam(small, images_of(32), frames=frames)
 
 
 def test_no_image(small):
@@ -483,8 +536,14 @@ def test_a_run_knows_its_classes(run, classifier):
 
 @pytest.mark.parametrize(
     "images",
-    [USUAL * 127.5 + 127.5, USUAL / 2 + 0.5, USUAL / 127.5, np.zeros_like(USUAL) - 0.5],
-    ids=["grey levels", "from 0 to 1", "divided twice", "blank"],
+    [
+        USUAL * 127.5 + 127.5,
+        USUAL / 2 + 0.5,
+        USUAL / 127.5,
+        np.zeros_like(USUAL) - 0.5,
+        np.maximum(USUAL, -0.5),
+    ],
+    ids=["grey levels", "from 0 to 1", "divided twice", "blank", "nothing black"],
 )
 def test_a_run_warns_of_another_range(run, images):
     with pytest.warns(

@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from mura_tf.ensemble import Ensemble
-from mura_tf.heatmap_scores import score_heatmaps
+from mura_tf.heatmap_scores import score_heatmaps, write_scores
 from mura_tf.localization import SCORES
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -69,6 +69,19 @@ def test_cam_and_grad_cam_score_the_same(scores):
         for name in ("cam", "grad_cam")
     )
     pd.testing.assert_frame_equal(one.reset_index(drop=True), two.reset_index(drop=True), rtol=1e-3)
+
+
+def test_the_file_keeps_what_it_has_of_others(bright, lesions, tmp_path):
+    write_scores(bright, lesions, tmp_path, ["cam"])
+    write_scores(bright, lesions, tmp_path, ["saliency"])
+    write_scores(bright, lesions, tmp_path, ["grad_cam"], layer="brightness")
+    write_scores(bright, lesions, tmp_path, ["cam"])
+    table = pd.read_csv(tmp_path / "heatmap_scores.csv").fillna({"layer": ""})
+    assert set(table.system) == {bright.name} and set(table.split) == {"valid"}
+    pairs = set(zip(table.layer, table.method, strict=True))
+    chance = {(layer, name) for layer in ("", "brightness") for name in ("uniform", "centred_blob")}
+    assert pairs == chance | {("", "cam"), ("", "saliency"), ("brightness", "grad_cam")}
+    assert not table.duplicated(["layer", "method", "study_type", "score"]).any()
 
 
 def test_no_view_with_a_box(bright, lesions, tmp_path):

@@ -6,8 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
+from mura_tf.dataset import load_mura
 from mura_tf.ensemble import Ensemble
+from mura_tf.evaluate import predict_views
 from mura_tf.localization import load_boxes
+from mura_tf.model import build_model
 from mura_tf.radiograph import read_radiograph
 from mura_tf.study_pages import BOX_COLOUR, explain_studies, overlaid, plot_study
 
@@ -54,6 +57,21 @@ def test_a_figure_has_every_view_and_probability(ensemble, lesions):
     assert f"study: probability {views.probability_study[0]:.2f}" in title
     assert title.endswith("labelled abnormal")
     assert "Not a medical device" in figure.get_supxlabel()
+
+
+def test_a_figure_of_ones_own_predictions(lesions):
+    views = load_mura(lesions).query("split == 'valid'").iloc[:2]
+    with pytest.raises(
+        ValueError, match=r"a table without\. Give rows of mura_tf\.predict"
+    ):
+        plot_study(views, np.zeros((2, 32, 32)))
+    model = build_model("small_cnn", None, image_size=32)
+    table = predict_views(model, views)
+    title = plot_study(table, np.zeros((2, 32, 32))).get_suptitle()
+    assert f"probability {table.probability.mean():.2f}, so" in title
+    assert title.endswith(("labelled abnormal", "labelled normal"))
+    unknown = plot_study(table.assign(label=np.nan), np.zeros((2, 32, 32))).get_suptitle()
+    assert "labelled" not in unknown
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])
