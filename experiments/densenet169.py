@@ -43,6 +43,9 @@ EXPERIMENT = Comparison(
         "Document 002 has one model for two study types that it does not name; here each type has "
         "its own.",
         "It does not say how pixels are scaled; here as DenseNet was pretrained.",
+        "It speaks of 2x2 average pooling, and shows DenseNet's own, which is global; here the "
+        "head pools globally.",
+        "It does not say what a rotation uncovers; here it is as the nearest pixel.",
         "It does not say from which epoch a model is; here that of the least validation loss.",
         "One slide gives the modified model the fine-tuned one's schedule; here only the "
         "fine-tuned one has it.",

@@ -60,8 +60,13 @@ EXPERIMENT = Comparison(
     ),
     fractions=(0.8, 0.1, 0.1),
     choices=(
-        "Document 003 calls its L1 and L2 strong and names no numbers; here 0.0001 and 0.001, and "
+        "Document 003 splits by image; here by patient, unless --split-by says otherwise.",
+        "It calls its L1 and L2 strong and names no numbers; here 0.0001 and 0.001, and "
         "a tenth of that in experiment 4.",
+        "Its text has L2 alone where its Fig. 28 has L1 and L2, in experiments 4 to 6; here both.",
+        "Experiments 3 and 4 have dense layers of unnamed width; here 1024 with ReLU as in "
+        "Fig. 15, then 512 without, as its text has it, and dropout 0.6.",
+        "The dropout between the two dense layers of 512 in Fig. 16 has no rate; here 0.7.",
         "Its last 4 and 5 layers are taken for convolutions, as its text says of the 5.",
         "Its Fig. 16 counts only batch norm's statistics as not trainable, so that nothing was "
         "frozen when it was printed; here all but the last 5 convolutions are, as its text says.",

@@ -76,7 +76,11 @@ EXPERIMENT = Comparison(
         "It counts six study types, and MURA has seven; here all of the data's.",
         "It does not say whether the network for one study type is frozen; here it is, as in its "
         "section 3.2, whose layers it has.",
-        "It does not name the learning rate of the intermediate task; here 0.001.",
+        "It names the learning rate of the two linear layers alone; here the one linear layer and "
+        "the intermediate task have it, too, 0.001.",
+        "It does not say how long it trained on the humerus at 0.001; here 28 epochs at most.",
+        "It does not say whether its 10 % are split off by patient; here they are, unless "
+        "--split-by says otherwise.",
         "It drops the last linear layer after the intermediate task; here both are new.",
         "Its stratified sampling is not described; here every view counts once an epoch.",
     ),

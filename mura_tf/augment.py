@@ -6,14 +6,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-_BLACK = {"fill_mode": "constant", "fill_value": 0.0, "dtype": "float32"}
-"""What a layer uncovers is black, like the padding; mixed precision is for the model alone."""
+_FILL = {"fill_mode": "nearest", "dtype": "float32"}
+"""What a layer uncovers is as the nearest pixel (003); mixed precision is for the model alone."""
 
 _LAYERS = {
-    "rotation": lambda degrees: keras.layers.RandomRotation(degrees / 360, **_BLACK),
-    "shift": lambda share: keras.layers.RandomTranslation(share, share, **_BLACK),
-    "shear": lambda degrees: keras.layers.RandomShear(float(np.tan(np.radians(degrees))), **_BLACK),
-    "zoom": lambda share: keras.layers.RandomZoom((-share, share), **_BLACK),
+    "rotation": lambda degrees: keras.layers.RandomRotation(degrees / 360, **_FILL),
+    "shift": lambda share: keras.layers.RandomTranslation(share, share, **_FILL),
+    "shear": lambda degrees: keras.layers.RandomShear(float(np.tan(np.radians(degrees))), **_FILL),
+    "zoom": lambda share: keras.layers.RandomZoom(share, share, **_FILL),
     "autocontrast": lambda probability: RandomAutoContrast(probability),
 }
 

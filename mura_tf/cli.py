@@ -319,7 +319,8 @@ def reproduce(
         str | None, typer.Option(help="Some of a document's, by name. [default: all]")
     ] = None,
     types: Annotated[
-        str | None, typer.Option(help="Study types with a model of their own. [default: all]")
+        str | None,
+        typer.Option(help="Study types with a model of their own. [default: the document's]"),
     ] = None,
     members: Annotated[
         int | None, typer.Option(min=1, help="Models per ensemble. [default: the document's]")

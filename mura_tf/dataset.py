@@ -169,7 +169,7 @@ def patient_split(
 def split_anew(
     views: pd.DataFrame, fractions: Sequence[float], by: str = "patient", seed: int = 0
 ) -> pd.DataFrame:
-    """Deals all views to train, valid and test, stratified by study type and label.
+    """Deals all views to train, valid and test, each study type and label to all three.
 
     Args:
         views: views table; the split it has is forgotten.
@@ -181,19 +181,46 @@ def split_anew(
         The views with another `split`, in their order.
 
     Raises:
-        ValueError: fewer than three patients (or images) of a study type and label.
+        ValueError: too few patients (or images) of a study type and label.
     """
     require_classes(views, by, parts=3)
-    return views.assign(split=deal_views(views, fractions, by, seed).map(dict(enumerate(SPLITS))))
+    split = deal_views(views, fractions, by, seed).map(dict(enumerate(SPLITS)))
+    classes = class_of(views, "type_and_abnormality")
+    found = pd.crosstab(classes, split).reindex(columns=SPLITS, fill_value=0)
+    if len(lacking := found.index[(found == 0).any(axis=1)]):
+        raise ValueError(
+            f"a split needs {by}s of each class in {', '.join(SPLITS)}. Received: too few of "
+            f"{', '.join(lacking)}, which share them with other classes. Leave these study types "
+            "out of the data set."
+        )
+    return views.assign(split=split)
 
 
 def deal_views(views: pd.DataFrame, fractions: Sequence[float], by: str, seed: int) -> pd.Series:
-    """The part of each view, int (n_views,), see `deal_patients`; `by` is of `SPLIT_BY`."""
+    """The part of each view, int (n_views,), see `deal_patients`; `by` is of `SPLIT_BY`.
+
+    A part that lacks a class, a study type's normal or abnormal views, then gets the class's
+    smallest patient that no class of its own part loses its last views with; the rarest class
+    first.
+    """
     if by not in SPLIT_BY:
         raise ValueError(f"split_by must be one of {', '.join(SPLIT_BY)}. Received: {by!r}.")
     if by == "image":
         views = views.assign(patient=views.path)
-    return views.patient.map(deal_patients(views, fractions, seed))
+    dealt = deal_patients(views, fractions, seed)
+    counts = pd.crosstab(views.patient, class_of(views, "type_and_abnormality"))
+    has = counts.loc[counts.sum(axis=1).sort_values(kind="stable").index] > 0  # smallest first
+    for name in has.sum().sort_values(kind="stable").index:
+        for part in range(len(fractions)):
+            owners = has.index[has[name]]
+            if (dealt[owners] == part).any():
+                continue
+            for patient in owners:
+                left = has[dealt[has.index] == dealt[patient]].drop(index=patient)
+                if left.any()[has.loc[patient]].all():
+                    dealt[patient] = part
+                    break
+    return views.patient.map(dealt)
 
 
 def require_classes(views: pd.DataFrame, by: str, parts: int) -> None:
@@ -212,6 +239,20 @@ def require_classes(views: pd.DataFrame, by: str, parts: int) -> None:
             f"a stratified split into {parts} parts needs {parts} {by}s of each class. Received: "
             + ", ".join(f"{name} with {count}" for name, count in few.items())
             + ". Leave these study types out of the data set."
+        )
+
+
+def require_same_split(views: pd.DataFrame, path: str | os.PathLike) -> None:
+    """Raises a ValueError if `path`, a views table if it exists, splits these views otherwise."""
+    if not os.path.isfile(path):
+        return
+    before = read_views(path)
+    both = before.merge(views, on=["study_type", "patient", "study", "view", "path"])
+    if (both.split_x != both.split_y).any():
+        by_image = before.groupby("patient").split.nunique().max() > 1
+        raise ValueError(
+            f"{path} was split by {'image' if by_image else 'patient'}, otherwise than now. Use "
+            "another --out for another split."
         )
 
 

@@ -50,7 +50,8 @@ def deviations(recipes: Iterable[Recipe], document: Recipe) -> list[str]:
         document: the document's settings.
     """
     recipes = list(recipes)
-    sentences = differences(((recipe, document) for recipe in recipes), but=("max_epochs",))
+    pairs = [(recipe, document) for recipe in recipes]
+    sentences = differences(pairs, but=("max_epochs", "plateau_epochs"))
     for name, sentence in CHOICES.items():
         values = [_chosen(recipe, name) for recipe in recipes]
         if values := [value for value in values if value is not None]:
@@ -63,15 +64,15 @@ def differences(pairs: Iterable[tuple[Recipe, Recipe]], but: tuple[str, ...] = (
 
     Args:
         pairs: a run's recipe, and the document's for it.
-        but: settings that the document leaves open.
+        but: settings that the document leaves open; "plateau_epochs" are those of the schedule.
     """
     pairs = list(pairs)
     sentences = []
     for name in (field.name for field in fields(Recipe)):
         if name in (*_PER_RUN, *_WITH_SELECT_ON, *but):
             continue
-        ours = [_fixed(recipe, name) for recipe, _ in pairs]
-        theirs = [_expected(recipe, document, name) for recipe, document in pairs]
+        ours = [_fixed(recipe, name, but) for recipe, _ in pairs]
+        theirs = [_expected(recipe, document, name, but) for recipe, document in pairs]
         if ours != theirs:
             own = name == "image_size" and all(one.image_size is None for _, one in pairs)
             expected = "each backbone's own" if own else _listed(theirs)
@@ -80,7 +81,7 @@ def differences(pairs: Iterable[tuple[Recipe, Recipe]], but: tuple[str, ...] = (
     return sentences
 
 
-def _fixed(recipe: Recipe, name: str):
+def _fixed(recipe: Recipe, name: str, but: tuple[str, ...]):
     """The part of a setting that the document fixes, too."""
     value = getattr(recipe, name)
     if name == "image_size":
@@ -88,16 +89,17 @@ def _fixed(recipe: Recipe, name: str):
     if name == "weights" and value not in (None, "imagenet"):
         return f"the file {Path(value).name}"
     if name == "select_on" and value == "holdout":
-        return f"{recipe.holdout:.0%} of train, split off by {recipe.holdout_by}"
-    if name == "schedule":
+        part = f"{recipe.holdout:.0%} of train"
+        return part if "holdout_by" in but else f"{part}, split off by {recipe.holdout_by}"
+    if name == "schedule" and "plateau_epochs" in but:
         return _PLATEAU.sub(r"\1", value)
     return value
 
 
-def _expected(recipe: Recipe, document: Recipe, name: str):
+def _expected(recipe: Recipe, document: Recipe, name: str, but: tuple[str, ...]):
     if name == "image_size" and document.image_size is None:
         return find_backbone(recipe.backbone).image_size
-    return _fixed(document, name)
+    return _fixed(document, name, but)
 
 
 def _chosen(recipe: Recipe, name: str):

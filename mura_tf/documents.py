@@ -31,6 +31,11 @@ from mura_tf.run import Run
 from mura_tf.tables import complete_ensembles
 from mura_tf.tasks import type_and_label
 
+PADDED = (
+    "The document resizes images and does not say whether that stretches them; here they keep "
+    "their shape and are padded with black to a square."
+)
+
 
 @dataclass(frozen=True)
 class System:
@@ -120,19 +125,21 @@ class Comparison:
                 starts from ImageNet's.
             backbones: one, instead of the document's pretrained ones.
             members: models per system, whose probabilities are averaged. The documents have 1.
-            split_by: how a holdout is split off, of `SPLIT_BY`.
+            split_by: how a holdout is split off, and how `views` deals `fractions`, of `SPLIT_BY`.
 
         Raises:
-            ValueError: an unknown system or setting, several backbones, or a study type that the
-                data lack.
+            ValueError: an unknown system or setting, several backbones, a study type that the
+                data lack, a step alone, or `split_by` where nothing is split.
         """
         known, chosen = list(known_types), tuple(study_types or ())
+        wanted = self._with_those_they_start_from(systems)
+        self._require_scored(wanted)
         settings = dict(settings or {}) | {"holdout_by": split_by}
         if backbones:
             settings["backbone"] = _the_one(list(backbones))
         root = self.folder(out)
         plan = []
-        for system in self._with_those_they_start_from(systems):
+        for system in wanted:
             recipe = _changed(system.recipe, settings)
             for types in _types_of_runs(system, known, chosen):
                 for member in range(members):
@@ -144,6 +151,12 @@ class Comparison:
                         initial = os.path.relpath(start / "best.keras", folder)
                         one = replace(one, initial=Path(initial).as_posix())
                     plan.append(PlannedRun(replace(one, stage=_stage(system)), folder))
+        splits = self.fractions or any(run.recipe.select_on == "holdout" for run in plan)
+        if split_by != "patient" and not splits:
+            raise ValueError(
+                f"{self.name} keeps the data set's split and has no holdout, so nothing is split "
+                f"by {split_by}. Leave --split-by out."
+            )
         return plan
 
     def report(self, plan: list[PlannedRun], out: str | os.PathLike) -> DocumentReport:
@@ -155,7 +168,11 @@ class Comparison:
         return self._named(_system_name(run)).title
 
     def published_results(self) -> dict[str, str]:
-        """`system_of` -> the document's accuracy on its test data, and of what."""
+        """`system_of` -> the document's accuracy, and of what.
+
+        That is on its test data, or on its validation data where it has no other.
+        """
+        validation = _published_accuracies(self, "valid")
         found = _published_accuracies(self)
         texts = {}
         for system in self.systems:
@@ -171,6 +188,9 @@ class Comparison:
             elif values:
                 ((name, value),) = values.items()
                 texts[system.title] = f"accuracy {value:.3f}, {name}"
+            elif (system.published, OVERALL) in validation and not system.per_type:
+                value = validation[system.published, OVERALL]
+                texts[system.title] = f"accuracy {value:.3f}, {OVERALL}, validation"
         return texts
 
     def _named(self, name: str) -> System:
@@ -180,6 +200,15 @@ class Comparison:
                 f"a system of {self.name} must be one of {', '.join(by_name)}. Received: {name!r}."
             )
         return by_name[name]
+
+    def _require_scored(self, systems: list[System]) -> None:
+        steps = [one.name for one in systems if one.recipe.task == "study_type"]
+        if len(steps) == len(systems):
+            after = [one.name for one in self.systems if one.starts_from in steps]
+            raise ValueError(
+                f"{', '.join(steps)} is a step, which does not tell abnormal from normal. Name "
+                f"{', '.join(after)} too."
+            )
 
     def _with_those_they_start_from(self, names: Iterable[str] | None) -> list[System]:
         if names is None:
@@ -221,7 +250,8 @@ def report_comparison(
     if not named:
         raise ValueError(
             f"no system of {comparison.name} that tells abnormal from normal is finished below "
-            f"{out}: {len(finished)} of {len(plan)} planned runs are. Train without --report-only."
+            f"{out}: {len(finished)} of {len(plan)} planned runs are. The command with --data goes "
+            "on with them."
         )
     predictions = pd.concat(named, ignore_index=True)
     split = reported_split(predictions)
@@ -309,10 +339,12 @@ def _views_right(views: pd.DataFrame, scores: ClassScores | None) -> pd.DataFram
     return counts.astype(int)
 
 
-def _published_accuracies(comparison: Comparison) -> dict[tuple[str, str], float]:
-    """(system, study type) -> accuracy on the document's test data."""
+def _published_accuracies(
+    comparison: Comparison, split: str = "test"
+) -> dict[tuple[str, str], float]:
+    """(system, study type) -> accuracy on the document's data of that split, or of none named."""
     rows = published_table(comparison.name).query("metric == 'accuracy'")
-    rows = rows[rows.split.isna() | (rows.split == "test")]
+    rows = rows[rows.split.isna() | (rows.split == split)]
     # a value that comes twice in a document comes last as what was finally reached
     return rows.groupby(["system", "study_type"]).value.last().to_dict()
 
@@ -356,7 +388,14 @@ def _deviations(comparison: Comparison, runs: dict, views: pd.DataFrame) -> list
             "The split is by image, so views of one patient are trained on and reported: what is "
             "reported is better than it would be for other patients."
         )
-    return sentences + differences(pairs) + list(comparison.choices)
+    if any(one.select_on == "holdout" and one.holdout_by == "image" for one, _ in pairs):
+        sentences.append(
+            "The holdout is split off by image, so epochs are selected on views of patients that "
+            "are trained on: what is told of the chosen epoch is better than it would be for other "
+            "patients, and it may be chosen too late."
+        )
+    sentences += differences(pairs, but=("holdout_by",))
+    return [*sentences, *comparison.choices, PADDED]
 
 
 def _changed(recipe: Recipe, settings: Mapping) -> Recipe:
@@ -381,7 +420,7 @@ def _types_of_runs(
     """`Recipe.study_types` of each of the system's runs."""
     if not system.per_type:
         return [None]
-    types = chosen or system.study_types or tuple(known)
+    types = tuple(dict.fromkeys(chosen or system.study_types or known))
     lacking = [name for name in types if name not in known]
     if lacking:
         raise ValueError(

@@ -157,6 +157,11 @@ def _residual(features, name, regularizer, units, rate):
 
 def _squeeze_excite(maps, name, regularizer, reduction):
     channels = maps.shape[-1]
+    if reduction > channels:
+        raise ValueError(
+            f"squeeze_excite reduces {channels} channels by {channels} at most. Received: "
+            f"'squeeze_excite:{reduction}'."
+        )
     weights = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(maps)
     weights = layers.Dense(channels // reduction, "relu", name=f"{name}_reduce")(weights)
     weights = layers.Dense(channels, "sigmoid", name=f"{name}_excite")(weights)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mura_tf.backbones import BACKBONES
-from mura_tf.dataset import load_views, read_views
+from mura_tf.dataset import load_views, read_views, require_same_split
 from mura_tf.document_pages import DocumentReport
 from mura_tf.documents import Comparison
 from mura_tf.engines import Engine
@@ -72,7 +71,8 @@ def reproduce(
 
     Raises:
         FileNotFoundError: no `data`, and nothing was trained below `out`.
-        ValueError: an option that the experiment has not; see `run_plan` and the reports.
+        ValueError: an option that the experiment has not, or a folder begun with another split;
+            see `run_plan` and the reports.
     """
     _require_options(experiment, options)
     folder = experiment.folder(out)
@@ -80,6 +80,7 @@ def reproduce(
     plan = experiment.plan(out, sorted(views.study_type.unique()), **options)
     failed = {}
     if data:
+        require_same_split(views, folder / "views.csv")
         settings = {"engine": engine, "cache_dir": cache_dir, "skip_bad": skip_bad}
         failed = run_plan(plan, views, folder, **settings)
     return experiment.report(plan, out), failed
@@ -132,7 +133,8 @@ def cost(
         ValueError: a study type that the data has not.
     """
     _require_options(experiment, options)
-    counts = _training_counts(_views(experiment, data, options) if data else None)
+    views = _views(experiment, data, options) if data else None
+    counts = _training_counts(experiment, views)
     plan = experiment.plan(out, sorted(counts), **options)
     unknown = {name for run in plan for name in run.recipe.study_types or ()} - set(counts)
     if unknown:
@@ -144,11 +146,11 @@ def cost(
     from mura_tf.training import measure_step
 
     recipes = {_step(run.recipe): run.recipe for run in plan}
-    rates = {step: measure_step(recipe) for step, recipe in recipes.items()}
+    measured = {step: measure_step(recipe) for step, recipe in recipes.items()}
     costs = pd.DataFrame(
         {"system": run.folder.relative_to(experiment.folder(out)).parts[0]}
         | {"stage": run.recipe.stage}
-        | _cost(run.recipe, Run(run.folder).finished, counts, rates[_step(run.recipe)])
+        | _cost(run.recipe, Run(run.folder).finished, counts, *measured[_step(run.recipe)])
         for run in plan
     )
     total = costs.drop(columns=["system", "stage"]).sum()
@@ -176,7 +178,6 @@ def listing() -> pd.DataFrame:
         Text to print: `command, document, system, runs, images, published`. The images are the
         millions that all of its runs see, from least to most, see `cost`.
     """
-    counts = _training_counts(None)
     rows = []
     for name in experiment_names():
         experiment = find_experiment(name)
@@ -184,8 +185,9 @@ def listing() -> pd.DataFrame:
             rows.append((name, experiment.document, experiment.title, "0", "0.0", "parameters"))
             continue
         published = experiment.published_results()
+        counts = _training_counts(experiment, None)
         costs = pd.DataFrame(
-            {"system": experiment.system_of(run)} | _cost(run.recipe, False, counts, rate=1)
+            {"system": experiment.system_of(run)} | _cost(run.recipe, False, counts, 1, 0)
             for run in experiment.plan("", sorted(counts))
         )
         for system, of_system in costs.groupby("system", sort=False):
@@ -214,7 +216,9 @@ def _range(least: float, most: float) -> str:
     return low if low == high else f"{low}\u2013{high}"
 
 
-def _cost(recipe: Recipe, finished: bool, counts: dict[str, int], rate: float) -> dict:
+def _cost(
+    recipe: Recipe, finished: bool, counts: dict[str, int], rate: float, parameters: int
+) -> dict:
     epoch = 0 if finished else sum(counts[name] for name in recipe.study_types or counts)
     if recipe.select_on == "holdout":
         epoch = round(epoch * (1 - recipe.holdout))
@@ -227,14 +231,18 @@ def _cost(recipe: Recipe, finished: bool, counts: dict[str, int], rate: float) -
         "images_most": most,
         "hours_least": least / rate / 3600,
         "hours_most": most / rate / 3600,
-        "gigabytes": 0 if finished else BACKBONES[recipe.backbone].parameters * 4 / 1e9,
+        "gigabytes": 0 if finished else parameters * 4 / 1e9,
         "rate": rate,
     }
 
 
-def _training_counts(views: pd.DataFrame | None) -> dict[str, int]:
+def _training_counts(experiment: Reproducible, views: pd.DataFrame | None) -> dict[str, int]:
     """study type -> views of the train split; MURA's published ones without `views`."""
     if views is None:
-        train = published_table("table_i").query("split == 'train' and study_type != 'all'")
+        published = published_table("table_i").query("study_type != 'all'")
+        if isinstance(experiment, Comparison) and experiment.fractions:
+            images = published.groupby("study_type").images.sum() * experiment.fractions[0]
+            return images.round().astype(int).to_dict()
+        train = published.query("split == 'train'")
         return train.groupby("study_type").images.sum().to_dict()
     return views[views.split == "train"].study_type.value_counts().to_dict()

@@ -37,7 +37,7 @@ AUGMENTATIONS = {
     "rotation": "degrees to either side",
     "shift": "fraction of the side, in both directions",
     "shear": "degrees to either side",
-    "zoom": "fraction, in or out",
+    "zoom": "fraction, in or out, height and width each on its own",
     "autocontrast": "probability of stretching the grey values to [0, 255]",
 }
 

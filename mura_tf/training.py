@@ -93,12 +93,18 @@ def train(
     return run
 
 
-def measure_step(recipe: Recipe, steps: int = 5) -> float:
+def measure_step(recipe: Recipe, steps: int = 5) -> tuple[float, int]:
     """Images/s of the recipe's training step on this machine, on random images in memory.
 
-    The first two steps, in which the graph is made, do not count.
+    The first two steps, in which the graph is made, do not count. A task with classes is measured
+    with one output in their place.
+
+    Returns:
+        Images/s, and the parameters of the model with its head.
     """
-    recipe = dataclasses.replace(recipe, task="abnormality", weights=None, initial=None)
+    recipe = dataclasses.replace(
+        recipe, task="abnormality", monitor="val_loss", weights=None, initial=None
+    )
     model = _compiled_model(recipe, (), Path())
     rng = np.random.default_rng(0)
     shape = (recipe.batch_size, recipe.side, recipe.side, 3)
@@ -108,7 +114,7 @@ def measure_step(recipe: Recipe, steps: int = 5) -> float:
         if step == 2:
             started = time.perf_counter()
         model.train_on_batch(images, labels)
-    return steps * recipe.batch_size / (time.perf_counter() - started)
+    return steps * recipe.batch_size / (time.perf_counter() - started), model.count_params()
 
 
 def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose) -> None:

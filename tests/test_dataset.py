@@ -6,13 +6,15 @@ import pytest
 
 from mura_tf.dataset import (
     class_weights,
+    deal_views,
     load_fracatlas,
     load_mura,
     load_views,
     patient_split,
+    split_anew,
     summarize,
 )
-from mura_tf.layouts import VIEW_COLUMNS
+from mura_tf.layouts import SPLITS, VIEW_COLUMNS, deal_patients
 from mura_tf.published import published_table
 
 LABELS = ["Normal", "Abnormal"]
@@ -150,6 +152,15 @@ def test_real_fracatlas_split_depends_on_the_seed_only(fracatlas):
     assert other["split"].value_counts().to_dict() == {"train": 1716, "valid": 858, "test": 858}
 
 
+@pytest.mark.filterwarnings("ignore:contradicting folder")
+def test_real_fracatlas_split_anew_moves_two_images_alone(fracatlas):
+    """Its eight fractured hips and eight shoulders are dealt 7, 0, 1."""
+    views = load_fracatlas(fracatlas)
+    dealt = views.patient.map(deal_patients(views, (0.8, 0.1, 0.1), 0)).map(dict(enumerate(SPLITS)))
+    moved = views[split_anew(views, (0.8, 0.1, 0.1)).split != dealt]
+    assert sorted(moved.study_type) == ["hip", "shoulder"] and moved.label.all()
+
+
 @pytest.mark.parametrize("fractions", [(0.7, 0.3), (0.7, 0.3, 0.0), (0.7, 0.2, 0.2)])
 def test_fracatlas_fractions(tmp_path, fractions):
     with pytest.raises(ValueError, match=r"three positive numbers with sum 1.*Received: \(0.7"):
@@ -188,6 +199,64 @@ def test_patient_split_of_one_patient(mura):
     views = load_mura(mura).query("patient == 'patient00001'")
     with pytest.raises(ValueError, match=r"0.1 of 1 patients leaves one side empty"):
         patient_split(views)
+
+
+@pytest.mark.parametrize("by", ["patient", "image"])
+def test_every_class_is_in_every_part_of_a_split(by):
+    """Also one of three patients, and one patient's two classes do not hide each other."""
+    views = small_views({"elbow": (30, 3), "hand": (5, 4), "wrist": (3, 3)})
+    for seed in range(20):
+        split = split_anew(views, (0.8, 0.1, 0.1), by, seed)
+        assert len(split[["study_type", "label", "split"]].drop_duplicates()) == 6 * 3
+        if by == "patient":
+            assert split.groupby("patient").split.nunique().max() == 1
+        shuffled = split_anew(views.sample(frac=1, random_state=1), (0.8, 0.1, 0.1), by, seed)
+        assert shuffled.sort_index().equals(split)
+
+
+def test_a_small_holdout_has_every_class():
+    views = small_views({"elbow": (60, 40), "wrist": (3, 2)})
+    for seed in range(20):
+        rest, held = patient_split(views, 0.1, seed)
+        for side in (rest, held):
+            assert len(side[["study_type", "label"]].drop_duplicates()) == 4
+
+
+def test_only_the_smallest_patient_that_can_be_spared_moves():
+    """The smallest hip patient, b, is the only one with an arm."""
+    sizes = {"a": 4, "b": 1, "c": 3, "d": 100, "e": 20}
+    types = dict.fromkeys("abc", "hip") | dict.fromkeys("de", "leg")
+    rows = [(types[name], name) for name, size in sizes.items() for _ in range(size)]
+    rows.append(("arm", "b"))
+    views = pd.DataFrame(rows, columns=["study_type", "patient"]).assign(label=0)
+    before = deal_patients(views, (0.9, 0.1), 0)
+    after = deal_views(views, (0.9, 0.1), "patient", 0).groupby(views.patient).first()
+    assert before.to_dict() == {"a": 0, "b": 0, "c": 0, "d": 0, "e": 1}
+    assert after.to_dict() == {"a": 0, "b": 0, "c": 1, "d": 0, "e": 1}
+
+
+def test_a_split_that_cannot_have_every_class_is_refused():
+    """Three patients have hip, but each is needed where it is for leg."""
+    patients = small_views({"hip": (3, 0)})
+    views = pd.concat([patients, patients.assign(study_type="leg"), small_views({"leg": (0, 3)})])
+    split = split_anew(views, (0.8, 0.1, 0.1))
+    assert len(split[["study_type", "label", "split"]].drop_duplicates()) == 3 * 3
+    pairs = [("p", "hip"), ("p", "leg"), ("q", "hip"), ("q", "arm"), ("r", "leg"), ("r", "arm")]
+    pairs += [("s", "hip"), ("s", "leg"), ("s", "arm")]
+    views = pd.DataFrame(pairs, columns=["patient", "study_type"]).assign(label=0, path="x")
+    with pytest.raises(ValueError, match=r"a split needs patients of each class in train, valid"):
+        split_anew(views, (0.8, 0.1, 0.1))
+
+
+def small_views(counts):
+    """A views table with a patient per view; study type -> (normal, abnormal)."""
+    rows = [
+        (name, f"{name}{label}{number}", label, f"{name}{label}{number}.png")
+        for name, numbers in counts.items()
+        for label, many in enumerate(numbers)
+        for number in range(many)
+    ]
+    return pd.DataFrame(rows, columns=["study_type", "patient", "label", "path"])
 
 
 def test_class_weights():

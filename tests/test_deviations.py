@@ -3,7 +3,7 @@ from dataclasses import fields, replace
 import pytest
 
 from mura_tf.backbones import BACKBONES
-from mura_tf.deviations import CHOICES, LABELS, deviations
+from mura_tf.deviations import CHOICES, LABELS, deviations, differences
 from mura_tf.recipe import Recipe
 
 PAPER = Recipe()
@@ -138,6 +138,23 @@ def test_choices_tell_what_was_chosen():
     constant = deviations([replace(TYPE, schedule="constant")], PAPER)
     assert constant[0] == "Schedule: constant; the document has plateau:loss:0.1."
     assert not any("stopped improving" in sentence for sentence in constant)
+
+
+def test_epochs_of_a_plateau_are_compared_where_the_document_fixes_them():
+    document = replace(TYPE, schedule="plateau:val_loss:0.1:1")
+    run = replace(document, schedule="plateau:val_loss:0.1:3")
+    assert differences([(run, document)]) == [
+        "Schedule: plateau:val_loss:0.1:3; the document has plateau:val_loss:0.1:1."
+    ]
+    assert differences([(document, document)]) == []
+
+
+def test_a_holdouts_split_may_be_open():
+    document = replace(TYPE, select_on="holdout")
+    run = replace(document, holdout_by="image")
+    assert differences([(run, document)], but=("holdout_by",)) == []
+    (sentence,) = differences([(run, replace(TYPE))], but=("holdout_by",))
+    assert sentence == "Epochs selected on: 10% of train; the document has valid."
 
 
 def test_runs_that_differ_among_themselves_are_all_told():

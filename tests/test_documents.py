@@ -163,6 +163,41 @@ def test_a_holdout_is_split_as_the_user_says(tmp_path):
         assert {run.recipe.holdout_by for run in plan} == {expected}
 
 
+def test_a_study_type_named_twice_has_one_model(tmp_path):
+    experiment = find_experiment("densenet169")
+    plan = experiment.plan(tmp_path, TYPES, study_types=["wrist", "wrist"], systems=["base"])
+    assert [run.recipe.study_types for run in plan] == [("wrist",)]
+
+
+def test_a_step_alone_is_refused_with_what_follows_it(tmp_path):
+    experiment = find_experiment("resnet18")
+    with pytest.raises(ValueError, match=r"study_types is a step.*Name intermediate_task too\."):
+        experiment.plan(tmp_path, TYPES, systems=["study_types"])
+    plan = experiment.plan(tmp_path, TYPES, systems=["study_types", "frozen_linear"])
+    assert len(plan) == 2
+
+
+def test_a_split_is_chosen_only_where_there_is_one(tmp_path):
+    experiment = find_experiment("densenet169")
+    with pytest.raises(ValueError, match=r"densenet169 keeps .* Leave --split-by out\."):
+        experiment.plan(tmp_path, ["wrist"], split_by="image")
+    assert experiment.plan(tmp_path, ["wrist"], split_by="patient")
+    selected = {"settings": {"select_on": "holdout"}, "split_by": "image"}
+    assert experiment.plan(tmp_path, ["wrist"], **selected)
+    assert find_experiment("fourteen_classes").plan(tmp_path, TYPES, split_by="image")
+
+
+def test_published_results_are_of_test_data_where_there_are_any():
+    published = find_experiment("fourteen_classes").published_results()
+    assert published["1: frozen"] == "accuracy 0.700, overall, validation"
+    assert published["4: last 5, weaker L1 and L2, schedule"].startswith("accuracy 0.810, overall,")
+    assert published["6: squeeze-and-excite, attention"] == "accuracy 0.790, overall"
+    of_001 = find_experiment("unified_vs_specialised").published_results()
+    assert of_001["DenseNet-121, unified"] == "accuracy 0.783, overall"
+    assert of_001["4 convolutions, specialised"] == "accuracy 0.684, wrist"
+    assert of_001["15 layers, specialised"] == "accuracy 0.464 to 0.589 by type"
+
+
 # ------------------------------------------------------------------------------------------------
 # Reports
 
@@ -239,6 +274,8 @@ def test_a_report_is_written_whole(unified):
     assert told == report.deviations
     assert told[0].startswith("Left out: 2 convolutions, unified; ")
     assert set(experiment.choices) <= set(told)
+    assert told[-1].endswith("padded with black to a square.")
+    assert not any("by image, so" in sentence for sentence in told)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Not a medical device" in page and "DenseNet-121, specialised" in page
 
@@ -320,6 +357,15 @@ def test_a_split_by_image_is_said_to_leak(tmp_path):
         "views of one patient" in sentence
         for sentence in report_comparison(experiment, plan, _other(tmp_path, views)).deviations
     )
+
+
+def test_a_holdout_by_image_leaks_and_is_the_documents(tmp_path):
+    experiment = find_experiment("unified_vs_specialised")
+    systems = ["densenet121_unified"]
+    plan = done(experiment, tmp_path, systems=systems, split_by="image")
+    told = report_comparison(experiment, plan, tmp_path).deviations
+    assert sum("The holdout is split off by image" in sentence for sentence in told) == 1
+    assert not any("the document has" in sentence for sentence in told)
 
 
 def _other(tmp_path, views):

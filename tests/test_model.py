@@ -194,6 +194,12 @@ def test_the_heads_of_003_have_its_parameter_counts(head, trainable, total, fixe
     assert sum(math.prod(weight.shape) for weight in model.non_trainable_weights) == fixed
 
 
+def test_a_squeeze_to_nothing_is_refused():
+    build_model("small_cnn", None, image_size=SIZE, head=("squeeze_excite:64", "pool"))
+    with pytest.raises(ValueError, match=r"at most\. Received: 'squeeze_excite:9999'\."):
+        build_model("small_cnn", None, image_size=SIZE, head=("squeeze_excite:9999", "pool"))
+
+
 def test_classes_are_a_distribution(images):
     model = build_model("small_cnn", None, image_size=SIZE, classes=5)
     distribution = model.predict(images, verbose=0)

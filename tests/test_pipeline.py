@@ -427,6 +427,30 @@ def test_zoom_is_a_share_in_and_out(spots):
     assert factors.max() > 1.15 and factors.min() < 0.85
 
 
+def test_zoom_draws_height_and_width_independently(tmp_path, views):
+    """Of a bright square, which is no square afterwards."""
+    image = np.zeros((SIZE, SIZE), np.uint8)
+    image[10:22, 10:22] = 255
+    path = str(tmp_path / "square.png")
+    cv2.imwrite(path, image)
+    squares = views.iloc[[0] * 200].assign(path=path)
+    images = one_pass(dataset(squares, training=True, augment=("zoom:0.25",), batch_size=32))[0]
+    height, width = images[:, :, 16, 0].sum(axis=1), images[:, 16, :, 0].sum(axis=1)
+    assert abs(np.corrcoef(height, width)[0, 1]) < 0.3
+    assert height.std() > 0.1 * height.mean() and width.std() > 0.1 * width.mean()
+
+
+@pytest.mark.parametrize("spec", ["rotation:40", "shift:0.2", "shear:20", "zoom:0.3"])
+def test_what_is_uncovered_is_as_the_nearest_pixel(tmp_path, views, spec):
+    """Black, it would be seen on a white image, and white on a black one."""
+    for level in (255, 0):
+        path = str(tmp_path / f"{level}.png")
+        cv2.imwrite(path, np.full((SIZE, SIZE), level, np.uint8))
+        flat = views.iloc[[0] * 16].assign(path=path)
+        images = one_pass(dataset(flat, training=True, augment=(spec,)))[0]
+        np.testing.assert_allclose(images, level, atol=1e-3)
+
+
 # In training
 
 pytestmark = pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")  # Keras' own

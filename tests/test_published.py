@@ -276,14 +276,16 @@ def test_accuracies_of_001_are_of_whole_images(study_type):
     printed = rows[rows["study_type"] == study_type].set_index("system")["value"]
     of_label = valid("images", study_type)
     images = sum(of_label)
-    for system in ("from_scratch_cnn", "resnet", "densenet121"):
+    # Exception: the text has the wrist's from-scratch accuracy from another net
+    scratch = "from_scratch_cnn_4_conv" if study_type == "wrist" else "from_scratch_cnn"
+    for system in (scratch, "resnet", "densenet121"):
         right = round(printed[system] * images)
         if (system, study_type) == ("densenet121", "shoulder"):
             right = 430  # Exception: 430 / 563 = 0.76377 is cut, not rounded, to 0.7637
             assert np.floor(right / images * 1e4) / 1e4 == printed[system]
         else:
             assert rounds_to(right / images, printed[system], digits=4)
-        if system == "from_scratch_cnn" and study_type not in ("wrist", "overall"):
+        if system == "from_scratch_cnn" and study_type != "overall":
             assert right in of_label  # as if it called every image the same
 
 

@@ -10,6 +10,7 @@ from test_tables import TYPES, finish, finished, views_of
 from typer.testing import CliRunner
 
 from mura_tf import reproduce as lib
+from mura_tf.backbones import BACKBONES
 from mura_tf.cli import app
 from mura_tf.documents import Comparison
 from mura_tf.parameters import ParameterTable
@@ -43,7 +44,7 @@ def steps(monkeypatch):
 
     def measure_step(recipe):
         measured.append(recipe)
-        return 10.0
+        return 10.0, BACKBONES[recipe.backbone].parameters
 
     training = SimpleNamespace(measure_step=measure_step)  # the real one imports TensorFlow
     monkeypatch.setitem(sys.modules, "mura_tf.training", training)
@@ -138,6 +139,48 @@ def test_a_dry_run_of_a_documents_systems(tmp_path, steps):
     assert result.exit_code == 0
     assert [(recipe.side, recipe.batch_size) for recipe in steps] == [(224, 8), (320, 8)]
     assert "3 runs, 0 of them finished; 0 start from 0 others." in result.stdout
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_steps_of_every_document_are_measured(name, tmp_path, eagerly):
+    """Real ones, at a small size; `small_cnn` has not as many convolutions as 003 unfreezes."""
+    settings = {"image_size": 32, "weights": None, "batch_size": 2, "trainable": "all"}
+    options = {"settings": settings, "backbones": ["small_cnn"]}
+    table, sentence = lib.cost(lib.find_experiment(name), tmp_path, **options)
+    assert len(table) > 1 and "0 of them finished" in sentence
+
+
+def test_models_on_disk_have_heads(tmp_path, eagerly):
+    """The net of two convolutions has 20,000 parameters, its dense layer 56 * 56 * 64 * 128."""
+    options = {"systems": ["cnn_2_unified"], "settings": {"batch_size": 1}}
+    _, sentence = lib.cost(lib.find_experiment("unified_vs_specialised"), tmp_path, **options)
+    assert sentence.endswith("keeps 0.10 GB of models.")
+
+
+def test_a_split_of_all_views_is_what_is_counted(tmp_path, steps):
+    """003 trains on 80 % of Table I's 40,005 images, at least for 11 epochs."""
+    experiment = lib.find_experiment("fourteen_classes")
+    _, sentence = lib.cost(experiment, tmp_path, systems=["exp_1"])
+    assert f"sees {0.8 * 40_005 * 11 / 1e6:.2f} to {0.8 * 40_005 * 150 / 1e6:.2f}" in sentence
+
+
+def test_a_folder_keeps_its_split(tmp_path, monkeypatch):
+    views = views_of({"elbow": (30, 24), "wrist": (40, 30)})
+    views["path"] = [f"{number}.png" for number in range(len(views))]
+    trained = []
+    monkeypatch.setattr(lib, "load_views", lambda data: views)
+    monkeypatch.setattr(lib, "run_plan", lambda *_, **__: trained.append(1) or {})
+    experiment = lib.find_experiment("fourteen_classes")
+    path = tmp_path / "fourteen_classes/views.csv"
+    path.parent.mkdir()
+    experiment.views(views).to_csv(path, index=False)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"was split by patient, .* Use another --out"):
+        lib.reproduce(experiment, tmp_path, "data", split_by="image")
+    assert not trained and path.read_bytes() == before
+    with pytest.raises(ValueError, match=r"no system .* The command with --data goes on"):
+        lib.reproduce(experiment, tmp_path, "data")
+    assert trained
 
 
 # ------------------------------------------------------------------------------------------------
