@@ -141,7 +141,16 @@ def test_a_dry_run_of_a_documents_systems(tmp_path, steps):
     assert "3 runs, 0 of them finished; 0 start from 0 others." in result.stdout
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+SLOW_DOCUMENTS = {"unified_vs_specialised", "fourteen_classes"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in SLOW_DOCUMENTS else name
+        for name in DOCUMENTS
+    ],
+)
 def test_steps_of_every_document_are_measured(name, tmp_path, eagerly):
     """Real ones, at a small size; `small_cnn` has not as many convolutions as 003 unfreezes."""
     settings = {"image_size": 32, "weights": None, "batch_size": 2, "trainable": "all"}

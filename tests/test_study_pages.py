@@ -61,9 +61,7 @@ def test_a_figure_has_every_view_and_probability(ensemble, lesions):
 
 def test_a_figure_of_ones_own_predictions(lesions):
     views = load_mura(lesions).query("split == 'valid'").iloc[:2]
-    with pytest.raises(
-        ValueError, match=r"a table without\. Give rows of mura_tf\.predict"
-    ):
+    with pytest.raises(ValueError, match=r"a table without\. Give rows of mura_tf\.predict"):
         plot_study(views, np.zeros((2, 32, 32)))
     model = build_model("small_cnn", None, image_size=32)
     table = predict_views(model, views)
