@@ -62,7 +62,7 @@ def mura_views() -> pd.DataFrame:
 
 
 def write_finished(run, views: pd.DataFrame) -> None:
-    """A run folder as `train` leaves it, without the model."""
+    """A run folder as `train` leaves it, its model empty."""
     recipe, folder = run
     rng = np.random.default_rng(int(recipe.hash, 16))
     folder.mkdir(parents=True)
@@ -95,6 +95,7 @@ def write_finished(run, views: pd.DataFrame) -> None:
     facts = {name: getattr(recipe, name) for name in ("backbone", "stage", "repeat", "member")}
     probability = 1 / (1 + np.exp(-2 * evidence(recipe, rows, rng)))
     rows.assign(**facts, probability=probability).to_csv(folder / "predictions.csv", index=False)
+    (folder / "best.keras").touch()
 
 
 def evidence(recipe, rows: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:

@@ -12,6 +12,7 @@ from mura_tf.files import write_json
 from mura_tf.grid import plan_runs
 from mura_tf.progress import Board, duration
 from mura_tf.recipe import Recipe
+from mura_tf.run import RESULTS
 
 RECIPE = Recipe(backbone="small_cnn", weights=None)
 
@@ -51,6 +52,8 @@ def reach(run, epochs, finished=False, plan="this"):
     (run.folder / "history.csv").write_text("epoch\n" + "1\n" * epochs)
     if finished:
         write_json(run.folder / "run.json", {"finished": True})
+        for name in RESULTS:
+            (run.folder / name).touch()
         (run.folder / "started.json").unlink(missing_ok=True)
     else:
         write_json(run.folder / "started.json", {"plan": plan, "host": "a", "process": 1})

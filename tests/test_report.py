@@ -93,6 +93,7 @@ def write_run(folder, views, recipe, skill=1.0, epochs=8, finished=True):
         probability=1 / (1 + np.exp(-2 * logits)),
     )
     predictions.to_csv(folder / "predictions.csv", index=False)
+    (folder / "best.keras").touch()
     return folder
 
 
