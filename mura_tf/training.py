@@ -17,6 +17,7 @@ import pandas as pd
 from filelock import FileLock
 
 from mura_tf.checkpoint import Checkpoint, full_disk_explained
+from mura_tf.cores import usable_cores
 from mura_tf.dataset import class_weights
 from mura_tf.evaluate import EVALUATION_BATCH, predict_views
 from mura_tf.files import remove_parts, write_json, written_whole
@@ -304,7 +305,7 @@ def _info(recipe: Recipe, views: pd.DataFrame, fingerprint: str) -> dict:
         "recipe_hash": recipe.hash,
         "versions": versions | {"python": platform.python_version()},
         "backend": keras.backend.backend(),
-        "device": _accelerator() or f"CPU, {os.cpu_count()} cores",
+        "device": _accelerator() or f"CPU, {usable_cores()} cores",
         "seed": recipe.run_seed,
         "data_fingerprint": fingerprint,
         "views": views.split.value_counts().to_dict(),

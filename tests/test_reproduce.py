@@ -1,5 +1,6 @@
 """`mura-tf reproduce`: plans, costs, reports and refusals; nothing is trained here."""
 
+import json
 import re
 import sys
 from types import SimpleNamespace
@@ -155,6 +156,17 @@ def test_report_only_needs_no_data(begun):
     assert pd.read_csv(begun / "table_v/table.csv").study_type.tolist() == [*COUNTS, "overall"]
 
 
+def test_report_only_keeps_the_command_that_trained(begun, monkeypatch):
+    def report(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bin/mura-tf", "reproduce", *arguments])
+        assert call("table_v", "--out", begun, "--report-only", *SMALL).exit_code == 0
+        return json.loads((begun / "table_v/experiment.json").read_text())["command"]
+
+    assert report("--report-only") == "mura-tf reproduce --report-only"  # there was none
+    assert report("--data", "MURA-v1.1") == "mura-tf reproduce --data MURA-v1.1"
+    assert report("--report-only") == "mura-tf reproduce --data MURA-v1.1"
+
+
 def test_report_only_tells_what_is_missing(begun):
     more = ["--backbones", "small_cnn,xception", "--members", "2", "--repeats", "1"]
     result = call("table_v", "--out", begun, "--report-only", *more)
@@ -281,8 +293,8 @@ def test_the_cost_of_table_iv_by_hand(tmp_path, steps):
         "71 runs, 0 of them finished; 35 start from 1 other. What is left sees "
         f"{7 * epoch / 1e6:.2f} to {100 * epoch / 1e6:.2f} million images, "
         f"{duration(hours[0] * 3600)} to {duration(hours[1] * 3600)} on this machine, one run at a "
-        f"time, and keeps {71 * 10_791_216 * 4 / 1e9:.2f} GB of models, and {40_005 * 300**2 / 1e9:.2f} "
-        "GB of prepared images, a byte a pixel, in the cache."
+        f"time, and keeps {71 * 10_791_216 * 4 / 1e9:.2f} GB of models, and "
+        f"{40_005 * 300**2 / 1e9:.2f} GB of prepared images, a byte a pixel, in the cache."
     )
     assert not list(tmp_path.iterdir())
 

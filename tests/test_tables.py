@@ -473,6 +473,19 @@ def test_runs_of_incomplete_ensembles_are_no_part_of_it(tmp_path):
     assert {recipe["backbone"] for recipe in facts["recipes"]} == {"xception"}
 
 
+def test_facts_list_what_differs_between_the_runs(tmp_path):
+    experiment = find_experiment("table_iv")
+    plan = finished(experiment, tmp_path, views_of({"elbow": (9, 9)}), members=1)
+    path = plan[-1].folder / "run.json"
+    info = json.loads(path.read_text())
+    info |= {"device": "NVIDIA H200", "versions": {"keras": "3.16.0", "jax": "0.8.0"}}
+    path.write_text(json.dumps(info))
+    report_table(experiment, plan, tmp_path)
+    facts = json.loads((tmp_path / "table_iv/experiment.json").read_text())
+    assert facts["devices"] == ["NVIDIA H200", "none"]
+    assert facts["versions"] == {"keras": ["3.15.1", "3.16.0"], "jax": ["0.8.0"]}
+
+
 def test_nothing_complete_is_a_sentence_and_no_table(tmp_path):
     experiment = find_experiment("table_vi")
     plan = experiment.plan(tmp_path, ["elbow"], members=2, repeats=1)
