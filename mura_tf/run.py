@@ -54,7 +54,7 @@ class Run:
             (self.path / name).is_file() for name in RESULTS
         )
 
-    @property
+    @cached_property
     def history(self) -> pd.DataFrame:
         """One row per epoch, counted from 1."""
         path = self.path / "history.csv"

@@ -156,7 +156,8 @@ def report_table(
     Raises:
         ValueError: no ensemble is complete, or runs predicted different studies.
     """
-    finished, unreadable = _readable(plan)
+    readable, unreadable = _readable(plan)
+    finished = set(readable)
     # a whole-data run is where others start, and not a row
     rows = [run for run in plan if run.recipe.study_types]
     complete, incomplete = complete_ensembles(rows, finished)
@@ -173,7 +174,7 @@ def report_table(
     types = sorted({name for planned in plan for name in planned.recipe.study_types or ()})
     scores = repeated_scores(studies, types)
     shown = finished & {folder for run in complete for folder in (run.folder, run.needs)}
-    runs = [Run(run.folder) for run in plan if run.folder in shown]
+    runs = [readable[run.folder] for run in plan if run.folder in shown]
     cells, same_data = _cells(scores, experiment.published, [*types, OVERALL])
     report = TableReport(
         cells=cells,
@@ -191,15 +192,15 @@ def report_table(
     return report
 
 
-def _readable(plan: list[PlannedRun]) -> tuple[set[Path], list[str]]:
-    """The folders of finished runs, and a sentence per run that cannot be read."""
-    finished, unreadable = set(), []
+def _readable(plan: list[PlannedRun]) -> tuple[dict[Path, Run], list[str]]:
+    """Folder -> finished run, and a sentence per run that cannot be read."""
+    finished, unreadable = {}, []
     for planned in plan:
         run = Run(planned.folder)
         try:
             if run.finished:
-                _ = run.recipe, run.history
-                finished.add(planned.folder)
+                _ = run.recipe, run.history  # are kept
+                finished[planned.folder] = run
         except (OSError, ValueError) as error:
             unreadable.append(str(error))
     return finished, unreadable
