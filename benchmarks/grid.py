@@ -62,7 +62,7 @@ def mura_views() -> pd.DataFrame:
 
 
 def write_finished(run, views: pd.DataFrame) -> None:
-    """A run folder as `train` leaves it, without the model."""
+    """A run folder as `train` leaves it, its model empty."""
     recipe, folder = run
     rng = np.random.default_rng(int(recipe.hash, 16))
     folder.mkdir(parents=True)

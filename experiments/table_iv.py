@@ -23,7 +23,7 @@ EXPERIMENT = Experiment(
             source="000, Table IV",
             statistic=types_ahead("type", "imagenet"),
             above=5.5 / 7,
-            measure="share of types ahead",
+            measure="share of the {types} study types ahead",
         ),
         Claim(
             text="Training on all study types first improves the overall kappa",

@@ -14,6 +14,7 @@ import pandas as pd
 from filelock import FileLock
 from rich.progress import track
 
+from mura_tf.cores import usable_cores
 from mura_tf.radiograph import (
     BadRadiographError,
     decode_radiograph,
@@ -208,7 +209,7 @@ class _Store:
         problems = {}
         chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
         with (
-            ThreadPoolExecutor(os.cpu_count()) as pool,
+            ThreadPoolExecutor(usable_cores()) as pool,
             open(self.images_path, "ab") as images,
             open(self.index_path, "ab") as index,
         ):

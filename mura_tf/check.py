@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 from rich.progress import track
 
+from mura_tf.cores import usable_cores
 from mura_tf.dataset import read_views
 from mura_tf.layouts import (
     SPLITS,
@@ -158,7 +159,7 @@ def _patients_in_two_splits(views: pd.DataFrame) -> list[Finding]:
 
 def _bad_files(views: pd.DataFrame, progress: bool) -> list[Finding]:
     paths = list(dict.fromkeys(views["path"]))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         found = track(
             pool.map(_bad_file, paths), "Checking", total=len(paths), disable=not progress
         )

@@ -26,7 +26,7 @@ class Claim:
         statistic: scores -> (value, float (replicates,) under the bootstrap samples), or None
             where a system it speaks of is lacking.
         above: the sentence holds where the statistic is above this.
-        measure: what the statistic is.
+        measure: what the statistic is; "{types}" in it becomes the number of study types.
     """
 
     text: str
@@ -43,7 +43,9 @@ def answer_claims(claims: tuple[Claim, ...], scores: Scores) -> pd.DataFrame:
     does not, and "systems lacking" where the claim speaks of what was not trained.
     """
     rows = []
+    types = {name for of_system in scores.values() for name in of_system} - {OVERALL}
     for claim in claims:
+        measure = claim.measure.format(types=len(types))
         found = claim.statistic(scores)
         if found is None:
             answer, value, low, high = "systems lacking", np.nan, np.nan, np.nan
@@ -51,19 +53,23 @@ def answer_claims(claims: tuple[Claim, ...], scores: Scores) -> pd.DataFrame:
             value, samples = found
             low, high = interval(samples)
             answer = "yes" if low > claim.above else "no" if high <= claim.above else WIDE
-        facts = (claim.text, answer, claim.measure, value, low, high, claim.above, claim.source)
+        facts = (claim.text, answer, measure, value, low, high, claim.above, claim.source)
         rows.append(facts)
     columns = ["claim", "answer", "measure", "value", "low", "high", "above", "source"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def types_ahead(stage: str, other: str):
-    """Share of study types in which one stage is ahead of another, with the same backbones."""
+    """Share of study types in which one stage is ahead of another, with the same backbones.
+
+    Of backbones that have all study types in both stages.
+    """
 
     def statistic(scores: Scores):
         pairs = [
             (one[name], two[name])
             for one, two in _stages(scores, stage, other)
+            if OVERALL in one and OVERALL in two
             for name in one
             if name in two and name != OVERALL
         ]
@@ -95,27 +101,36 @@ def stage_ahead(stage: str, other: str):
 
 def backbone_ahead(backbone: str, other: str):
     """Overall kappa of one backbone's ensembles minus that of another's."""
+    return backbones_ahead((backbone,), other)
+
+
+def backbones_ahead(group: tuple[str, ...], other: str):
+    """The least overall kappa of a group's ensembles minus that of another backbone's."""
 
     def statistic(scores: Scores):
-        if not all(OVERALL in scores.get((name, "type"), {}) for name in (backbone, other)):
+        if not all(OVERALL in scores.get((name, "type"), {}) for name in (*group, other)):
             return None
-        one, two = (scores[name, "type"][OVERALL] for name in (backbone, other))
-        return float(one.kappa.mean() - two.kappa.mean()), one.samples - two.samples
+        *ours, theirs = (scores[name, "type"][OVERALL] for name in (*group, other))
+        value = min(one.kappa.mean() for one in ours) - theirs.kappa.mean()
+        return float(value), np.min([one.samples for one in ours], axis=0) - theirs.samples
 
     return statistic
 
 
 def highest_in_types(*group: str):
-    """Share of study types whose highest kappa, of all two-stage backbones, one of a group has."""
+    """Share of study types whose highest kappa, of all two-stage backbones, one of a group has.
+
+    Only where all of them have all study types.
+    """
 
     def statistic(scores: Scores):
         rows = {backbone: rows for (backbone, stage), rows in scores.items() if stage == "type"}
         others = set(rows) - set(group)
         if not rows.keys() >= set(group) or not others:
             return None
-        types = set.intersection(*map(set, rows.values())) - {OVERALL}
-        if not types:
+        if not all(OVERALL in of_system for of_system in rows.values()):
             return None
+        types = set.intersection(*map(set, rows.values())) - {OVERALL}
 
         def share(kappas_of):
             ahead = [

@@ -48,6 +48,7 @@ SelectOn = Annotated[
 Jobs = Annotated[int, typer.Option(min=1, help="Runs at a time on this machine.")]
 Runs = Annotated[list[Path], typer.Argument(help="Run folders, or folders above them.")]
 SkipBad = Annotated[bool, typer.Option(help="Go on without unreadable files.")]
+CPUS_PER_RUN, GPUS_PER_RUN = 1, 0
 
 
 @app.command()
@@ -342,10 +343,10 @@ def reproduce(
     ray_address: Annotated[
         str | None, typer.Option(help="Of a Ray cluster. [default: Ray on this machine]")
     ] = None,
-    cpus_per_run: Annotated[float, typer.Option(help="For Ray.")] = 1,
+    cpus_per_run: Annotated[float, typer.Option(help="For Ray.")] = CPUS_PER_RUN,
     gpus_per_run: Annotated[
         float, typer.Option(help="For Ray; 0.2 lets five runs share a GPU.")
-    ] = 0,
+    ] = GPUS_PER_RUN,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done and what it costs.")
     ] = False,
@@ -375,12 +376,20 @@ def reproduce(
         if list_all:
             _print_listing(lib.listing())
             return
+        _require_engine(engine, jobs, ray_address, cpus_per_run, gpus_per_run)
         if experiment is None:
             raise typer.BadParameter(
                 f"an experiment must be named, one of {', '.join(lib.experiment_names())}."
             )
         found = lib.find_experiment(experiment)
         if isinstance(found, ParameterTable):
+            if dry_run:
+                count = len((backbones and _listed(backbones)) or found.backbones)
+                print(
+                    f"{experiment} builds {count} models and counts their parameters; nothing is "
+                    "downloaded or trained."
+                )
+                return
             _print_table(report_parameters(found, out, backbones and _listed(backbones)))
             print(f"Table: {out / experiment}")
             return
@@ -456,6 +465,24 @@ def _order(text: str) -> tuple[str, int]:
             f"{text!r}."
         )
     return order, int(count)
+
+
+def _require_engine(name: str, jobs: int, address: str | None, cpus: float, gpus: float) -> None:
+    """Options of the engine that was not chosen would do nothing."""
+    if name == "ray" and jobs > 1:
+        raise typer.BadParameter(
+            "--jobs is of this machine. With --engine ray give --cpus-per-run or --gpus-per-run: "
+            "as many runs go at a time as the cluster has room for."
+        )
+    for option, given in (
+        ("--ray-address", address is not None),
+        ("--cpus-per-run", cpus != CPUS_PER_RUN),
+        ("--gpus-per-run", gpus != GPUS_PER_RUN),
+    ):
+        if name != "ray" and given:
+            raise typer.BadParameter(
+                f"{option} is an option of Ray. Add --engine ray, or leave it."
+            )
 
 
 def _engine(name: str, jobs: int, address: str | None, cpus: float, gpus: float):

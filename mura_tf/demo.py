@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mura_tf.cores import usable_cores
 from mura_tf.engines import LocalEngine
 from mura_tf.experiment import run_experiment
 from mura_tf.recipe import Recipe
@@ -44,6 +45,6 @@ def run_demo(out: str | os.PathLike) -> pd.DataFrame:
         out / FOLDER,
         out,
         members=MEMBERS,
-        engine=LocalEngine(min(os.cpu_count() or 1, MOST_JOBS)),
+        engine=LocalEngine(min(usable_cores(), MOST_JOBS)),
         cache_dir=out / "cache",
     )

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable
 from dataclasses import fields
-from pathlib import Path
 
 from mura_tf.backbones import find_backbone
 from mura_tf.recipe import Recipe
@@ -87,7 +86,7 @@ def _fixed(recipe: Recipe, name: str, but: tuple[str, ...]):
     if name == "image_size":
         return recipe.side
     if name == "weights" and value not in (None, "imagenet"):
-        return f"the file {Path(value).name}"
+        return f"the file {recipe.weights_name}"
     if name == "select_on" and value == "holdout":
         part = f"{recipe.holdout:.0%} of train"
         return part if "holdout_by" in but else f"{part}, split off by {recipe.holdout_by}"

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from mura_tf.class_pages import class_figures, class_lines, class_section
 from mura_tf.classes import ClassScores
-from mura_tf.experiment import facts_of
-from mura_tf.files import write_json, write_texts
+from mura_tf.experiment import write_facts
+from mura_tf.files import write_texts
 from mura_tf.layouts import OVERALL
 from mura_tf.markdown import ending, markdown_table, missing_lines
 from mura_tf.page import (
@@ -101,7 +101,7 @@ def write_pages(
     texts["epochs.csv"] = report.epochs.to_csv(index=False)
     texts["table.md"] = _markdown(report, title, told, sections, classes, figures)
     write_texts(folder, texts)
-    write_json(folder / "experiment.json", facts_of(every))
+    write_facts(every, folder)
     page = _html(report, title, told, sections, classes, figures)
     write_page(folder / "report.html", title, page)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
+from mura_tf.cores import usable_cores
 from mura_tf.worker import train_in_process
 
 SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
@@ -39,7 +40,7 @@ class LocalEngine:
         self._pool = ThreadPoolExecutor(jobs)
         self._processes: list[subprocess.Popen] = []
         self._closed = False
-        self._environment = _environment(jobs > 1, (os.cpu_count() or 1) // jobs)
+        self._environment = _environment(jobs > 1, usable_cores() // jobs)
 
     def submit(self, order: Mapping) -> Future:
         return self._pool.submit(train_in_process, order, self._environment, self._started)

@@ -115,7 +115,8 @@ def load_predictions(run_dirs: Iterable[str | os.PathLike]) -> pd.DataFrame:
         raise FileNotFoundError(
             f"{len(missing)} of {len(paths)} run folders hold no predictions.csv, expected a "
             f"finished run in each. Received: {', '.join(missing[:5]) or 'no folder'}. "
-            "Train them (again) with the same command: finished runs are kept."
+            "Repeat the command that trained them: it predicts again where best.keras is there, "
+            "and trains where it is not."
         )
     contents = [path.read_bytes() for path in paths]
     header = contents[0].partition(b"\n")[0] + b"\n"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import platform
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +16,7 @@ from mura_tf.evaluate import SYSTEM_KEY, load_predictions, score_systems
 from mura_tf.files import write_json, written_whole
 from mura_tf.grid import plan_runs, run_plan
 from mura_tf.layouts import OVERALL
-from mura_tf.recipe import Recipe
+from mura_tf.recipe import Recipe, read_settings
 from mura_tf.report import write_report
 from mura_tf.run import Run, finished_runs
 from mura_tf.worker import RunError
@@ -78,7 +77,7 @@ def report_runs(run_dirs: Iterable[str | os.PathLike], out: str | os.PathLike) -
     scores = score_systems(load_predictions(folders))
     with written_whole(out / "scores.csv") as part:
         scores.to_csv(part, index=False)
-    write_json(out / "experiment.json", facts_of(runs))
+    write_facts(runs, out)
     write_report(folders, out / "report.html")
     return scores
 
@@ -109,15 +108,26 @@ def _interval(row, name: str) -> str:
     return f"{getattr(row, f'{name}_low'):.3f} to {getattr(row, f'{name}_high'):.3f}"
 
 
+def write_facts(runs: list[Run], folder: Path) -> None:
+    """Writes `folder/experiment.json`; --report-only keeps the command that trained the runs."""
+    path, facts = folder / "experiment.json", facts_of(runs)
+    if "--report-only" in sys.argv and path.exists():
+        facts["command"] = read_settings(path).get("command", facts["command"])
+    write_json(path, facts)
+
+
 def facts_of(runs: list[Run]) -> dict:
-    """What a row in a results table is traced back to."""
+    """What a row in a results table is traced back to; lists where the runs differ."""
     infos = [run.info for run in runs]
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "recipes": [recipe.to_dict() for recipe in {_shared(run.recipe): None for run in runs}],
         "data_fingerprints": sorted({info["data_fingerprint"] for info in infos}),
-        "versions": infos[0]["versions"],
-        "machine": f"{platform.system()} {platform.machine()}, {infos[0]['device']}",
+        "versions": {
+            name: sorted({info["versions"][name] for info in infos if name in info["versions"]})
+            for name in dict.fromkeys(name for info in infos for name in info["versions"])
+        },
+        "devices": sorted({info["device"] for info in infos}),
         "runs": len(runs),
         "epochs": sum(len(info["seconds_per_epoch"]) for info in infos),
         "training_seconds": round(sum(info["seconds"] for info in infos)),

@@ -5,13 +5,14 @@ import os
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from mura_tf.backbones import require_weights
-from mura_tf.dataset import VIEW_COLUMNS
+from mura_tf.dataset import VIEW_COLUMNS, read_views
 from mura_tf.engines import Engine, LocalEngine
 from mura_tf.files import written_whole
 from mura_tf.progress import Board
@@ -25,6 +26,13 @@ SCHEMES = {
     "direct": "one model per study type, straight from the recipe's weights (Table IV, left)",
     "whole": "one model on all study types together",
 }
+SET_HERE = {
+    "study_types": "choose study types with `study_types` (--types)",
+    "stage": "the scheme has its stages (--scheme)",
+    "member": "`members` (--members) says how many there are",
+    "repeat": "`repeats` (--repeats) says how many there are",
+}
+"""Settings that a plan sets run by run, and what chooses them."""
 SELECTING = ("study_types", "select_on", "holdout", "holdout_by", "seed", "side")
 """What decides which views a run uses; runs that agree in it are checked once."""
 ATTEMPTS = 2
@@ -57,7 +65,7 @@ def plan_runs(
     """The runs of an experiment, each after the one it starts from.
 
     Args:
-        recipe: what all runs share; its stage, study types, member and repeat are set here.
+        recipe: what all runs share, without what is `SET_HERE`.
         out: the folder above the run folders.
         study_types: those that get a model of their own; the whole-data model trains on all.
         scheme: a key of `SCHEMES`.
@@ -66,8 +74,8 @@ def plan_runs(
         repeats: how often the ensembles are trained anew.
 
     Raises:
-        ValueError: an unknown scheme, a count below 1, or a recipe that says itself which study
-            types, member or repeat it is of.
+        ValueError: an unknown scheme, a count below 1, or a recipe that has itself what is
+            `SET_HERE`.
 
     Source: the paper, sections V-D and VI-A.
     """
@@ -76,12 +84,13 @@ def plan_runs(
     for name, count in (("members", members), ("repeats", repeats)):
         if count < 1:
             raise ValueError(f"{name} must be at least 1. Received: {count!r}.")
-    if recipe.study_types or recipe.member or recipe.repeat:
-        raise ValueError(
-            "study_types, member and repeat of an experiment's recipe are set run by run. Received "
-            f"a recipe with {recipe.study_types}, {recipe.member} and {recipe.repeat}. Take them "
-            "out, and choose study types with `study_types` (--types)."
-        )
+    for name, mend in SET_HERE.items():
+        value, unset = getattr(recipe, name), getattr(Recipe(), name)
+        if value != unset:
+            raise ValueError(
+                f"{name} of an experiment's recipe is set run by run, so it must be {unset!r}. "
+                f"Received: {value!r}. Take it out; {mend}."
+            )
     copies = [(repeat, member) for repeat in range(repeats) for member in range(members)]
     whole = dataclasses.replace(recipe, stage="mura", study_types=None)
     if scheme == "whole":
@@ -141,8 +150,8 @@ def run_plan(
         Folder -> reason, of the runs that are not finished; empty if all is well.
 
     Raises:
-        ValueError: before anything is trained: views that cannot be trained on, or a run folder
-            that holds another recipe or data set.
+        ValueError: before anything is trained: views that cannot be trained on, a run folder that
+            holds another recipe or data set, or an `out` whose runs are of other views.
         OSError: before anything is trained: `out` cannot be written to.
     """
     plan = [PlannedRun(recipe, Path(os.path.normpath(folder))) for recipe, folder in plan]
@@ -163,12 +172,44 @@ def run_plan(
     engine = engine or LocalEngine()
     try:
         with written_whole(views_path) as part:
+            _require_same_views(views_path, views)
             images = _check(plan, views, cache_dir, skip_bad, verbose)
             views.to_csv(part, index=False)
         with Board(plan, images, name, verbose) as board:
             return _execute(plan, order, engine, board)
     finally:
         engine.close()
+
+
+def _require_same_views(path: Path, views: pd.DataFrame) -> None:
+    """ValueError where runs beside `path` were begun with other views than these.
+
+    The files may lie elsewhere now. Whether they are the same, `Run.require_data` knows.
+    """
+    try:
+        before = read_views(path)
+    except (OSError, ValueError):  # there is none, or it has to be written anew
+        return
+    before, now = (
+        set(table.drop(columns="path").itertuples(index=False, name=None))
+        for table in (before, views)
+    )
+    if before != now and _has_runs(path.parent):
+        raise ValueError(
+            f"{path.parent} holds runs on another data set: {len(before - now)} of the "
+            f"{len(before)} views in {path.name} are not among those given now, and "
+            f"{len(now - before)} of {len(now)} are new, or have another split or label. Use "
+            "another --out for each data set."
+        )
+
+
+def _has_runs(out: Path) -> bool:
+    """Whether a run below is one of `out`'s own views.csv, and not of one further down."""
+    for info in out.rglob("run.json"):
+        above = takewhile(lambda folder: folder != out, info.parents)
+        if not any((folder / "views.csv").exists() for folder in above):
+            return True
+    return False
 
 
 def _check(plan, views, cache_dir, skip_bad, verbose) -> dict[Path, int]:

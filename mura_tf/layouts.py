@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from mura_tf.cores import usable_cores
+
 SPLITS = ("train", "valid", "test")
 STUDY_KEY = ["split", "study_type", "patient", "study"]
 VIEW_KEY = [*STUDY_KEY, "view"]
@@ -285,7 +287,7 @@ def identical_files(paths: Iterable[str]) -> list[list[str]]:
             by_size.setdefault(status.st_size, []).append(path)
     candidates = [path for group in by_size.values() if len(group) > 1 for path in group]
     by_digest = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for path, digest in zip(candidates, pool.map(_digest, candidates), strict=True):
             by_digest.setdefault(digest, []).append(path)
     by_digest.pop(None, None)

@@ -195,6 +195,11 @@ class Recipe:
         return self.image_size or find_backbone(self.backbone).image_size
 
     @property
+    def weights_name(self) -> str | None:
+        """`weights`, or the file's name alone: where it lies makes no other recipe."""
+        return self.weights and Path(self.weights).name
+
+    @property
     def preprocessing_mode(self) -> str:
         """The preprocessing by Keras' names, see `make_dataset`."""
         if self.preprocessing == "native":

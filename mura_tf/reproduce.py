@@ -12,7 +12,8 @@ from mura_tf.dataset import load_views, read_views, require_same_split
 from mura_tf.document_pages import DocumentReport
 from mura_tf.documents import Comparison
 from mura_tf.engines import Engine
-from mura_tf.grid import run_plan
+from mura_tf.grid import PlannedRun, run_plan
+from mura_tf.layouts import SPLITS
 from mura_tf.parameters import ParameterTable
 from mura_tf.progress import duration
 from mura_tf.published import published_table
@@ -71,8 +72,8 @@ def reproduce(
 
     Raises:
         FileNotFoundError: no `data`, and nothing was trained below `out`.
-        ValueError: an option that the experiment has not, or a folder begun with another split;
-            see `run_plan` and the reports.
+        ValueError: an option that the experiment has not, a folder begun with another split, or
+            settings other than those of the runs that are there; see `run_plan` and the reports.
     """
     _require_options(experiment, options)
     folder = experiment.folder(out)
@@ -83,7 +84,14 @@ def reproduce(
         require_same_split(views, folder / "views.csv")
         settings = {"engine": engine, "cache_dir": cache_dir, "skip_bad": skip_bad}
         failed = run_plan(plan, views, folder, **settings)
+    elif options.get("settings"):
+        _require_recipes(plan)
     return experiment.report(plan, out), failed
+
+
+def _require_recipes(plan: list[PlannedRun]) -> None:
+    for run in plan:
+        Run(run.folder).require_recipe(run.recipe)
 
 
 def _require_options(experiment: Reproducible, options: Mapping) -> None:
@@ -127,10 +135,11 @@ def cost(
     Returns:
         A table to print, a row per system and stage and "all": `done` counts runs, and what is
         behind it is of those that are left, from least to most; and the total as a sentence. GB
-        are the models'; while it trains, a run keeps four times its model for exact resume.
+        are the models'; while it trains, a run keeps four times its model for exact resume. The
+        cache, which all runs of one image size share, is in the sentence alone.
 
     Raises:
-        ValueError: a study type that the data has not.
+        ValueError: a study type that the data has not, or a run folder of another recipe.
     """
     _require_options(experiment, options)
     views = _views(experiment, data, options) if data else None
@@ -142,6 +151,7 @@ def cost(
             f"study_types must be among {', '.join(sorted(counts))}. "
             f"Received: {', '.join(sorted(unknown))}."
         )
+    _require_recipes(plan)
 
     from mura_tf.training import measure_step
 
@@ -149,17 +159,18 @@ def cost(
     measured = {step: measure_step(recipe) for step, recipe in recipes.items()}
     costs = pd.DataFrame(
         {"system": run.folder.relative_to(experiment.folder(out)).parts[0]}
-        | {"stage": run.recipe.stage}
+        | {"stage": run.recipe.stage, "px": run.recipe.side}
         | _cost(run.recipe, Run(run.folder).finished, counts, *measured[_step(run.recipe)])
         for run in plan
     )
-    total = costs.drop(columns=["system", "stage"]).sum()
+    keys = ["system", "stage", "px"]
+    total = costs.drop(columns=keys).sum()
     rows = [
-        (system, stage, *_columns(rows.sum(numeric_only=True)), f"{rows.rate.mean():.1f}")
-        for (system, stage), rows in costs.groupby(["system", "stage"], sort=False)
+        (*key, *_columns(rows.sum(numeric_only=True)), f"{rows.rate.mean():.1f}")
+        for key, rows in costs.groupby(keys, sort=False)
     ]
-    rows.append(("all", "", *_columns(total), ""))
-    names = ["system", "stage", "done", "M images", "hours", "GB", "images/s"]
+    rows.append(("all", "", "", *_columns(total), ""))
+    names = [*keys, "done", "M images", "hours", "GB", "images/s"]
     starts = sum(run.needs is not None for run in plan)
     shared = len({run.needs for run in plan} - {None})
     return pd.DataFrame(rows, columns=names), (
@@ -167,7 +178,8 @@ def cost(
         f"other{'s' * (shared != 1)}. What is left sees {total.images_least / 1e6:.2f} "
         f"to {total.images_most / 1e6:.2f} million images, {duration(total.hours_least * 3600)} to "
         f"{duration(total.hours_most * 3600)} on this machine, one run at a time, and keeps "
-        f"{total.gigabytes:.2f} GB of models."
+        f"{total.gigabytes:.2f} GB of models, and {_prepared(plan, views):.2f} GB of prepared "
+        "images, a byte a pixel, in the cache."
     )
 
 
@@ -238,11 +250,27 @@ def _cost(
 
 def _training_counts(experiment: Reproducible, views: pd.DataFrame | None) -> dict[str, int]:
     """study type -> views of the train split; MURA's published ones without `views`."""
+    if views is None and isinstance(experiment, Comparison) and experiment.fractions:
+        share = experiment.fractions[0]
+        return {name: round(share * count) for name, count in _view_counts(None).items()}
+    return _view_counts(views, ("train",))
+
+
+def _prepared(plan: list[PlannedRun], views: pd.DataFrame | None) -> float:
+    """GB of the uint8 cache: every view that unfinished runs see, once per image size."""
+    counts = _view_counts(views)
+    seen = {
+        (run.recipe.side, name)
+        for run in plan
+        if not Run(run.folder).finished
+        for name in run.recipe.study_types or counts
+    }
+    return sum(counts[name] * side**2 for side, name in seen) / 1e9
+
+
+def _view_counts(views: pd.DataFrame | None, splits: tuple[str, ...] = SPLITS) -> dict[str, int]:
+    """study type -> views of some splits; MURA's published ones without `views`."""
     if views is None:
-        published = published_table("table_i").query("study_type != 'all'")
-        if isinstance(experiment, Comparison) and experiment.fractions:
-            images = published.groupby("study_type").images.sum() * experiment.fractions[0]
-            return images.round().astype(int).to_dict()
-        train = published.query("split == 'train'")
-        return train.groupby("study_type").images.sum().to_dict()
-    return views[views.split == "train"].study_type.value_counts().to_dict()
+        rows = published_table("table_i").query("study_type != 'all'")
+        return rows[rows.split.isin(splits)].groupby("study_type").images.sum().to_dict()
+    return views[views.split.isin(splits)].study_type.value_counts().to_dict()

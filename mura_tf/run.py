@@ -35,7 +35,10 @@ class Run:
         if not path.exists():
             return {}
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            info = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(info, dict):
+                raise ValueError(f"an object is expected. Received: {info!r}")
+            return info
         except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
             raise ValueError(
                 f"{path} must be JSON: {error}. Delete the folder to train this run again."
@@ -43,15 +46,23 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return self.info.get("finished", False)
+        """Whether it was trained to its end and its predictions are still there."""
+        return self.info.get("finished", False) and (self.path / "predictions.csv").is_file()
 
-    @property
+    @cached_property
     def history(self) -> pd.DataFrame:
         """One row per epoch, counted from 1."""
-        with open(self.path / "history.csv", newline="", encoding="utf-8") as file:
-            columns, *rows = csv.reader(file)
-        values = np.array(rows, float).reshape(-1, len(columns))
-        return pd.DataFrame(values, columns=columns).astype({"epoch": int})
+        path = self.path / "history.csv"
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                columns, *rows = csv.reader(file)
+            values = np.array(rows, float).reshape(-1, len(columns))
+            return pd.DataFrame(values, columns=columns).astype({"epoch": int})
+        except (ValueError, KeyError, csv.Error) as error:
+            raise ValueError(
+                f"{path} must be a CSV with a row of numbers per epoch: {error}. Delete the folder "
+                "to train this run again."
+            ) from None
 
     @property
     def predictions(self) -> pd.DataFrame:
@@ -59,10 +70,15 @@ class Run:
         return read_predictions(self.path / "predictions.csv")
 
     def require_recipe(self, recipe: Recipe) -> None:
-        """ValueError where the folder holds a run of another recipe; names what differs."""
+        """ValueError where the folder holds a run of another recipe; names what differs.
+
+        A file of weights is known by its name, because paths are spelled in many ways.
+        """
         if not (self.path / "recipe.json").exists():
             return
-        there, asked = self.recipe.to_dict(), recipe.to_dict()
+        there, asked = (
+            one.to_dict() | {"weights": one.weights_name} for one in (self.recipe, recipe)
+        )
         changed = [
             f"{name} is {there[name]!r}, asked for {asked[name]!r}"
             for name in asked
@@ -98,8 +114,8 @@ def finished_runs(run_dirs: Iterable[str | os.PathLike]) -> list[Run]:
     unfinished = [str(run.path) for run in runs if not run.finished]
     if unfinished or not runs:
         raise ValueError(
-            "scores and reports are made of finished runs, whose run.json says so. Received "
-            f"{len(unfinished)} of {len(runs)} run folders without: "
+            "scores and reports are made of finished runs, whose run.json says so and which hold "
+            f"predictions.csv. Received {len(unfinished)} of {len(runs)} run folders without: "
             f"{', '.join(unfinished) or 'no folder'}. Train them with the same command: it goes on "
             "where it stopped."
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mura_tf.cores import usable_cores
 from mura_tf.phantom import ANATOMIES, draw_lesions, draw_view
 
 FOLDER = "MURA-v1.1"
@@ -66,7 +67,7 @@ def write_synthetic_mura(
     with tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent) as aside:
         part = Path(aside) / FOLDER
         part.mkdir()
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(usable_cores()) as pool:
             drawn = list(pool.map(partial(_write_study, Path(aside), seed), studies))
         for split in ("train", "valid"):
             members = [i for i, study in enumerate(studies) if study.split == split]

@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mura_tf.comparison import System
-from mura_tf.experiment import facts_of
-from mura_tf.files import write_json, write_texts
+from mura_tf.experiment import write_facts
+from mura_tf.files import write_texts
 from mura_tf.layouts import OVERALL
 from mura_tf.markdown import ending, markdown_table, missing_lines
 from mura_tf.page import (
@@ -91,7 +91,7 @@ def write_pages(
     texts["table.csv"] = _csv(report)
     texts["table.md"] = _markdown(report, title, figures, protocol(report.split, runs))
     write_texts(folder, texts)
-    write_json(folder / "experiment.json", facts_of(runs))
+    write_facts(runs, folder)
     write_page(folder / "report.html", title, _sections(report, title, figures, runs))
 
 

@@ -1,6 +1,7 @@
 """Finished runs -> a document's table: ours beside the published values, claims, differences."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -92,12 +93,25 @@ class Experiment:
             study_types: those that get a model of their own; all by default.
             settings: recipe settings instead of the document's.
             backbones, members, repeats: instead of the document's.
+
+        Raises:
+            ValueError: an unknown setting, or one that the table sets itself.
         """
-        recipe = self.recipe.changed(settings or {})
+        settings, backbones = dict(settings or {}), tuple(backbones or self.backbones)
+        recipe = self.recipe.changed(settings)
+        for name, theirs, mend in (
+            ("backbone", backbones, "choose backbones with `backbones` (--backbones)"),
+            ("initial", (None,), "the first stage starts from `weights` (--weights)"),
+        ):
+            if name in settings and theirs != (settings[name],):
+                raise ValueError(
+                    f"{name} is set run by run for {self.name}. Received a recipe with "
+                    f"{settings[name]!r}. Take it out; {mend}."
+                )
         types = list(study_types or known_types)
         plan = [
             run
-            for backbone in backbones or self.backbones
+            for backbone in backbones
             for scheme in self.schemes
             for run in plan_runs(
                 replace(recipe, backbone=backbone),
@@ -136,21 +150,23 @@ def report_table(
     """Writes `out/NAME/` from those of the planned runs that are finished.
 
     That is `table.md`, `table.csv`, `report.html`, the plots as SVG and `experiment.json`. An
-    ensemble that lacks a member is left out, and said to be. What is told of the runs comes from
-    their folders, not from the plan.
+    ensemble that lacks a member is left out, and said to be; so is what cannot be read. What is
+    told of the runs comes from their folders, not from the plan.
 
     Raises:
         ValueError: no ensemble is complete, or runs predicted different studies.
     """
-    finished = {run.folder for run in plan if Run(run.folder).finished}
+    readable, unreadable = _readable(plan)
+    finished = set(readable)
     # a whole-data run is where others start, and not a row
     rows = [run for run in plan if run.recipe.study_types]
-    complete, missing = complete_ensembles(rows, finished)
+    complete, incomplete = complete_ensembles(rows, finished)
     if not complete:
         raise ValueError(
             f"no ensemble of {experiment.name} is complete below {out}: {len(finished)} of "
             f"{len(plan)} planned runs are finished. Give the backbones, study types and members "
             "that were trained, or train without --report-only."
+            + "".join(f" {sentence}" for sentence in unreadable)
         )
     predictions = load_predictions(planned.folder for planned in complete)
     split = reported_split(predictions)
@@ -158,21 +174,46 @@ def report_table(
     types = sorted({name for planned in plan for name in planned.recipe.study_types or ()})
     scores = repeated_scores(studies, types)
     shown = finished & {folder for run in complete for folder in (run.folder, run.needs)}
-    runs = [Run(run.folder) for run in plan if run.folder in shown]
+    runs = [readable[run.folder] for run in plan if run.folder in shown]
     cells, same_data = _cells(scores, experiment.published, [*types, OVERALL])
     report = TableReport(
         cells=cells,
         claims=answer_claims(experiment.claims, scores),
         pairs=_pairs(scores),
         deviations=_other_deviations(cells, experiment, same_data)
+        + _skipped(runs)
         + deviations([run.recipe for run in runs], experiment.recipe),
-        missing=missing,
+        missing=unreadable + incomplete + _lost_starts(complete, finished),
         split=split,
         same_data=same_data,
         digits=published_digits(*experiment.published),
     )
     write_pages(report, experiment.title, studies, runs, Path(out) / experiment.name)
     return report
+
+
+def _readable(plan: list[PlannedRun]) -> tuple[dict[Path, Run], list[str]]:
+    """Folder -> finished run, and a sentence per run that cannot be read."""
+    finished, unreadable = {}, []
+    for planned in plan:
+        run = Run(planned.folder)
+        try:
+            if run.finished:
+                _ = run.recipe, run.history  # are kept
+                finished[planned.folder] = run
+        except (OSError, ValueError) as error:
+            unreadable.append(str(error))
+    return finished, unreadable
+
+
+def _lost_starts(complete: list[PlannedRun], finished: set[Path]) -> list[str]:
+    """A sentence per run that reported ones started from, where it is gone."""
+    lost = Counter(run.needs for run in complete if run.needs and run.needs not in finished)
+    return [
+        f"{folder}: {count} of the runs reported started from its model, and it is not there, or "
+        "not finished."
+        for folder, count in lost.items()
+    ]
 
 
 def complete_ensembles(
@@ -214,8 +255,9 @@ def _cells(scores: dict, tables: tuple[str, ...], rows: list[str]) -> tuple[pd.D
     for measure in ("accuracy", "kappa"):
         published = cells[f"published_{measure}"].where(counted & same_data)
         cells[f"{measure}_difference"] = cells[measure] - published
-    best = cells.groupby("study_type").kappa.transform("max")
-    return cells.assign(best=cells.kappa == best), same_data
+    printed = cells.kappa.map(f"{{:.{published_digits(*tables)}f}}".format).astype(float)
+    best = printed.groupby(cells.study_type).transform("max")
+    return cells.assign(best=printed == best), same_data
 
 
 def _measures(score: RepeatedScore) -> dict:
@@ -248,6 +290,14 @@ def _mura_studies() -> pd.Series:
     """Study type or "overall" -> studies of MURA's validation set."""
     valid = published_table("table_i").query("split == 'valid' and label.notna()")
     return valid.groupby("study_type").studies.sum().rename({"all": OVERALL})
+
+
+def _skipped(runs: list[Run]) -> list[str]:
+    """What --skip-bad left out, if anything; whole-data runs see what all types see."""
+    by_types = {run.recipe.study_types: run.info.get("skipped", 0) for run in runs}
+    whole = by_types.pop(None, 0)
+    count = max(whole, sum(by_types.values()))
+    return [f"Left out because their files are unreadable: {count} views."] if count else []
 
 
 def _other_deviations(cells: pd.DataFrame, experiment: Experiment, same_data: bool) -> list[str]:

@@ -17,6 +17,7 @@ import pandas as pd
 from filelock import FileLock
 
 from mura_tf.checkpoint import Checkpoint, full_disk_explained
+from mura_tf.cores import usable_cores
 from mura_tf.dataset import class_weights
 from mura_tf.evaluate import EVALUATION_BATCH, predict_views
 from mura_tf.files import remove_parts, write_json, written_whole
@@ -48,7 +49,8 @@ def train(
 
     Called again on an unfinished run folder it goes on after the last whole epoch and ends, on the
     same machine's CPU, with the same files bit for bit as if it had never stopped. A finished run
-    is returned as it is.
+    is returned as it is. One whose predictions.csv is gone predicts again, or, if its best.keras is
+    gone as well, is trained from the beginning.
 
     Args:
         recipe: what to do.
@@ -88,7 +90,10 @@ def train(
         run.require_data(fingerprint)
         if not run.finished:
             info = _info(recipe, usable, fingerprint) | {"skipped": len(views) - len(usable)}
-            _train_and_predict(run, recipe, usable, info, cache_dir, tensorboard, verbose)
+            if run.info.get("finished") and (run.path / "best.keras").is_file():
+                _predict(run, run.model(), recipe, usable, cache_dir)
+            else:
+                _train_and_predict(run, recipe, usable, info, cache_dir, tensorboard, verbose)
         Checkpoint(run.path).path.unlink(missing_ok=True)
     return run
 
@@ -165,19 +170,7 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
     with full_disk_explained(run.path):
         with written_whole(run.path / "best.keras") as part:
             keras.Model(model.input, model.output, name=model.name).save(part)
-        predictions = predict_views(
-            model,
-            splits["predict"],
-            preprocessing=recipe.preprocessing_mode,
-            cache_dir=cache_dir,
-            classes=classes,
-            backbone=recipe.backbone,
-            stage=recipe.stage,
-            repeat=recipe.repeat,
-            member=recipe.member,
-        )
-        with written_whole(run.path / "predictions.csv") as part:
-            predictions.to_csv(part, index=False, na_rep="nan")
+        _predict(run, model, recipe, views, cache_dir)
         checkpoint.write_history()
         seconds = {
             "best_epoch": checkpoint.stopping.best_epoch + 1,
@@ -185,6 +178,23 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
             "seconds": round(sum(checkpoint.seconds), 1),
         }
         write_json(run.path / "run.json", {"finished": True} | info | seconds)
+
+
+def _predict(run: Run, model: keras.Model, recipe: Recipe, views: pd.DataFrame, cache_dir) -> None:
+    """Writes `predictions.csv`."""
+    predictions = predict_views(
+        model,
+        split_views(views, recipe)["predict"],
+        preprocessing=recipe.preprocessing_mode,
+        cache_dir=cache_dir,
+        classes=class_names(views, recipe.task),
+        backbone=recipe.backbone,
+        stage=recipe.stage,
+        repeat=recipe.repeat,
+        member=recipe.member,
+    )
+    with written_whole(run.path / "predictions.csv") as part:
+        predictions.to_csv(part, index=False, na_rep="nan")
 
 
 class _StopOnNonFiniteLoss(keras.callbacks.Callback):
@@ -301,7 +311,7 @@ def _info(recipe: Recipe, views: pd.DataFrame, fingerprint: str) -> dict:
         "recipe_hash": recipe.hash,
         "versions": versions | {"python": platform.python_version()},
         "backend": keras.backend.backend(),
-        "device": _accelerator() or f"CPU, {os.cpu_count()} cores",
+        "device": _accelerator() or f"CPU, {usable_cores()} cores",
         "seed": recipe.run_seed,
         "data_fingerprint": fingerprint,
         "views": views.split.value_counts().to_dict(),

@@ -8,6 +8,7 @@ from mura_tf.claims import (
     Claim,
     answer_claims,
     backbone_ahead,
+    backbones_ahead,
     highest_in_types,
     order_by_top1,
     stage_ahead,
@@ -87,7 +88,14 @@ def test_what_was_not_trained_is_no_answer(statistic, systems):
 
 @pytest.mark.parametrize(
     "statistic",
-    [backbone_ahead("xception", "densenet169"), stage_ahead("type", "imagenet"), order_by_top1],
+    [
+        backbone_ahead("xception", "densenet169"),
+        backbones_ahead(("xception", "mobilenet_v2"), "densenet169"),
+        stage_ahead("type", "imagenet"),
+        types_ahead("type", "imagenet"),
+        highest_in_types("xception"),
+        order_by_top1,
+    ],
 )
 def test_systems_without_all_types_have_no_overall(statistic):
     names = ("xception", "densenet169", "mobilenet_v2")
@@ -101,6 +109,37 @@ def test_no_common_study_type_is_no_answer():
     scores = {("xception", "type"): {"elbow": scored(0.7), OVERALL: scored(0.7)}}
     scores["xception", "imagenet"] = {"wrist": scored(0.6), OVERALL: scored(0.7)}
     assert answer(types_ahead("type", "imagenet"), scores).answer == "systems lacking"
+
+
+def test_a_backbone_without_all_types_leaves_the_highest_open():
+    scores = {
+        (name, "type"): {"elbow": scored(0.7), "wrist": scored(0.7), OVERALL: scored(0.7)}
+        for name in ("xception", "densenet169")
+    }
+    assert highest_in_types("xception")(scores) is not None
+    del scores["densenet169", "type"]["wrist"], scores["densenet169", "type"][OVERALL]
+    assert highest_in_types("xception")(scores) is None
+
+
+def test_the_measure_says_how_many_study_types_there_are():
+    rows = {name: scored(0.7) for name in ("elbow", "wrist", OVERALL)}
+    claim = Claim("a sentence", "000", order_by_top1, 0, "share of the {types} study types")
+    answers = answer_claims((claim,), {("xception", "type"): rows})
+    assert answers.measure.tolist() == ["share of the 2 study types"]
+
+
+def test_the_weakest_of_a_group_is_compared():
+    names = ("xception", "mobilenet_v2", "densenet169")
+    scores = {
+        (name, "type"): {OVERALL: scored(kappa, 0.1, seed=seed)}
+        for seed, (name, kappa) in enumerate(zip(names, (0.8, 0.6, 0.65), strict=True))
+    }
+    value, samples = backbones_ahead(names[:2], names[2])(scores)
+    assert value == pytest.approx(0.6 - 0.65)
+    one, two, three = (rows[OVERALL].samples for rows in scores.values())
+    assert samples.tolist() == np.minimum(one - three, two - three).tolist()
+    del scores["mobilenet_v2", "type"]
+    assert backbones_ahead(names[:2], names[2])(scores) is None
 
 
 def test_no_claim_is_an_empty_table():
@@ -136,6 +175,7 @@ def test_an_undrawn_type_does_not_count():
         scores["xception", "type"][name] = scored(ours)
         scores["xception", "imagenet"][name] = scored(0.6)
     for rows in scores.values():
+        rows[OVERALL] = scored(0.6)
         rows["wrist"].samples[:3] = np.nan
     _, samples = types_ahead("type", "imagenet")(scores)
     assert samples.tolist() == [1.0] * 3 + [0.5] * 397

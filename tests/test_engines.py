@@ -16,6 +16,7 @@ import time
 import pytest
 
 from mura_tf import engines
+from mura_tf.cores import usable_cores
 from mura_tf.dataset import load_mura
 from mura_tf.engines import LocalEngine, RayEngine
 from mura_tf.grid import _reason, plan_runs, run_plan
@@ -80,7 +81,7 @@ def test_close_stops_a_process_that_is_just_being_started(endless, monkeypatch):
 def test_jobs_share_the_cores_and_the_gpu(monkeypatch, jobs):
     monkeypatch.setattr(engines, "train_in_process", what_a_run_is_given)
     environment = LocalEngine(jobs).submit({}).result()
-    cores = str(max(1, os.cpu_count() // jobs))
+    cores = str(max(1, usable_cores() // jobs))
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         assert environment[name] == cores
     assert ("XLA_PYTHON_CLIENT_PREALLOCATE" in environment) == (jobs > 1)
@@ -246,7 +247,7 @@ def test_two_nodes_and_what_is_killed_on_them_is_run_again(mura, tmp_path, capfd
     recipe = dataclasses.replace(RECIPE, max_epochs=20, patience=20)
     views, types = load_mura(mura), ["elbow", "wrist"]
     undisturbed = plan_runs(recipe, tmp_path / "a", types, scheme="direct", members=1)
-    one_core = LocalEngine(os.cpu_count())
+    one_core = LocalEngine(usable_cores())
     assert run_plan(undisturbed, views, tmp_path / "a", engine=one_core) == {}
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})

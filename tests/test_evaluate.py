@@ -389,7 +389,8 @@ def test_load_predictions_names_the_folders_that_lack_them(tmp_path):
     assert str(caught.value) == (
         "2 of 3 run folders hold no predictions.csv, expected a finished run in each. "
         f"Received: {tmp_path / 'run1'}, {tmp_path / 'run2'}. "
-        "Train them (again) with the same command: finished runs are kept."
+        "Repeat the command that trained them: it predicts again where best.keras is there, "
+        "and trains where it is not."
     )
 
 

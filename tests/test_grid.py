@@ -107,9 +107,11 @@ def test_folders_are_named_after_backbone_stage_types_and_copy():
         ({"repeats": -1}, "repeats must be at least 1. Received: -1"),
         (
             {"recipe": Recipe(study_types=("wrist",))},
-            r"a recipe with \('wrist',\), 0 and 0",
+            r"study_types of an experiment's recipe .* Received: \('wrist',\). Take .*--types",
         ),
-        ({"recipe": Recipe(member=3)}, "Received a recipe with None, 3 and 0. Take them out"),
+        ({"recipe": Recipe(member=3)}, "member .* must be 0. Received: 3. Take it out; .*--mem"),
+        ({"recipe": Recipe(repeat=3)}, "repeat .* must be 0. Received: 3. Take it out; .*--rep"),
+        ({"recipe": Recipe(stage="mura")}, "stage .* must be 'imagenet'. Received: 'mura'.*--sche"),
     ],
 )
 def test_a_plan_that_cannot_be(settings, sentence):
@@ -156,6 +158,7 @@ class FakeEngine:
 
 def finish(folder, **info):
     write_json(folder / "run.json", {"finished": True} | info)
+    (folder / "predictions.csv").touch()
 
 
 @pytest.fixture
@@ -345,6 +348,39 @@ def test_what_is_wrong_is_said_before_anything_is_begun(views, out, plan, spoil,
     assert engine.begun == []
     assert engine.closed
     assert (out / "views.csv").read_text() == "of the runs that are there"
+
+
+def test_another_data_set_is_refused_before_anything_is_begun(views, out, plan):
+    assert run_plan(plan, views, out, engine=FakeEngine(), verbose=False) == {}
+    kept = (out / "views.csv").read_bytes()
+    for other, counts in (
+        (views[:-1], "1 of the 11 views .* and 0 of 10 are new"),
+        (views.assign(label=1 - views.label), "11 of the 11 views .* and 11 of 11 are new"),
+        (views.assign(patient="p" + views.patient), "11 of the 11 views .* and 11 of 11 are new"),
+    ):
+        engine = FakeEngine()
+        sentence = f"{out} holds runs on another data set: {counts}.*another --out"
+        with pytest.raises(ValueError, match=sentence):
+            run_plan(plan, other, out, engine=engine)
+        assert engine.begun == [] and engine.closed
+        assert (out / "views.csv").read_bytes() == kept
+
+
+def test_the_same_views_elsewhere_and_in_another_order_go_on(views, mura, out, plan):
+    assert run_plan(plan[:1], views, out, engine=FakeEngine(), verbose=False) == {}
+    moved = load_mura(mura.rename(mura.with_name("elsewhere")))
+    assert not set(moved.path) & set(views.path)
+    assert run_plan(plan, moved[::-1], out, engine=FakeEngine(), verbose=False) == {}
+    assert "elsewhere" in (out / "views.csv").read_text()
+
+
+def test_views_of_which_nothing_was_trained_are_replaced(views, out, plan):
+    """`views.csv` of a stopped check, and a document's runs with a `views.csv` of their own."""
+    out.mkdir()
+    views[:-1].to_csv(out / "views.csv", index=False)
+    finish(out / "densenet169/base/wrist/member0")
+    views[:-2].to_csv(out / "densenet169/views.csv", index=False)
+    assert run_plan(plan, views, out, engine=FakeEngine(), verbose=False) == {}
 
 
 def test_an_out_that_cannot_be_written_to_is_named_first(views, tmp_path, plan, monkeypatch):

@@ -93,6 +93,7 @@ def write_run(folder, views, recipe, skill=1.0, epochs=8, finished=True):
         probability=1 / (1 + np.exp(-2 * logits)),
     )
     predictions.to_csv(folder / "predictions.csv", index=False)
+    (folder / "best.keras").touch()
     return folder
 
 
@@ -326,7 +327,7 @@ def test_unfinished_runs_are_named_and_nothing_is_written(make_run, tmp_path):
     with pytest.raises(ValueError, match="no folder"):
         write_report([], tmp_path / "out/report.html")
     (runs[0] / "predictions.csv").unlink()
-    with pytest.raises(FileNotFoundError, match=r"predictions\.csv"):
+    with pytest.raises(ValueError, match=r"predictions\.csv. Received 1 of 1 .*done\."):
         write_report(runs[:1], tmp_path / "out/report.html")
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -1,5 +1,6 @@
 """`mura-tf reproduce`: plans, costs, reports and refusals; nothing is trained here."""
 
+import json
 import re
 import sys
 from types import SimpleNamespace
@@ -206,6 +207,17 @@ def test_report_only_needs_no_data(begun):
     assert pd.read_csv(begun / "table_v/table.csv").study_type.tolist() == [*COUNTS, "overall"]
 
 
+def test_report_only_keeps_the_command_that_trained(begun, monkeypatch):
+    def report(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bin/mura-tf", "reproduce", *arguments])
+        assert call("table_v", "--out", begun, "--report-only", *SMALL).exit_code == 0
+        return json.loads((begun / "table_v/experiment.json").read_text())["command"]
+
+    assert report("--report-only") == "mura-tf reproduce --report-only"  # there was none
+    assert report("--data", "MURA-v1.1") == "mura-tf reproduce --data MURA-v1.1"
+    assert report("--report-only") == "mura-tf reproduce --data MURA-v1.1"
+
+
 def test_report_only_tells_what_is_missing(begun):
     more = ["--backbones", "small_cnn,xception", "--members", "2", "--repeats", "1"]
     result = call("table_v", "--out", begun, "--report-only", *more)
@@ -262,6 +274,23 @@ def test_wrong_usage_has_exit_code_2(option):
     assert call("table_iv", *option).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--ray-address", "auto"], "--ray-address is an option of Ray. Add --engine ray"),
+        (["--cpus-per-run", "2"], "--cpus-per-run is an option of Ray. Add --engine ray"),
+        (["--gpus-per-run", "0.5"], "--gpus-per-run is an option of Ray. Add --engine ray"),
+        (["--engine", "ray", "--jobs", "2"], "--jobs is of this machine. With --engine ray give"),
+    ],
+)
+@pytest.mark.parametrize("mode", [[], ["--dry-run"]])
+def test_options_of_the_other_engine_are_refused(options, sentence, mode, tmp_path, steps):
+    result = call("table_v", "--out", tmp_path, "--data", tmp_path, *options, *mode)
+    assert result.exit_code == 2
+    assert sentence in " ".join(result.stderr.replace("\u2502", "").split())
+    assert steps == []
+
+
 # ------------------------------------------------------------------------------------------------
 # Training, up to the plan
 
@@ -304,10 +333,10 @@ def test_the_cost_of_table_iv_by_hand(tmp_path, steps):
     table, sentence = lib.cost(lib.find_experiment("table_iv"), tmp_path)
     assert [recipe.backbone for recipe in steps] == ["efficientnet_b3"]
     assert table.to_numpy().tolist() == [
-        ["efficientnet_b3", "imagenet", "0/35", "1.3\u201318", "36\u2013511", "1.5", "10.0"],
-        ["efficientnet_b3", "mura", "0/1", "0.3\u20133.7", "7.2\u2013102", "0.0", "10.0"],
-        ["efficientnet_b3", "type", "0/35", "1.3\u201318", "36\u2013511", "1.5", "10.0"],
-        ["all", "", "0/71", "2.8\u201340", "79\u20131125", "3.1", ""],
+        ["efficientnet_b3", "imagenet", 300, "0/35", "1.3\u201318", "36\u2013511", "1.5", "10.0"],
+        ["efficientnet_b3", "mura", 300, "0/1", "0.3\u20133.7", "7.2\u2013102", "0.0", "10.0"],
+        ["efficientnet_b3", "type", 300, "0/35", "1.3\u201318", "36\u2013511", "1.5", "10.0"],
+        ["all", "", "", "0/71", "2.8\u201340", "79\u20131125", "3.1", ""],
     ]
     epoch = 36808 * (5 + 1 + 5)
     hours = [epochs * epoch / 10 / 3600 for epochs in (7, 100)]
@@ -315,7 +344,8 @@ def test_the_cost_of_table_iv_by_hand(tmp_path, steps):
         "71 runs, 0 of them finished; 35 start from 1 other. What is left sees "
         f"{7 * epoch / 1e6:.2f} to {100 * epoch / 1e6:.2f} million images, "
         f"{duration(hours[0] * 3600)} to {duration(hours[1] * 3600)} on this machine, one run at a "
-        f"time, and keeps {71 * 10_791_216 * 4 / 1e9:.2f} GB of models."
+        f"time, and keeps {71 * 10_791_216 * 4 / 1e9:.2f} GB of models, and "
+        f"{40_005 * 300**2 / 1e9:.2f} GB of prepared images, a byte a pixel, in the cache."
     )
     assert not list(tmp_path.iterdir())
 
@@ -330,6 +360,31 @@ def test_finished_runs_cost_nothing(begun, steps):
     left = 2 * (2925 + 2006 + 5765 + 3987)  # Table I: elbow, wrist
     assert sentence.startswith("9 runs, 5 of them finished; 8 start from 1 other.")
     assert f"sees {7 * left / 1e6:.2f} to {100 * left / 1e6:.2f} million images" in sentence
+
+
+def test_prepared_images_are_counted_once_for_each_size(tmp_path, steps):
+    views = views_of({"elbow": (40, 40), "wrist": (80, 60)})
+    views = pd.concat([views, views.assign(split="train"), views.assign(split="test")])
+    views.to_csv(tmp_path / "views.csv", index=False)
+    names = ["mobilenet_v2", "densenet169", "xception"]  # 224, 320 and 299 px
+    experiment, settings = lib.find_experiment("table_v"), {"max_epochs": 1}
+    arguments = (experiment, tmp_path / "out", tmp_path / "views.csv")
+    _, sentence = lib.cost(*arguments, backbones=names, settings=settings)
+    sides = [BACKBONES[name].image_size for name in names]
+    expected = sum(3 * 220 * side**2 for side in set(sides)) / 1e9
+    assert f" and {expected:.2f} GB of prepared images" in sentence
+    _, sentence = lib.cost(*arguments, backbones=names, settings=settings | {"image_size": 500})
+    assert f" and {3 * 220 * 500**2 / 1e9:.2f} GB of prepared images" in sentence
+
+
+@pytest.mark.parametrize("mode", ["--dry-run", "--report-only"])
+def test_settings_that_the_finished_runs_have_not_are_refused(begun, steps, mode):
+    types = ["--types", "elbow,wrist"]
+    arguments = ["table_v", "--out", begun, mode, *SMALL, *types]
+    result = call(*arguments, "--image-size", "96")
+    assert_sentence(result, "holds a run of another recipe: image_size is None, asked for 96.")
+    assert steps == []
+    assert call(*arguments, "--max-epochs", "100").exit_code == 0  # as it was
 
 
 def test_the_cost_of_a_data_set_is_its_own(tmp_path, steps, monkeypatch):
@@ -347,9 +402,14 @@ def test_a_dry_run_says_what_would_be_done(tmp_path, steps):
     arguments = ["--out", tmp_path, "--dry-run", "--backbones", "mobilenet_v2_035,efficientnet_b3"]
     result = call("table_vi", *arguments, "--types", "elbow,wrist", "--members", "2")
     assert result.exit_code == 0
-    for backbone in ("mobilenet_v2_035", "efficientnet_b3"):  # whole, on 80 columns
-        assert re.search(rf"{backbone}\W+mura\W+0/1\W", result.stdout)
-        assert re.search(rf"{backbone}\W+type\W+0/12\W+0\.6.8\.8\W+17.245\W", result.stdout)
+    for backbone, side in (
+        ("mobilenet_v2_035", 224),
+        ("efficientnet_b3", 300),
+    ):  # whole, on 80 columns
+        assert re.search(rf"{backbone}\W+mura\W+{side}\W+0/1\W", result.stdout)
+        assert re.search(
+            rf"{backbone}\W+type\W+{side}\W+0/12\W+0\.6.8\.8\W+17.245\W", result.stdout
+        )
     assert "26 runs, 0 of them finished; 24 start from 2 others." in result.stdout
     assert not list(tmp_path.iterdir())
 
@@ -373,6 +433,14 @@ def test_table_iii_is_counted(tmp_path):
     assert f"Table: {tmp_path}/table_iii" in result.stdout
     text = (tmp_path / "table_iii/table.md").read_text(encoding="utf-8")
     assert "| mobilenet_v2_035 | 224 x 224 | n/a | 416,609 | n/a | n/a |" in text
+
+
+def test_a_dry_run_of_table_iii_builds_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("mura_tf.parameters.report_parameters", None)
+    result = call("table_iii", "--out", tmp_path, "--dry-run")
+    assert result.exit_code == 0
+    assert "table_iii builds 7 models and counts their parameters; nothing is" in result.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_table_iii_of_an_unknown_backbone(tmp_path):

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -73,7 +74,34 @@ def test_an_empty_folder_is_an_unfinished_run(tmp_path):
     assert not Run(tmp_path / "missing").finished
 
 
-@pytest.mark.parametrize("content", ["", '{"finished": tr'])
+def test_a_run_without_its_predictions_is_unfinished(run):
+    (run.path / "predictions.csv").unlink()
+    assert not run.finished
+    with pytest.raises(ValueError, match=r"which hold predictions\.csv\. Received 1 of 1"):
+        finished_runs(run.path)
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "fits"),
+    [
+        ("../weights/b3.h5", "/data/weights/b3.h5", True),
+        ("b3.h5", "b0.h5", False),
+        ("imagenet", None, False),
+        ("imagenet", "imagenet", True),
+        (None, "b3.h5", False),
+    ],
+)
+def test_weights_are_known_by_their_files_name(tmp_path, there, asked, fits):
+    recipes = [replace(RECIPE, backbone="efficientnet_b3", weights=one) for one in (there, asked)]
+    recipes[0].save(tmp_path / "recipe.json")
+    if fits:
+        Run(tmp_path).require_recipe(recipes[1])
+        return
+    with pytest.raises(ValueError, match=r"another recipe: weights is .*, asked for .*\. Use"):
+        Run(tmp_path).require_recipe(recipes[1])
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"finished": tr'])
 def test_run_json_cut_short_is_named(run, content):
     (run.path / "run.json").write_text(content)
     with pytest.raises(ValueError, match=r"run.json must be JSON: .*Delete the folder to train"):

@@ -95,7 +95,7 @@ def test_images_are_grey_and_sized_as_muras(views):
 
 def test_same_seed_same_bytes_whatever_the_threads(folder, tmp_path, monkeypatch):
     np.random.seed(1)  # noqa: NPY002
-    monkeypatch.setattr(synthetic.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(synthetic, "usable_cores", lambda: 1)
     assert hashes(write_synthetic_mura(tmp_path, studies_per_type=8, seed=0)) == hashes(folder)
 
 

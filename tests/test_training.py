@@ -451,6 +451,26 @@ def test_a_moved_run_is_read_and_still_finished(reference, views, tmp_path, monk
     assert run.predictions.equals(reference.predictions)
 
 
+def test_lost_predictions_are_predicted_again(reference, views, tmp_path, monkeypatch):
+    shutil.copytree(reference.path, tmp_path / "there")
+    (tmp_path / "there/predictions.csv").unlink()
+    monkeypatch.setattr(keras.Model, "fit", None)
+    run = train(RECIPE, views, tmp_path / "there")
+    assert run.finished
+    assert_same(run, reference)
+    assert run.info == reference.info
+
+
+def test_lost_predictions_of_a_lost_model_are_trained_again(mura, folder, eagerly):
+    views = load_mura(mura)
+    train(SHORT, views, folder, verbose=0)
+    (folder / "best.keras").unlink()
+    assert train(SHORT, views, folder, verbose=0).finished  # scores need no model
+    (folder / "predictions.csv").unlink()
+    run = train(SHORT, views, folder, verbose=0)
+    assert run.finished and files(folder) == FILES
+
+
 def test_what_a_killed_process_had_begun_to_write_is_removed(reference, views):
     (reference.path / ".part-x1.npz").write_bytes(b"half")
     train(RECIPE, views, reference.path)
