@@ -164,7 +164,7 @@ def test_models_on_disk_have_heads(tmp_path, eagerly):
     """The net of two convolutions has 20,000 parameters, its dense layer 56 * 56 * 64 * 128."""
     options = {"systems": ["cnn_2_unified"], "settings": {"batch_size": 1}}
     _, sentence = lib.cost(lib.find_experiment("unified_vs_specialised"), tmp_path, **options)
-    assert sentence.endswith("keeps 0.10 GB of models.")
+    assert "keeps 0.10 GB of models" in sentence
 
 
 def test_a_split_of_all_views_is_what_is_counted(tmp_path, steps):
