@@ -399,10 +399,17 @@ def _deviations(comparison: Comparison, runs: dict, views: pd.DataFrame) -> list
 
 
 def _changed(recipe: Recipe, settings: Mapping) -> Recipe:
-    """A model that the document trains from scratch keeps its backbone and its random weights."""
+    """The recipe with those of the settings that are meant for it.
+
+    A model that the document trains from scratch keeps its backbone and its random weights, and
+    only the task abnormality has labels to balance.
+    """
+    kept = set()
     if recipe.weights is None:
-        settings = {k: v for k, v in settings.items() if k not in ("backbone", "weights")}
-    return recipe.changed(settings)
+        kept |= {"backbone", "weights"}
+    if recipe.task != "abnormality":
+        kept |= {"balance"}
+    return recipe.changed({name: value for name, value in settings.items() if name not in kept})
 
 
 def _the_one(backbones: list[str]) -> str:

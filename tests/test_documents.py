@@ -142,6 +142,13 @@ def test_what_a_document_trains_from_scratch_stays_so(tmp_path):
         experiment.plan(tmp_path, ["wrist"], settings={"sizes": 3})
 
 
+def test_only_a_system_of_abnormality_is_balanced(tmp_path):
+    plan = find_experiment("resnet18").plan(tmp_path, ["humerus"], settings={"balance": "all"})
+    found = {run.folder.parent.parent.name: run.recipe.balance for run in plan}
+    assert found.pop("study_types") == "none"
+    assert set(found.values()) == {"all"}
+
+
 def test_the_split_of_003_is_of_all_views_by_patient_or_by_image():
     experiment = find_experiment("fourteen_classes")
     views = views_of(COUNTS)
