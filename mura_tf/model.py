@@ -190,11 +190,11 @@ _HEAD_BUILDERS = {
 
 def _keras_applications(facts: Backbone, weights, size: int) -> keras.Model:
     name = facts.constructor.partition(":")[2]
+    inputs = {"input_shape": (size, size, 3)}
+    if name == "Xception":  # which refuses less than 71 pixels if it is told the size alone
+        inputs = {"input_tensor": keras.Input(inputs["input_shape"])}
     constructor = partial(
-        getattr(keras.applications, name),
-        include_top=False,
-        input_shape=(size, size, 3),
-        **facts.arguments,
+        getattr(keras.applications, name), include_top=False, **inputs, **facts.arguments
     )
     try:
         extractor = constructor(weights="imagenet" if weights == "imagenet" else None)

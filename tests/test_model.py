@@ -476,6 +476,16 @@ def test_weights_that_do_not_fit(tmp_path, file):
     )
 
 
+def test_xception_takes_less_than_71_pixels(tmp_path):
+    """Keras' refuses them; the tables' small runs are of 64."""
+    model = build_model("xception", None, image_size=64)
+    assert model.count_params() == 20_871_721
+    model.save(tmp_path / "small.keras")
+    reloaded = keras.models.load_model(tmp_path / "small.keras")
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype("float32")
+    np.testing.assert_allclose(reloaded.predict(images), model.predict(images), rtol=1e-5)
+
+
 def test_small_cnn_has_no_imagenet_weights():
     with pytest.raises(ValueError) as caught:
         build_model("small_cnn", "imagenet")
