@@ -59,7 +59,7 @@ def write_scores(
     table = scores.assign(**whose)[[*whose, *scores]]
     if path.exists():
         key = [*whose, "method"]
-        before = pd.read_csv(path).fillna({"layer": ""})
+        before = pd.read_csv(path, dtype={"layer": str}).fillna({"layer": ""})
         again = before.set_index(key).index.isin(table.set_index(key).index)
         table = pd.concat([before[~again], table], ignore_index=True)
     with written_whole(path) as part:

@@ -253,7 +253,7 @@ def test_explain_shows_and_scores_a_trained_run(lesions, members, tmp_path, eage
         str(tmp_path / "out/index.html"),
     ]
 
-    result = call(*explain, "--top", "confident:2", "--method", "grad_cam")
+    result = call(*explain, "--top", "confident:2", "--methods", "grad_cam")
     assert result.exit_code == 0
     page = (tmp_path / "out/index.html").read_text()
     assert page.count("<h2>") == 2
@@ -273,10 +273,12 @@ def test_explain_shows_and_scores_a_trained_run(lesions, members, tmp_path, eage
         (["--top", "best:3"], "order must be one of wrong, confident, disagreement"),
         (["--study", "knee/p1/study1"], "a study is named split/study_type/patient/study"),
         (["--top", "wrong:3", "--score"], "exclude each other"),
-        (["--top", "confident:1", "--method", "gradcam"], "method must be one of cam, grad_cam"),
+        (["--sanity"], "--sanity goes with --score"),
+        (["--methods", "cam,saliency"], "a figure shows one method. Received: --methods cam,sal"),
+        (["--top", "confident:1", "--methods", "gradcam"], "method must be one of cam, grad_cam"),
         (["--score", "--methods", "cam,gradcam"], "method must be one of cam, grad_cam"),
         (
-            ["--top", "confident:1", "--method", "grad_cam", "--layer", "x"],
+            ["--top", "confident:1", "--methods", "grad_cam", "--layer", "x"],
             "layer must be the name",
         ),
     ],
