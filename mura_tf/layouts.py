@@ -294,7 +294,7 @@ def identical_files(paths: Iterable[str]) -> list[list[str]]:
     return [group for group in by_digest.values() if len(group) > 1]
 
 
-def walk_mura(folder: Path, split: str) -> tuple[list[str], list[str]]:
+def _walk_mura(folder: Path, split: str) -> tuple[list[str], list[str]]:
     """What a split's folders hold.
 
     Returns:
@@ -352,7 +352,7 @@ def _scan_csvs(
 
 
 def _scan_tree(folder: Path, split: str) -> tuple[pd.DataFrame, list[Finding]]:
-    studies, paths = walk_mura(folder, split)
+    studies, paths = _walk_mura(folder, split)
     images = _parse(paths, _image_pattern(split, "[^/]+"))
     images["label"] = images["suffix"].map(_MURA_LABELS)
     findings = [

@@ -215,8 +215,7 @@ _COLOUR_BAR = (
 
 def _study_section(views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | None) -> str:
     study = views.iloc[0]
-    right = _right(study)
-    mark = {True: "✓ right", False: "✗ wrong", None: ""}[right]
+    mark, word = {True: ("✓", "right"), False: ("✗", "wrong"), None: ("", "")}[_right(study)]
     figures = "".join(
         f'<figure><img alt="radiograph {escaped(view.view)}" src="{inline_jpeg(plain)}">'
         f'<img alt="heatmap of {escaped(view.view)}" src="{inline_jpeg(hot)}">'
@@ -226,9 +225,9 @@ def _study_section(views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | 
             views.itertuples(), _pictures(views, heat, boxes), strict=True
         )
     )
-    return f"""<section class="study {mark[2:]}">
+    return f"""<section class="study {word}">
 <h2>{escaped("/".join(study[STUDY_KEY]))}</h2>
-<p><span class="verdict">{mark}</span> {escaped(_verdict(study))}</p>
+<p><span class="verdict">{mark} {word}</span> {escaped(_verdict(study))}</p>
 <div class="pairs">{figures}</div></section>"""
 
 
