@@ -117,9 +117,12 @@ EXPERIMENT = Comparison(
         "weights directly.",
         "It trains on logits; here the loss is of the sigmoid's output, which Keras computes from "
         "the logits.",
-        'Its table has one column "ResNet", the better of the two where it says so; here each has '
-        "its own row.",
+        'Its table has one column "ResNet"; here ResNet-18 and ResNet-50 have a row each.',
     ),
+    quoted={
+        "original_paper": "MURA's own model, as 001 quotes it",
+        "resnet": "ResNet-18 or ResNet-50",
+    },
     claims=(
         _specialised_ahead("densenet121", "DenseNet-121"),
         _specialised_ahead("resnet50", "ResNet-50"),

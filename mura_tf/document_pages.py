@@ -51,6 +51,7 @@ class DocumentReport:
         missing: sentences about runs that are planned and not finished.
         split: the reported one.
         readers: whether the radiologists' kappas stand beside ours.
+        quoted: `title, study_type, accuracy` of published systems that are none of ours.
     """
 
     scores: pd.DataFrame
@@ -61,6 +62,7 @@ class DocumentReport:
     missing: list[str]
     split: str
     readers: bool
+    quoted: pd.DataFrame
 
 
 class Section(NamedTuple):
@@ -160,6 +162,9 @@ def _accuracy_section(report: DocumentReport) -> Section:
         rows.append([title, *map(_text, by_type.accuracy)])
         if by_type.published_accuracy.notna().any():
             rows.append(["published", *map(_text, by_type.published_accuracy)])
+    for title, group in report.quoted.groupby("title"):
+        accuracies = group.set_index("study_type").accuracy.reindex(types)
+        rows.append([f"published: {title}", *map(_text, accuracies)])
     return Section("Accuracy of views, by study type", "", ["System", *types], rows)
 
 

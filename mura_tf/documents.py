@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -74,6 +74,8 @@ class Comparison:
         choices: what was chosen where the document is vague, sentences.
         claims: the document's, to be checked.
         readers: whether the radiologists' kappas stand beside ours.
+        quoted: what the document's CSV calls systems of its table that are none of `systems` ->
+            what they are called in ours.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Comparison:
     choices: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
     readers: bool = False
+    quoted: Mapping[str, str] = field(default_factory=dict)
     OPTIONS: ClassVar = {
         "study_types",
         "systems",
@@ -272,6 +275,7 @@ def report_comparison(
         missing=missing,
         split=split,
         readers=comparison.readers,
+        quoted=_quoted_accuracies(comparison),
     )
     shown = {system.title: found for system, found in runs.items()}
     write_pages(report, comparison.title, shown, comparison.folder(out))
@@ -347,6 +351,15 @@ def _published_accuracies(
     rows = rows[rows.split.isna() | (rows.split == split)]
     # a value that comes twice in a document comes last as what was finally reached
     return rows.groupby(["system", "study_type"]).value.last().to_dict()
+
+
+def _quoted_accuracies(comparison: Comparison) -> pd.DataFrame:
+    rows = [
+        {"title": comparison.quoted[system], "study_type": study_type, "accuracy": value}
+        for (system, study_type), value in _published_accuracies(comparison).items()
+        if system in comparison.quoted
+    ]
+    return pd.DataFrame(rows, columns=["title", "study_type", "accuracy"])
 
 
 def _epochs(comparison: Comparison, runs: dict[System, list[Run]]) -> pd.DataFrame:
