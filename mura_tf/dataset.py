@@ -242,20 +242,6 @@ def require_classes(views: pd.DataFrame, by: str, parts: int) -> None:
         )
 
 
-def require_same_split(views: pd.DataFrame, path: str | os.PathLike) -> None:
-    """Raises a ValueError if `path`, a views table if it exists, splits these views otherwise."""
-    if not os.path.isfile(path):
-        return
-    before = read_views(path)
-    both = before.merge(views, on=["study_type", "patient", "study", "view", "path"])
-    if (both.split_x != both.split_y).any():
-        by_image = before.groupby("patient").split.nunique().max() > 1
-        raise ValueError(
-            f"{path} was split by {'image' if by_image else 'patient'}, otherwise than now. Use "
-            "another --out for another split."
-        )
-
-
 def class_weights(views: pd.DataFrame) -> dict[str, tuple[float, float]]:
     """The weights of the MURA loss, per study type.
 

@@ -196,10 +196,10 @@ def _require_same_views(path: Path, views: pd.DataFrame) -> None:
     )
     if before != now and _has_runs(path.parent):
         raise ValueError(
-            f"{path.parent} holds runs on another data set: {len(before - now)} of the "
+            f"{path.parent} holds runs on other views: {len(before - now)} of the "
             f"{len(before)} views in {path.name} are not among those given now, and "
             f"{len(now - before)} of {len(now)} are new, or have another split or label. Use "
-            "another --out for each data set."
+            "another --out for each data set and each split."
         )
 
 

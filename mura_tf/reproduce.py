@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mura_tf.dataset import load_views, read_views, require_same_split
+from mura_tf.dataset import load_views, read_views
 from mura_tf.document_pages import DocumentReport
 from mura_tf.documents import Comparison
 from mura_tf.engines import Engine
@@ -81,7 +81,6 @@ def reproduce(
     plan = experiment.plan(out, sorted(views.study_type.unique()), **options)
     failed = {}
     if data:
-        require_same_split(views, folder / "views.csv")
         settings = {"engine": engine, "cache_dir": cache_dir, "skip_bad": skip_bad}
         failed = run_plan(plan, views, folder, **settings)
     elif options.get("settings"):

@@ -356,10 +356,11 @@ def test_another_data_set_is_refused_before_anything_is_begun(views, out, plan):
     for other, counts in (
         (views[:-1], "1 of the 11 views .* and 0 of 10 are new"),
         (views.assign(label=1 - views.label), "11 of the 11 views .* and 11 of 11 are new"),
+        (views.assign(split="train"), "4 of the 11 views .* and 4 of 11 are new"),
         (views.assign(patient="p" + views.patient), "11 of the 11 views .* and 11 of 11 are new"),
     ):
         engine = FakeEngine()
-        sentence = f"{out} holds runs on another data set: {counts}.*another --out"
+        sentence = f"{out} holds runs on other views: {counts}.*another --out"
         with pytest.raises(ValueError, match=sentence):
             run_plan(plan, other, out, engine=engine)
         assert engine.begun == [] and engine.closed
