@@ -250,8 +250,8 @@ def explain(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="cam, grad_cam, ..., see mura_tf.explain.METHODS; one, or for --score several. "
-            "[default: cam; for --score all that can explain the runs]"
+            help="cam, grad_cam, ..., see mura_tf.heatmap_methods.METHODS; one, or for --score "
+            "several. [default: cam; for --score all that can explain the runs]"
         ),
     ] = None,
     layer: Annotated[

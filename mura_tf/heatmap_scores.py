@@ -13,8 +13,9 @@ from rich.progress import Progress
 from scipy.integrate import trapezoid
 
 from mura_tf.ensemble import Ensemble
-from mura_tf.explain import find_method, heatmaps, methods_for, probabilities
+from mura_tf.explain import heatmaps, methods_for, probabilities
 from mura_tf.files import written_whole
+from mura_tf.heatmap_methods import find_method
 from mura_tf.layouts import VIEW_KEY
 from mura_tf.localization import (
     box_masks,
@@ -84,7 +85,7 @@ def score_heatmaps(
     Args:
         ensemble: whose maps are scored.
         data: the data set with the boxes, see `load_boxes`.
-        methods: of `explain.METHODS`; by default all that can explain the members.
+        methods: of `heatmap_methods.METHODS`; by default all that can explain the members.
         layer: see `explain.heatmaps`; for those of `methods` that take one.
         sanity: whether to add `deletion`, `insertion` and `randomized`; it takes several times as
             long.

@@ -13,8 +13,10 @@ import tensorflow as tf
 from keras import layers
 from scipy.ndimage import zoom
 
-from mura_tf import explain
-from mura_tf.explain import METHODS, cam, frames_of, heatmaps, methods_for, probabilities, raw_cam
+from mura_tf import explain, graph, heatmap_methods
+from mura_tf.explain import cam, frames_of, heatmaps, methods_for, probabilities, raw_cam
+from mura_tf.graph import layer_name, logits_of
+from mura_tf.heatmap_methods import METHODS
 from mura_tf.model import build_model
 from mura_tf.radiograph import resize_with_pad
 from mura_tf.run import Run
@@ -51,7 +53,7 @@ def built(backbone="small_cnn", side=32, seed=1, **settings):
     images, output = images_of(side), model.layers[-1]
     kernel, bias = output.get_weights()
     # logits around 0, or a float32 probability could not tell them
-    kernel /= max(1, np.abs(explain._logits(model).predict_on_batch(images) - bias).max())
+    kernel /= max(1, np.abs(logits_of(model).predict_on_batch(images) - bias).max())
     output.set_weights([kernel, bias])
     if "cam" in methods_for(model):  # and something to see
         for index in range(len(bias)):
@@ -205,7 +207,7 @@ def test_grad_cam_plus_plus_by_its_formula(small):
     images = images_of(32)
     features = keras.Model(small.input, small.get_layer("stage4_relu").output)
     maps = features.predict_on_batch(images)
-    head = keras.Model(small.get_layer("stage4_relu").output, explain._logits(small).output)
+    head = keras.Model(small.get_layer("stage4_relu").output, logits_of(small).output)
     with tf.GradientTape() as tape:
         tape.watch(held := tf.constant(maps))
         logits = head(held)
@@ -238,8 +240,10 @@ def test_smoothgrad_averages_signed_gradients():
     batch = np.zeros((1, 8, 8, 3), "float32")
     batch[0, 2, 3], batch[0, 5, 5, 0] = 0.5, 2  # twice a fifth of the range is the deviation
     rng = np.random.default_rng(0)
-    noise = [rng.standard_normal((8, 8, 3), np.float32) for _ in range(explain.SMOOTH_SAMPLES)]
-    deviation = explain.SMOOTH_NOISE * np.ptp(batch)
+    noise = [
+        rng.standard_normal((8, 8, 3), np.float32) for _ in range(heatmap_methods.SMOOTH_SAMPLES)
+    ]
+    deviation = heatmap_methods.SMOOTH_NOISE * np.ptp(batch)
     expected = np.abs(2 * (batch + deviation * np.mean(noise, axis=0))).max(axis=-1)
     heat = heatmaps(model, batch, "smoothgrad", frames=[[0, 0, 8, 8]])
     np.testing.assert_allclose(heat, expected / expected.max(), rtol=1e-4)
@@ -249,7 +253,7 @@ def test_score_cam_by_its_formula_on_one_sigmoid(small):
     """tf-keras-vis alone would weigh every channel by softmax of one logit, which is 1."""
     image = images_of(32, 1)
     maps = keras.Model(small.input, small.get_layer("stage4_relu").output).predict_on_batch(image)
-    chosen = np.argsort(-maps[0].std(axis=(0, 1)))[: explain.SCORE_CAM_CHANNELS]
+    chosen = np.argsort(-maps[0].std(axis=(0, 1)))[: heatmap_methods.SCORE_CAM_CHANNELS]
     expected = 0
     for channel in chosen:
         one = maps[0, ..., channel]
@@ -300,9 +304,9 @@ def test_the_pooled_layer_is_explained_not_the_last():
     pooled = layers.GlobalAveragePooling2D()(features)
     model = keras.Model(images, layers.Dense(1, activation="sigmoid")(pooled))
     layers.Conv2D(4, 3, name="later")  # no part of the model
-    assert explain._layer_name(model, None) == "features"
+    assert layer_name(model, None) == "features"
     small = build_model("mobilenet_v2_035", None, image_size=32, head=("pool",))  # maps of 1 x 1
-    assert explain._layer_name(small, None) == "out_relu"
+    assert layer_name(small, None) == "out_relu"
 
 
 def test_a_layer_that_others_bypass():
@@ -370,7 +374,7 @@ def test_given_frames_count_instead(small):
 def test_a_model_that_is_gone_leaves_nothing_behind():
     model = build_model("small_cnn", None, image_size=32)
     cam(model, images_of(32))
-    parts = [weakref.ref(part) for part in explain._DERIVED[model].values()]
+    parts = [weakref.ref(part) for part in graph._MADE[model].values()]
     del model
     gc.collect()  # the model, and then what was derived from it
     gc.collect()

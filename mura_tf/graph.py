@@ -1,0 +1,169 @@
+"""The parts of a flat Keras model that a heatmap is made of, as models of their own."""
+
+import contextlib
+import difflib
+import re
+import weakref
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from keras import layers
+
+_MADE: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+"""model -> name -> what was made of it."""
+
+
+def made_once(model: keras.Model, name, make: Callable):
+    """What `make` gives, kept under that name as long as the model is: tracing takes seconds."""
+    made = _MADE.setdefault(model, {})
+    if name not in made:
+        made[name] = make()
+    return made[name]
+
+
+def part_of(model: keras.Model, name: str, outputs: Callable, inputs=None) -> keras.Model:
+    """A model with the same layers, to the symbolic tensors that `outputs` gives.
+
+    Args:
+        model: whose part it is.
+        name: of the part.
+        outputs: called where the part is not made yet.
+        inputs: the symbolic tensor it starts from; by default the model's input.
+    """
+
+    def make():
+        part = keras.Model(model.inputs[0] if inputs is None else inputs, outputs())
+        if keras.backend.backend() == "tensorflow":
+            part.jit_compile = False  # XLA compiles longer than a few batches take
+        return part
+
+    return made_once(model, name, make)
+
+
+def affine_head(model: keras.Model) -> tuple:
+    """What the head pools and does with it.
+
+    Returns:
+        (features, kernel, bias): the symbolic tensor (B, h, w, C) that is pooled, and the affine
+        map (C, K), (K,) from its mean to the logits.
+    """
+    output = _output_layer(model)
+    kernel, bias = (np.asarray(part, float) for part in _kernel_and_bias(output))
+    layer = _layer_before(output)
+    while not isinstance(layer, layers.GlobalAveragePooling2D):
+        if isinstance(layer, layers.BatchNormalization):
+            scale, shift = _scale_and_shift(layer)
+            kernel, bias = scale[:, None] * kernel, bias + shift @ kernel
+        elif isinstance(layer, layers.Dense) and layer.activation is keras.activations.linear:
+            inner, shift = _kernel_and_bias(layer)
+            kernel, bias = inner @ kernel, bias + shift @ kernel
+        elif not isinstance(layer, layers.Dropout):
+            raise ValueError(
+                "cam needs a head of global average pooling, then batch normalization, dropout or "
+                "dense layers without activation, then the output: only then is the logit a mean "
+                f"over positions. Received: {layer.name!r} ({type(layer).__name__}) behind the "
+                "feature maps. Use grad_cam, which explains any head."
+            )
+        layer = _layer_before(layer)
+    return layer.input, kernel, bias
+
+
+def _output_layer(model: keras.Model):
+    layer = _origin(model.outputs[0])
+    known = ("sigmoid", "softmax", "linear")
+    activation = getattr(getattr(layer, "activation", None), "__name__", None)
+    if not isinstance(layer, layers.Dense) or activation not in known:
+        raise ValueError(
+            f"a heatmap needs a dense output layer with one of the activations {', '.join(known)}, "
+            f"whose logits it explains. Received: {layer.name!r} ({type(layer).__name__}). Give "
+            "the last dense layer the activation itself."
+        )
+    return layer
+
+
+def _layer_before(layer):
+    return _origin(layer.input[0] if isinstance(layer.input, list) else layer.input)
+
+
+def _origin(tensor):
+    """The layer whose output a symbolic tensor is."""
+    return tensor._keras_history.operation
+
+
+def _kernel_and_bias(dense) -> tuple[np.ndarray, np.ndarray]:
+    kernel, *bias = dense.get_weights()
+    return kernel, bias[0] if bias else np.zeros(kernel.shape[1])
+
+
+def _scale_and_shift(norm) -> tuple[np.ndarray, np.ndarray]:
+    """Batch normalization in inference as y = scale * x + shift, float (C,) each."""
+    mean, variance = np.asarray(norm.moving_mean, float), np.asarray(norm.moving_variance, float)
+    scale = 1 / np.sqrt(variance + norm.epsilon)
+    scale = scale * np.asarray(norm.gamma, float) if norm.scale else scale
+    shift = -mean * scale
+    return scale, shift + np.asarray(norm.beta, float) if norm.center else shift
+
+
+def logits_of(model: keras.Model) -> keras.Model:
+    """The model without its last activation, which would flatten the gradients."""
+
+    def logits():
+        dense = _output_layer(model)  # its own variables, so that further training counts
+        values = keras.ops.matmul(keras.ops.cast(dense.input, "float32"), dense.kernel)
+        return values + dense.bias if dense.use_bias else values
+
+    return part_of(model, "logits", logits)
+
+
+def layer_name(model: keras.Model, name: str | None) -> str:
+    """The layer of that name, checked; by default the one the head pools, or the last."""
+    if name is None:
+        with contextlib.suppress(ValueError):
+            return _origin(affine_head(model)[0]).name
+    spatial = [
+        layer.name
+        for layer in model.layers
+        if not isinstance(layer, layers.InputLayer)
+        and len(getattr(layer.output, "shape", ())) == 4
+        and layer.output.shape[1] != 1
+    ]
+    if name is None and spatial:
+        return spatial[-1]
+    if name not in spatial:
+        near = difflib.get_close_matches(str(name), spatial, n=5, cutoff=0.3)
+        raise ValueError(
+            "layer must be the name of one with feature maps (B, h, w, channels). Received: "
+            f"{name!r}. Near it are: {', '.join(near) or 'none'}; the last are: "
+            f"{', '.join(spatial[-5:]) or 'none'}."
+        )
+    return name
+
+
+def attention_maps(model) -> list:
+    """The symbolic maps (B, h, w, 1) of the head's layers "attention"."""
+    return [one.output for one in model.layers if re.fullmatch(r"head\d+_attention_\d+", one.name)]
+
+
+def require_flat(model) -> None:
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            "model must be a keras.Model, a Run or a list of either. Received: "
+            f"{type(model).__name__}."
+        )
+    nested = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
+    mend = (
+        "Build one graph, as mura_tf.build_model does: call the backbone's layers on the model's "
+        "input, or put the head on `backbone.output`."
+    )
+    if nested:
+        raise ValueError(
+            "a heatmap needs a flat model, whose feature maps belong to its own graph. Received "
+            f"a nested one: {', '.join(map(repr, nested))} inside {model.name!r} is itself a "
+            f"model. {mend}"
+        )
+    if len(getattr(model, "inputs", None) or ()) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            "a heatmap needs a functional model with one input and one output. Received: "
+            f"{model.name!r}. {mend}"
+        )
