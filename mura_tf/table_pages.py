@@ -36,9 +36,9 @@ MEASURES = ("accuracy", "accuracy_std", "kappa", "kappa_std", "kappa_low", "kapp
 NOTHING = "\u2013"
 STAGE_LABELS = {"imagenet": "ImageNet", "mura": "whole data", "type": "ImageNet + whole data"}
 NOTE = (
-    "Mean (standard deviation) over the repeats; the best kappa of each study type is bold. The "
-    "95 % intervals are of a bootstrap that resamples patients: they tell what other patients "
-    "would change, the deviation what training again changes."
+    "Mean (standard deviation) over the repeats; of several systems, the best kappa of each study "
+    "type is bold. The 95 % intervals are of a bootstrap that resamples patients: they tell what "
+    "other patients would change, the deviation what training again changes."
 )
 
 
@@ -162,9 +162,12 @@ def _lines(report: TableReport, bold: str) -> list[tuple[str, list[tuple[str, li
         (cell.study_type, cell.backbone, cell.stage): cell for cell in report.cells.itertuples()
     }
     kinds = ["here", "95 %", "published", "difference"][: 4 if report.same_data else 3]
+    systems = _systems(report.cells)
+    if len(systems) == 1:
+        bold = "{}"
     rows = []
     for study_type in _row_names(report.cells):
-        found = [cells.get((study_type, *system)) for system in _systems(report.cells)]
+        found = [cells.get((study_type, *system)) for system in systems]
         lines = [
             (kind, [text for cell in found for text in _texts(cell, kind, report.digits, bold)])
             for kind in kinds

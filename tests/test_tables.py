@@ -307,6 +307,16 @@ def test_equal_bests_are_all_bold(tmp_path):
     assert report.cells.best.all() and (report.cells.kappa == 1).all()
 
 
+def test_nothing_is_bold_beside_nothing(tmp_path):
+    experiment = find_experiment("table_v")
+    plan = experiment.plan(tmp_path, ["elbow"], members=1, repeats=1, backbones=["small_cnn"])
+    for run in plan:
+        finish(run, views_of({"elbow": (10, 10)}))
+    report_table(experiment, plan, tmp_path)
+    assert not any("*" in cell for row in markdown(tmp_path / "table_v") for cell in row)
+    assert '<td class="n"><b>' not in (tmp_path / "table_v/report.html").read_text("utf-8")
+
+
 def test_equal_repeats_in_another_order_are_both_bold(tmp_path):
     """The means of three kappas differ by an ulp when they are added in another order."""
     experiment = find_experiment("table_iv")
