@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -109,18 +110,19 @@ def _interval(row, name: str) -> str:
 
 
 def write_facts(runs: list[Run], folder: Path) -> None:
-    """Writes `folder/experiment.json`; --report-only keeps the command that trained the runs."""
-    path, facts = folder / "experiment.json", facts_of(runs)
-    if "--report-only" in sys.argv and path.exists():
-        facts["command"] = read_settings(path).get("command", facts["command"])
-    write_json(path, facts)
+    """Writes `folder/experiment.json`: what a row in a results table is traced back to.
 
-
-def facts_of(runs: list[Run]) -> dict:
-    """What a row in a results table is traced back to; lists where the runs differ."""
+    Lists where the runs differ. Its commands are all that have reported here; --report-only trains
+    nothing and is told where it is the only one.
+    """
+    path = folder / "experiment.json"
+    commands = read_settings(path).get("commands", []) if path.exists() else []
+    if not (commands and "--report-only" in sys.argv):
+        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        commands = list(dict.fromkeys([*commands, command]))
     infos = [run.info for run in runs]
-    return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    facts = {
+        "commands": commands,
         "recipes": [recipe.to_dict() for recipe in {_shared(run.recipe): None for run in runs}],
         "data_fingerprints": sorted({info["data_fingerprint"] for info in infos}),
         "versions": {
@@ -132,6 +134,7 @@ def facts_of(runs: list[Run]) -> dict:
         "epochs": sum(len(info["seconds_per_epoch"]) for info in infos),
         "training_seconds": round(sum(info["seconds"] for info in infos)),
     }
+    write_json(path, facts)
 
 
 def _shared(recipe: Recipe) -> Recipe:

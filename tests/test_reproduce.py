@@ -204,15 +204,24 @@ def test_report_only_needs_no_data(begun):
     assert pd.read_csv(begun / "table_v/table.csv").study_type.tolist() == [*COUNTS, "overall"]
 
 
-def test_report_only_keeps_the_command_that_trained(begun, monkeypatch):
+def test_the_facts_name_every_command_that_trained(begun, monkeypatch):
     def report(*arguments):
         monkeypatch.setattr(sys, "argv", ["bin/mura-tf", "reproduce", *arguments])
         assert call("table_v", "--out", begun, "--report-only", *SMALL).exit_code == 0
-        return json.loads((begun / "table_v/experiment.json").read_text())["command"]
+        return json.loads((begun / "table_v/experiment.json").read_text())["commands"]
 
-    assert report("--report-only") == "mura-tf reproduce --report-only"  # there was none
-    assert report("--data", "MURA-v1.1") == "mura-tf reproduce --data MURA-v1.1"
-    assert report("--report-only") == "mura-tf reproduce --data MURA-v1.1"
+    one, two = "mura-tf reproduce --data 'my MURA'", "mura-tf reproduce --jobs 2"
+    assert report("--data", "my MURA") == [one]
+    assert report("--report-only") == [one]
+    assert report("--jobs", "2") == report("--jobs", "2") == report("--report-only") == [one, two]
+
+
+def test_a_report_alone_names_its_command(begun, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["mura-tf", "--report-only"])
+    (begun / "table_v/experiment.json").unlink(missing_ok=True)
+    assert call("table_v", "--out", begun, "--report-only", *SMALL).exit_code == 0
+    facts = json.loads((begun / "table_v/experiment.json").read_text())
+    assert facts["commands"] == ["mura-tf --report-only"]
 
 
 def test_report_only_tells_what_is_missing(begun):
