@@ -13,6 +13,7 @@ from rich.progress import Progress
 from scipy.integrate import trapezoid
 
 from mura_tf.ensemble import Ensemble
+from mura_tf.experiment import write_facts
 from mura_tf.explain import heatmaps, methods_for, probabilities
 from mura_tf.files import written_whole
 from mura_tf.heatmap_methods import find_method
@@ -30,6 +31,8 @@ from mura_tf.sanity import SHARES, deletion_and_insertion, randomized, rank_corr
 
 DRAWS = 5
 """Random weights that maps are compared with: one network's may resemble a map by chance."""
+KEY = ["system", "members", "split", "layer", "study_type", "method", "score"]
+"""What tells the rows of `heatmap_scores.csv` apart."""
 
 
 def write_scores(
@@ -41,30 +44,33 @@ def write_scores(
     layer: str | None = None,
     sanity: bool = False,
 ) -> pd.DataFrame:
-    """Writes `out/heatmap_scores.csv`, the table of `score_heatmaps`, showing the progress.
+    """Writes `out/heatmap_scores.csv`, the table of `score_heatmaps`, and `experiment.json`.
 
-    In front are `system, runs, split, layer`, whose maps they are; rows that are there of others,
-    or of other methods, stay.
+    In front are `system, members, split, layer`, whose maps they are. Rows of others, of other
+    methods or scores, stay where there are any. Shows the progress.
 
     Returns:
-        Its `overview`.
+        The `overview` of what was scored now.
+
+    Raises:
+        ValueError: a `heatmap_scores.csv` with other columns; see `score_heatmaps`, too.
     """
-    scores = score_heatmaps(ensemble, data, methods, layer=layer, sanity=sanity, progress=True)
     path = Path(out) / "heatmap_scores.csv"
+    before = _scores_before(path)
+    scores = score_heatmaps(ensemble, data, methods, layer=layer, sanity=sanity, progress=True)
     whose = {
         "system": ensemble.name,
-        "runs": len(ensemble.runs),
+        "members": " ".join(map(str, sorted({run.recipe.member for run in ensemble.runs}))),
         "split": ensemble.split,
         "layer": layer or "",
     }
     table = scores.assign(**whose)[[*whose, *scores]]
-    if path.exists():
-        key = [*whose, "method"]
-        before = pd.read_csv(path, dtype={"layer": str}).fillna({"layer": ""})
-        again = before.set_index(key).index.isin(table.set_index(key).index)
+    if before is not None:
+        again = before.set_index(KEY).index.isin(table.set_index(KEY).index)
         table = pd.concat([before[~again], table], ignore_index=True)
     with written_whole(path) as part:
         table.to_csv(part, index=False)
+    write_facts(ensemble.runs, Path(out))
     return overview(scores)
 
 
@@ -105,7 +111,7 @@ def score_heatmaps(
             f"none of the {len(ensemble.reported)} views of the {ensemble.split} split has a box, "
             "expected at least one. Use a data set whose lesions are marked on that split."
         )
-    methods = list(methods or methods_for(ensemble.members(views.study_type[0])[0]))
+    methods = list(dict.fromkeys(methods or methods_for(ensemble.members(views.study_type[0])[0])))
     layered = {method: find_method(method).takes_layer for method in methods}
     images, frames = ensemble.inputs(views)
     inside = frame_masks(frames, ensemble.side)
@@ -117,16 +123,17 @@ def score_heatmaps(
     steps = len(methods) + (DRAWS * len(methods) + len(heat) if sanity else 0)
     with Progress(disable=not progress) as bars:
         bar = bars.add_task("Explaining", total=steps * len(groups))
+
+        def maps_of(models, method, rows, of_class):
+            bars.advance(bar)
+            taken = layer if layered[method] else None
+            return heatmaps(
+                models, images[rows], method, of_class, layer=taken, frames=frames[rows]
+            )
+
         for rows, members, of_class in groups:
-
-            def maps_of(models, method, rows=rows, of_class=of_class):
-                bars.advance(bar)
-                settings = {"layer": layer} if layered[method] else {}
-                settings["frames"] = frames[rows]
-                return heatmaps(models, images[rows], method, of_class, **settings)
-
             for method in methods:
-                heat[method][rows] = maps_of(members, method)
+                heat[method][rows] = maps_of(members, method, rows, of_class)
             if not sanity:
                 continue
             for run in members:
@@ -135,12 +142,11 @@ def score_heatmaps(
             blank = [blanks[run.path] for run in members]
             for draw in range(DRAWS):
                 for number, model in enumerate(blank):
-                    other = randomized(model, seed + draw * len(blank) + number)
-                    model.set_weights(other.get_weights())  # what was traced of it stays
+                    drawn = randomized(model, seed + draw * len(blank) + number)
+                    model.set_weights(drawn.get_weights())  # what was traced of it stays
                 for method in methods:
-                    correlations = rank_correlations(
-                        heat[method][rows], maps_of(blank, method), inside[rows]
-                    )
+                    other = maps_of(blank, method, rows, of_class)
+                    correlations = rank_correlations(heat[method][rows], other, inside[rows])
                     values[method]["randomized"][rows] += np.abs(correlations) / DRAWS
             predict = partial(probabilities, members, of_class=of_class)
             for method, maps in heat.items():
@@ -153,3 +159,20 @@ def score_heatmaps(
         method: box_scores(maps, masks, inside) | values[method] for method, maps in heat.items()
     }
     return score_table(by_method, views, seed=seed)
+
+
+def _scores_before(path: Path) -> pd.DataFrame | None:
+    """The table at `path`, if there is one; read first, as scoring may take an hour."""
+    if not path.exists():
+        return None
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(KEY, str))
+        lacking = [name for name in KEY if name not in table]
+    except ValueError:
+        lacking = KEY
+    if lacking:
+        raise ValueError(
+            f"{path} must be a table of heatmap scores. Received: one without "
+            f"{', '.join(lacking)}. Give another --out, or move the file."
+        )
+    return table.fillna({"layer": ""})

@@ -1,7 +1,7 @@
 """Heatmaps against the boxes of lesions: does a method point at them, and better than chance does?
 
 Everything here is NumPy on finished maps. Two maps that know nothing of the model stand beside the
-methods and are scored as they are: "uniform", whose every score is the box's share of the
+methods and are scored as they are: "uniform", whose every score against boxes is their share of the
 radiograph's area, and "centred_blob", which knows that lesions are rarely at the border.
 """
 
@@ -209,12 +209,12 @@ def score_table(
     return pd.DataFrame(rows)
 
 
-def overview(table: pd.DataFrame, study_type: str = OVERALL) -> pd.DataFrame:
-    """One study type of a `score_table` for reading: a row per method, a column per score.
+def overview(table: pd.DataFrame) -> pd.DataFrame:
+    """A `score_table` over all study types for reading: a row per method, a column per score.
 
     A star marks what beats the centred blob.
     """
-    rows = table[table.study_type == study_type]
+    rows = table[table.study_type == OVERALL]
     cells = [
         f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]{' *' if row.beats_blob else ''}"
         for row in rows.itertuples()
@@ -287,6 +287,7 @@ def _as_fractions(boxes: pd.DataFrame, path: Path) -> pd.DataFrame:
     other_shape = (of_width / of_height / (widths / heights) - 1).abs() > 0.02
     ends = fractions.x + fractions.width, fractions.y + fractions.height
     outside = (fractions[_BOX] < -0.01).any(axis=1) | (ends[0] > 1.01) | (ends[1] > 1.01)
+    outside |= (ends[0] <= 0) | (ends[1] <= 0) | (fractions.x >= 1) | (fractions.y >= 1)
     for wrong, what in (
         (other_shape, "is of an image of another shape"),
         (outside, "lies outside"),

@@ -200,8 +200,8 @@ def _curves_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
             panels.append(f"<figure><figcaption>{escaped(name)}</figcaption>{drawing}</figure>")
         panels.append("</div>")
     return f"""<section><h2>Learning curves</h2>
-<p class="note">One line per member; a dot marks the epoch that was chosen, the one with the highest
-validation kappa. This kappa is at image level, so it differs from the study-level one above.</p>
+<p class="note">One line per member; a dot marks the epoch that was chosen. Validation kappa is at
+image level, so it differs from the study-level one above.</p>
 {"".join(panels)}</section>"""
 
 

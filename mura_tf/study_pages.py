@@ -21,6 +21,7 @@ from mura_tf.metrics import THRESHOLD
 from mura_tf.page import WARNING, escaped, inline_jpeg, write_page
 from mura_tf.plots import colour_of
 from mura_tf.radiograph import fitted, padded_box, read_radiograph
+from mura_tf.report import protocol
 
 VIEW_SIDE = 448
 VIEWS_PER_ROW = 4
@@ -61,8 +62,8 @@ def explain_studies(
     """
     if not studies:
         raise ValueError(
-            f"no study to show: nothing of the {ensemble.split} split is among {ORDERS[order]}. "
-            "Use another order, or name a study."
+            f"no study to show: nothing of the {ensemble.split} split is among "
+            f"{ORDERS.get(order, 'those asked for')}. Use another order, or name a study."
         )
     out = Path(out)
     views = pd.concat(studies, ignore_index=True)
@@ -80,8 +81,8 @@ def explain_studies(
     if len(studies) == 1:
         title = "/".join(studies[0].iloc[0][STUDY_KEY])
     lead = (
-        f"{whose}, {' or '.join(map(str, sorted(models)))} models a view; {len(studies)} studies "
-        "that none of them saw in training."
+        f"{whose}. Models of a view: {' or '.join(map(str, sorted(models)))}. Studies shown, which "
+        f"none of them saw in training: {len(studies)}. " + protocol(ensemble.split, ensemble.runs)
     )
     return [*paths, write_study_page(out / "index.html", title, lead, shown, boxes)]
 
@@ -197,7 +198,7 @@ def write_study_page(
 {WARNING}
 <p class="note">Each radiograph, and beside it the same with its heatmap: the mean of the models'
 maps, each relative to its own hottest place. The colours tell where, not how abnormal; that is the
-probability. A map without colour says that nowhere speaks for abnormality.
+probability. A map of CAM or Grad-CAM without colour says that nowhere speaks for abnormality.
 {_BOX_NOTE if boxes is not None and len(boxes) else ""}</p>
 {_COLOUR_BAR}
 </header>"""

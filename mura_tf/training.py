@@ -71,6 +71,7 @@ def train(
         FileNotFoundError, ConnectionError: `weights` or `initial` cannot be had.
         NonFiniteLossError: the loss became NaN.
         OSError: the disk is full; the last checkpoint is kept.
+        ImportError: `tensorboard`, or a backbone of KerasHub, without their extras.
     """
     if tensorboard and not importlib.util.find_spec("tensorboard"):
         raise ImportError(

@@ -1,5 +1,6 @@
 """Scores of a model whose maps are known, from run folders and boxes on disk."""
 
+import json
 import shutil
 
 import keras
@@ -8,8 +9,9 @@ import pandas as pd
 import pytest
 from keras import layers
 
+from mura_tf import heatmap_scores
 from mura_tf.ensemble import Ensemble
-from mura_tf.heatmap_scores import score_heatmaps, write_scores
+from mura_tf.heatmap_scores import KEY, score_heatmaps, write_scores
 from mura_tf.localization import SCORES
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -82,6 +84,31 @@ def test_the_file_keeps_what_it_has_of_others(bright, lesions, tmp_path):
     chance = {(layer, name) for layer in ("", "brightness") for name in ("uniform", "centred_blob")}
     assert pairs == chance | {("", "cam"), ("", "saliency"), ("brightness", "grad_cam")}
     assert not table.duplicated(["layer", "method", "study_type", "score"]).any()
+    facts = json.loads((tmp_path / "experiment.json").read_text())
+    assert facts["runs"] == len(bright.runs) and facts["commands"]
+
+
+def test_scores_without_sanity_leave_those_with(bright, lesions, tmp_path):
+    write_scores(bright, lesions, tmp_path, ["cam", "cam"], sanity=True)
+    before = pd.read_csv(tmp_path / "heatmap_scores.csv")
+    assert {"deletion", "insertion", "randomized"} <= set(before.score)
+    assert before[before.score == "randomized"].value.between(0, 1).all()
+    write_scores(bright, lesions, tmp_path, ["cam"])
+    after = pd.read_csv(tmp_path / "heatmap_scores.csv")
+    pd.testing.assert_frame_equal(
+        before.sort_values(KEY, ignore_index=True), after.sort_values(KEY, ignore_index=True)
+    )
+
+
+@pytest.mark.parametrize("content", ["", "system,value\nA,1\n"])
+def test_a_file_of_other_scores_is_named_before_anything_is_scored(
+    bright, lesions, tmp_path, content, monkeypatch
+):
+    monkeypatch.setattr(heatmap_scores, "score_heatmaps", None)
+    (tmp_path / "heatmap_scores.csv").write_text(content)
+    with pytest.raises(ValueError, match=r"heatmap_scores\.csv must be a table .* Give another"):
+        write_scores(bright, lesions, tmp_path, ["cam"])
+    assert (tmp_path / "heatmap_scores.csv").read_text() == content
 
 
 def test_no_view_with_a_box(bright, lesions, tmp_path):

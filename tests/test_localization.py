@@ -98,6 +98,8 @@ def change_coco(folder, change):
     ("change", "sentence"),
     [
         (lambda coco: coco["annotations"][0].update(bbox=[70, 0, 20, 5]), "lies outside"),
+        (lambda coco: coco["annotations"][0].update(bbox=[-0.3, 0, 0.2, 5]), "lies outside"),
+        (lambda coco: coco["annotations"][0].update(bbox=[0, 300, 9, 0.5]), "lies outside"),
         (
             lambda coco: coco["images"][0].update(width=120, height=80),
             "is of an image of another shape. Received: .*IMG0000001.jpg with 40x60 pixels",
