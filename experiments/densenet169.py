@@ -42,6 +42,8 @@ EXPERIMENT = Comparison(
     choices=(
         "Document 002 has one model for two study types that it does not name; here each type has "
         "its own.",
+        "It says that fine-tuning trains the pretrained layers too, and not whether the other two "
+        "leave them frozen; here all three train all layers.",
         "It does not say how pixels are scaled; here as DenseNet was pretrained.",
         "It speaks of 2x2 average pooling, and shows DenseNet's own, which is global; here the "
         "head pools globally.",
@@ -56,14 +58,14 @@ EXPERIMENT = Comparison(
             source="002, Results and Analysis",
             statistic=system_ahead("modified", "base"),
             above=0,
-            measure="difference in kappa",
+            measure="difference in kappa, on the study types of both",
         ),
         Claim(
             text="The fine-tuned model is ahead of the modified one",
             source="002, Results and Analysis",
             statistic=system_ahead("fine_tuned", "modified"),
             above=0,
-            measure="difference in kappa",
+            measure="difference in kappa, on the study types of both",
         ),
     ),
     readers=True,

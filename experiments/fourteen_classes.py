@@ -67,7 +67,10 @@ EXPERIMENT = Comparison(
         "Experiments 3 and 4 have dense layers of unnamed width; here 1024 with ReLU as in "
         "Fig. 15, then 512 without, as its text has it, and dropout 0.6.",
         "The dropout between the two dense layers of 512 in Fig. 16 has no rate; here 0.7.",
-        "Its last 4 and 5 layers are taken for convolutions, as its text says of the 5.",
+        "Its last layer, last 4 and last 5 are taken for convolutions, as its text says of the 5.",
+        "Its experiments 1 to 4 in the text are 1, 4, 5 and 6 of Fig. 28, whose numbers are used.",
+        "Fig. 27 names batch size, learning rate, epochs and stopping of experiment 6 alone; here "
+        "all six have them.",
         "Its Fig. 16 counts only batch norm's statistics as not trainable, so that nothing was "
         "frozen when it was printed; here all but the last 5 convolutions are, as its text says.",
         "It stops after 10 epochs in one place (Fig. 27) and after 5 in another; here after 10.",
@@ -81,14 +84,14 @@ EXPERIMENT = Comparison(
             source="003, Fig. 28",
             statistic=system_ahead("exp_4", "exp_1"),
             above=0,
-            measure="difference in overall kappa of abnormality",
+            measure="difference in kappa of abnormality, on the study types of both",
         ),
         Claim(
             text="Squeeze-and-excite with attention is ahead of attention alone",
             source="003, section IV-C",
             statistic=system_ahead("exp_6", "exp_5"),
             above=0,
-            measure="difference in overall kappa of abnormality",
+            measure="difference in kappa of abnormality, on the study types of both",
         ),
     ),
 )

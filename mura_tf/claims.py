@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mura_tf.backbones import BACKBONES
-from mura_tf.comparison import RepeatedScore, System
+from mura_tf.comparison import RepeatedScore, System, pooled
 from mura_tf.layouts import OVERALL
 from mura_tf.metrics import interval
 
@@ -133,12 +133,13 @@ def highest_in_types(*group: str):
         types = set.intersection(*map(set, rows.values())) - {OVERALL}
 
         def share(kappas_of):
-            ahead = [
-                np.max([kappas_of(rows[one][name]) for one in group], axis=0)
-                - np.max([kappas_of(rows[one][name]) for one in others], axis=0)
-                for name in types
-            ]
-            return np.nanmean(np.heaviside(ahead, 1), axis=0)  # NaN stays NaN
+            def best(systems):
+                of_types = [[kappas_of(rows[one][name]) for one in systems] for name in types]
+                return np.max(of_types, axis=1)
+
+            ours, theirs = best(group), best(others)
+            # an equal best is the group's, too, but not of those that learnt nothing; NaN stays NaN
+            return np.nanmean(np.heaviside(ours - theirs, ours > 0), axis=0)
 
         value = share(lambda score: score.kappa.mean())
         return float(value), share(lambda score: score.samples)
@@ -147,18 +148,14 @@ def highest_in_types(*group: str):
 
 
 def system_ahead(name: str, other: str):
-    """Kappa of one of a document's systems minus that of another.
-
-    On all study types, or on the one they share if it is one.
-    """
+    """Kappa of one of a document's systems minus that of another, on the study types of both."""
 
     def statistic(scores: Scores):
         rows = {system: rows for (system, _), rows in scores.items()}
-        shared = rows.get(name, {}).keys() & rows.get(other, {}).keys()
-        if OVERALL not in shared and len(shared) != 1:
+        shared = sorted((rows.get(name, {}).keys() & rows.get(other, {}).keys()) - {OVERALL})
+        if not shared:
             return None
-        row = OVERALL if OVERALL in shared else next(iter(shared))
-        one, two = rows[name][row], rows[other][row]
+        one, two = (pooled([rows[system][each] for each in shared]) for system in (name, other))
         return float(one.kappa.mean() - two.kappa.mean()), one.samples - two.samples
 
     return statistic

@@ -7,6 +7,7 @@ the repeats tells what training anew changes.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -27,26 +28,49 @@ System = tuple[str, str]
 
 @dataclass(frozen=True)
 class RepeatedScore:
-    """One system on the studies of one study type, or "overall".
+    """One system on the studies of one study type, or of several together.
 
     Attributes:
         studies: (n,) names of the studies, to know whether two systems saw the same.
         members: models per ensemble, the least where ensembles differ.
-        accuracy, kappa: float (repeats,), at study level.
-        samples: float (replicates,), kappa's mean over the repeats in each bootstrap sample; NaN
-            where none of the studies was drawn.
+        confusion: repeat -> float (1 + replicates, 2, 2): of the studies, then of the bootstrap
+            samples.
     """
 
     studies: tuple[str, ...]
     members: int
-    accuracy: np.ndarray
-    kappa: np.ndarray
-    samples: np.ndarray
+    confusion: dict[int, np.ndarray]
+
+    @cached_property
+    def accuracy(self) -> np.ndarray:
+        """float (repeats,), at study level."""
+        return accuracy_of_confusion(self._confusions[:, 0])
+
+    @cached_property
+    def kappa(self) -> np.ndarray:
+        """float (repeats,), at study level."""
+        return self._kappas[:, 0]
+
+    @cached_property
+    def samples(self) -> np.ndarray:
+        """float (replicates,), kappa's mean over the repeats in each bootstrap sample; NaN where
+        none of the studies was drawn."""
+        return self._kappas[:, 1:].mean(axis=0)
 
     @property
     def interval(self) -> tuple[float, float]:
         """95 % bootstrap interval of kappa's mean over the repeats."""
         return interval(self.samples)
+
+    @cached_property
+    def _kappas(self) -> np.ndarray:
+        kappas = kappa_of_confusion(self._confusions)
+        kappas[self._confusions.sum(axis=(-2, -1)) == 0] = np.nan
+        return kappas
+
+    @cached_property
+    def _confusions(self) -> np.ndarray:
+        return np.array([self.confusion[repeat] for repeat in sorted(self.confusion)])
 
 
 def repeated_scores(
@@ -70,16 +94,28 @@ def repeated_scores(
     patients = pd.Index(np.unique(studies.patient))
     draws = np.vstack([np.ones(len(patients)), bootstrap_weights(patients, replicates, seed)])
     systems = studies[["backbone", "stage"]].drop_duplicates().itertuples(index=False, name=None)
-    parts: dict[System, dict[str, _Part]] = {system: {} for system in systems}
+    scores: dict[System, dict[str, RepeatedScore]] = {system: {} for system in systems}
     for study_type, rows in studies.groupby("study_type"):
-        for system, part in _parts(rows, patients, draws).items():
-            parts[system][study_type] = part
-    scores = {}
-    for system, by_type in parts.items():
-        scores[system] = {name: _score([part]) for name, part in by_type.items()}
-        if set(by_type) >= set(study_types) and _shared([by_type[name] for name in study_types]):
-            scores[system][OVERALL] = _score([by_type[name] for name in study_types])
+        for system, score in _scores(rows, patients, draws).items():
+            scores[system][study_type] = score
+    for by_type in scores.values():
+        if set(by_type) >= set(study_types):
+            overall = pooled([by_type[name] for name in study_types])
+            if overall.confusion:
+                by_type[OVERALL] = overall
     return scores
+
+
+def pooled(scores: list[RepeatedScore]) -> RepeatedScore:
+    """One system on several study types together, in the repeats that have all of them."""
+    repeats = set.intersection(*(set(score.confusion) for score in scores))
+    return RepeatedScore(
+        studies=tuple(name for score in scores for name in score.studies),
+        members=min(score.members for score in scores),
+        confusion={
+            repeat: sum(score.confusion[repeat] for score in scores) for repeat in sorted(repeats)
+        },
+    )
 
 
 def difference(one: RepeatedScore, other: RepeatedScore) -> tuple[float, float, float]:
@@ -103,21 +139,9 @@ def difference(one: RepeatedScore, other: RepeatedScore) -> tuple[float, float, 
     return float(one.kappa.mean() - other.kappa.mean()), low, high
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One system on one study type.
-
-    Attributes:
-        studies, members: of `RepeatedScore`.
-        confusion: repeat -> float (1 + replicates, 2, 2): of the studies, then of the samples.
-    """
-
-    studies: tuple[str, ...]
-    members: int
-    confusion: dict[int, np.ndarray]
-
-
-def _parts(rows: pd.DataFrame, patients: pd.Index, draws: np.ndarray) -> dict[System, _Part]:
+def _scores(
+    rows: pd.DataFrame, patients: pd.Index, draws: np.ndarray
+) -> dict[System, RepeatedScore]:
     """Every system on one study type.
 
     Args:
@@ -132,11 +156,11 @@ def _parts(rows: pd.DataFrame, patients: pd.Index, draws: np.ndarray) -> dict[Sy
     labels = table.index.get_level_values("label")
     weights = draws[:, patients.get_indexer(table.index.get_level_values("patient"))]
     members = rows.groupby(["backbone", "stage"]).members.min()
-    parts = {system: _Part(names, int(count), {}) for system, count in members.items()}
+    scores = {system: RepeatedScore(names, int(count), {}) for system, count in members.items()}
     confusions = weighted_confusion(labels, table.to_numpy().T, weights)
     for (backbone, stage, repeat), confusion in zip(table, confusions, strict=True):
-        parts[backbone, stage].confusion[repeat] = confusion
-    return parts
+        scores[backbone, stage].confusion[repeat] = confusion
+    return scores
 
 
 def _require_same_studies(table: pd.DataFrame) -> None:
@@ -150,24 +174,3 @@ def _require_same_studies(table: pd.DataFrame) -> None:
             f"{'/'.join(study[:-1])} with the label {study[-1]}. The data set changed between the "
             "runs: train them again in another folder."
         )
-
-
-def _shared(parts: list[_Part]) -> list[int]:
-    """The repeats that all parts have."""
-    return sorted(set.intersection(*(set(part.confusion) for part in parts)))
-
-
-def _score(parts: list[_Part]) -> RepeatedScore:
-    """One system on the study types of the parts together."""
-    confusion = np.array(
-        [sum(part.confusion[repeat] for part in parts) for repeat in _shared(parts)]
-    )
-    kappa = kappa_of_confusion(confusion)
-    kappa[confusion.sum(axis=(-2, -1)) == 0] = np.nan  # a sample may hold no patient of a rare type
-    return RepeatedScore(
-        studies=tuple(name for part in parts for name in part.studies),
-        members=min(part.members for part in parts),
-        accuracy=accuracy_of_confusion(confusion[:, 0]),
-        kappa=kappa[:, 0],
-        samples=kappa[:, 1:].mean(axis=0),
-    )

@@ -1,11 +1,16 @@
-"""How runs differ from the document they reproduce, told from their recipes."""
+"""How runs differ from the document they reproduce, told from their recipes and their data."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import fields
 
+import pandas as pd
+
 from mura_tf.backbones import find_backbone
+from mura_tf.layouts import OVERALL
+from mura_tf.published import mura_studies
 from mura_tf.recipe import Recipe
+from mura_tf.run import Run
 
 LABELS = {  # how a sentence about a setting begins, where its name does not do
     "weights": "Initial weights",
@@ -21,7 +26,8 @@ LABELS = {  # how a sentence about a setting begins, where its name does not do
 }
 CHOICES = {  # what the document leaves open
     "schedule": 'The paper reduces the learning rate "each time the training loss has stopped '
-    'improving" and does not say after how many epochs without a lower one; here after {value}.',
+    'improving" and does not say after how many epochs without a lower one; here after {value}, '
+    "and lower is by more than 0.0001.",
     "max_epochs": "The paper names no largest number of epochs; here it is {value}.",
     "preprocessing": "Keras' EfficientNets scale their input themselves, and expect grey levels "
     "from 0 to 255; here they are given the zero-centred images that the paper describes.",
@@ -78,6 +84,37 @@ def differences(pairs: Iterable[tuple[Recipe, Recipe]], but: tuple[str, ...] = (
             label = LABELS.get(name, name.replace("_", " ").capitalize())
             sentences.append(f"{label}: {_listed(ours)}; the document has {expected}.")
     return sentences
+
+
+def data_deviations(studies: pd.Series, same_data: bool) -> list[str]:
+    """What is to be said of the data, if anything.
+
+    Args:
+        studies: study type or "overall" -> studies that are reported.
+        same_data: whether they are those that the document reports.
+    """
+    types = sorted(set(studies.index) - {OVERALL})
+    theirs = sorted(set(mura_studies("valid").index) - {OVERALL})
+    if not same_data:
+        counts = ", ".join(f"{study_type} {n}" for study_type, n in studies.items())
+        return [
+            f"The studies are not those of the document, but others ({counts}): the published "
+            "values are there for orientation, and no difference is taken."
+        ]
+    if types != theirs:
+        return [
+            f"Study types: {', '.join(types)}; the document has {', '.join(theirs)}, and its "
+            "overall values are of all of them."
+        ]
+    return []
+
+
+def skipped_deviation(runs: Iterable[Run]) -> list[str]:
+    """What --skip-bad left out, if anything; whole-data runs see what all types see."""
+    by_types = {run.recipe.study_types: run.info.get("skipped", 0) for run in runs}
+    whole = by_types.pop(None, 0)
+    count = max(whole, sum(by_types.values()))
+    return [f"Left out because their files are unreadable: {count} views."] if count else []
 
 
 def _fixed(recipe: Recipe, name: str, but: tuple[str, ...]):

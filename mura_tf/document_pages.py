@@ -52,6 +52,7 @@ class DocumentReport:
         split: the reported one.
         readers: whether the radiologists' kappas stand beside ours.
         quoted: `title, study_type, accuracy` of published systems that are none of ours.
+        counts: `title, study_type, count` of the data, ours and published.
     """
 
     scores: pd.DataFrame
@@ -63,6 +64,7 @@ class DocumentReport:
     split: str
     readers: bool
     quoted: pd.DataFrame
+    counts: pd.DataFrame
 
 
 class Section(NamedTuple):
@@ -157,6 +159,9 @@ def _accuracy_section(report: DocumentReport) -> Section:
     """A row per system, a column per study type; the published values below ours."""
     types = _columns(report.scores)
     rows = []
+    for title, group in report.counts.groupby("title", sort=False):
+        counts = group.set_index("study_type")["count"].reindex(types)
+        rows.append([title, *("" if np.isnan(count) else f"{count:,.0f}" for count in counts)])
     for title, group in report.scores.groupby("title", sort=False):
         by_type = group.set_index("study_type").reindex(types)
         rows.append([title, *map(_text, by_type.accuracy)])

@@ -13,7 +13,7 @@ from mura_tf.claims import Claim, answer_claims
 from mura_tf.classes import ClassScores, score_classes
 from mura_tf.comparison import repeated_scores
 from mura_tf.dataset import read_views, split_anew
-from mura_tf.deviations import differences
+from mura_tf.deviations import data_deviations, differences, skipped_deviation
 from mura_tf.document_pages import CHOSEN, DocumentReport, write_pages
 from mura_tf.evaluate import (
     load_predictions,
@@ -22,13 +22,13 @@ from mura_tf.evaluate import (
     study_probabilities,
     view_probabilities,
 )
-from mura_tf.grid import PlannedRun
+from mura_tf.finished import complete_ensembles, lost_starts, readable_runs
+from mura_tf.grid import SET_HERE, PlannedRun
 from mura_tf.layouts import OVERALL
 from mura_tf.metrics import THRESHOLD
-from mura_tf.published import published_table
+from mura_tf.published import mura_studies, published_table
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run
-from mura_tf.tables import complete_ensembles
 from mura_tf.tasks import type_and_label
 
 PADDED = (
@@ -137,7 +137,15 @@ class Comparison:
         known, chosen = list(known_types), tuple(study_types or ())
         wanted = self._with_those_they_start_from(systems)
         self._require_scored(wanted)
-        settings = dict(settings or {}) | {"holdout_by": split_by}
+        settings = dict(settings or {})
+        for name in (*SET_HERE, "initial", "holdout_by"):
+            if settings.get(name, unset := getattr(Recipe(), name)) != unset:
+                raise ValueError(
+                    f"{name} is set run by run for {self.name}. Received a recipe with "
+                    f"{settings[name]!r}. Take it out; --types, --systems, --members and "
+                    "--split-by choose the runs."
+                )
+        settings["holdout_by"] = split_by
         if backbones:
             settings["backbone"] = _the_one(list(backbones))
         root = self.folder(out)
@@ -234,10 +242,11 @@ def report_comparison(
     Raises:
         ValueError: nothing of it is finished.
     """
-    finished = {run.folder for run in plan if Run(run.folder).finished}
-    complete, missing = complete_ensembles(plan, finished)
+    readable, unreadable = readable_runs(plan)
+    finished = set(readable)
+    complete, incomplete = complete_ensembles(plan, finished)
     runs = {
-        system: [Run(one.folder) for one in complete if _system_name(one) == system.name]
+        system: [readable[one.folder] for one in complete if _system_name(one) == system.name]
         for system in comparison.systems
     }
     runs = {system: found for system, found in runs.items() if found}
@@ -254,13 +263,14 @@ def report_comparison(
         raise ValueError(
             f"no system of {comparison.name} that tells abnormal from normal is finished below "
             f"{out}: {len(finished)} of {len(plan)} planned runs are. The command with --data goes "
-            "on with them."
+            "on with them." + "".join(f" {sentence}" for sentence in unreadable)
         )
     predictions = pd.concat(named, ignore_index=True)
     split = reported_split(predictions)
     predictions = predictions[predictions.split == split]
     studies = study_probabilities(predictions)
     types = sorted(studies.study_type.unique())
+    views = read_views(comparison.folder(out) / "views.csv")
     classes = {
         system.name: score_classes(rows, system.recipe.task)
         for system, rows in by_system.items()
@@ -271,11 +281,12 @@ def report_comparison(
         epochs=_epochs(comparison, runs),
         classes=classes,
         claims=answer_claims(comparison.claims, repeated_scores(studies, types)),
-        deviations=_deviations(comparison, runs, read_views(comparison.folder(out) / "views.csv")),
-        missing=missing,
+        deviations=_deviations(comparison, runs, studies, views),
+        missing=unreadable + incomplete + lost_starts(complete, finished),
         split=split,
         readers=comparison.readers,
         quoted=_quoted_accuracies(comparison),
+        counts=_counts(comparison, views),
     )
     shown = {system.title: found for system, found in runs.items()}
     write_pages(report, comparison.title, shown, comparison.folder(out))
@@ -362,6 +373,39 @@ def _quoted_accuracies(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["title", "study_type", "accuracy"])
 
 
+def _counts(comparison: Comparison, views: pd.DataFrame) -> pd.DataFrame:
+    """What the data has beside what the document says of its own, if it does.
+
+    Returns:
+        `title, study_type, count`; of all splits.
+    """
+    rows = published_table(comparison.name).query("system == 'data'")
+    parts = []
+    for metric, title, ours in (
+        ("total_images", "studies", _study_counts(views)),
+        ("augmented_total", "views", _with_overall(views.study_type.value_counts())),
+    ):
+        theirs = rows[rows.metric == metric].set_index("study_type").value
+        if len(theirs):
+            for name, counts in ((title, ours), (f"published: {metric.replace('_', ' ')}", theirs)):
+                part = counts.rename("count").rename_axis("study_type").reset_index()
+                parts.append(part.assign(title=name))
+    columns = ["title", "study_type", "count"]
+    return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def _study_counts(views: pd.DataFrame) -> pd.Series:
+    """Study type or "overall" -> studies, of all splits."""
+    studies = views.drop_duplicates(["study_type", "patient", "study"])
+    return _with_overall(studies.study_type.value_counts())
+
+
+def _with_overall(counts: pd.Series) -> pd.Series:
+    counts = counts.sort_index()
+    counts[OVERALL] = counts.sum()
+    return counts
+
+
 def _epochs(comparison: Comparison, runs: dict[System, list[Run]]) -> pd.DataFrame:
     published = published_table(comparison.name).query("study_type == 'overall'")
     rows = []
@@ -388,12 +432,25 @@ def _epochs(comparison: Comparison, runs: dict[System, list[Run]]) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def _deviations(comparison: Comparison, runs: dict, views: pd.DataFrame) -> list[str]:
+def _deviations(
+    comparison: Comparison, runs: dict, studies: pd.DataFrame, views: pd.DataFrame
+) -> list[str]:
+    every = [run for found in runs.values() for run in found]
     pairs = [(run.recipe, system.recipe) for system, found in runs.items() for run in found]
+    same_data = _study_counts(views).to_dict() == mura_studies("train", "valid").to_dict()
+    sentences = data_deviations(_study_counts(studies), same_data) + skipped_deviation(every)
     backbones = dict.fromkeys((ours.backbone, theirs.backbone) for ours, theirs in pairs)
-    sentences = [
+    sentences += [
         f"Backbone: {ours} instead of {theirs}." for ours, theirs in backbones if ours != theirs
     ]
+    members = len({run.recipe.member for run in every})
+    if members > 1:
+        sentences.append(f"Models per system and study type: {members}; the document has 1.")
+    for system, found in runs.items():
+        ours = [name for run in found for name in run.recipe.study_types or ()]
+        if system.study_types and set(ours) != set(system.study_types):
+            ours, theirs = ", ".join(dict.fromkeys(ours)), ", ".join(system.study_types)
+            sentences.append(f"{system.title}: {ours} instead of {theirs}.")
     if left_out := [system.title for system in comparison.systems if system not in runs]:
         sentences.append(f"Left out: {'; '.join(left_out)}.")
     if views.groupby("patient").split.nunique().max() > 1:

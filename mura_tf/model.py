@@ -99,7 +99,7 @@ def freeze(extractor: keras.Model, trainable: str) -> None:
     convolutions = [
         layer.name
         for layer in extractor.layers
-        if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D)
+        if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D | layers.SeparableConv2D)
     ]
     if kind == "none":
         first = len(names)

@@ -28,8 +28,8 @@ _SPATIAL = ("squeeze_excite", "attention", "dropout", "batch_norm")
 """What may stand before "pool" or "flatten"."""
 SCHEDULES = {
     "constant": "as it begins",
-    "plateau:loss:FACTOR:EPOCHS": "times the factor after so many epochs without a lower training "
-    "loss; val_loss for the validation loss; a fourth value is the least rate",
+    "plateau:loss:FACTOR:EPOCHS": "times the factor after so many epochs without a training loss "
+    "lower by 0.0001; val_loss for the validation loss; a fourth value is the least rate",
     "step:FACTOR:EPOCHS": "times the factor after every so many epochs",
 }
 AUGMENTATIONS = {

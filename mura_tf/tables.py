@@ -1,7 +1,6 @@
 """Finished runs -> a document's table: ours beside the published values, claims, differences."""
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -18,17 +17,17 @@ from mura_tf.comparison import (
     difference,
     repeated_scores,
 )
-from mura_tf.deviations import deviations
+from mura_tf.deviations import data_deviations, deviations, skipped_deviation
 from mura_tf.evaluate import (
     OVERALL,
     load_predictions,
     reported_split,
     study_probabilities,
 )
+from mura_tf.finished import complete_ensembles, lost_starts, readable_runs
 from mura_tf.grid import PlannedRun, plan_runs
-from mura_tf.published import published_digits, published_table
+from mura_tf.published import mura_studies, published_digits, published_table
 from mura_tf.recipe import Recipe
-from mura_tf.run import Run
 from mura_tf.table_pages import (
     MEASURES,
     STAGE_LABELS,
@@ -156,7 +155,7 @@ def report_table(
     Raises:
         ValueError: no ensemble is complete, or runs predicted different studies.
     """
-    readable, unreadable = _readable(plan)
+    readable, unreadable = readable_runs(plan)
     finished = set(readable)
     # a whole-data run is where others start, and not a row
     rows = [run for run in plan if run.recipe.study_types]
@@ -175,15 +174,15 @@ def report_table(
     scores = repeated_scores(studies, types)
     shown = finished & {folder for run in complete for folder in (run.folder, run.needs)}
     runs = [readable[run.folder] for run in plan if run.folder in shown]
-    cells, same_data = _cells(scores, experiment.published, [*types, OVERALL])
+    cells, same_data = _cells(scores, experiment, [*types, OVERALL])
     report = TableReport(
         cells=cells,
         claims=answer_claims(experiment.claims, scores),
         pairs=_pairs(scores),
         deviations=_other_deviations(cells, experiment, same_data)
-        + _skipped(runs)
+        + skipped_deviation(runs)
         + deviations([run.recipe for run in runs], experiment.recipe),
-        missing=unreadable + incomplete + _lost_starts(complete, finished),
+        missing=unreadable + incomplete + lost_starts(complete, finished),
         split=split,
         same_data=same_data,
         digits=published_digits(*experiment.published),
@@ -192,52 +191,7 @@ def report_table(
     return report
 
 
-def _readable(plan: list[PlannedRun]) -> tuple[dict[Path, Run], list[str]]:
-    """Folder -> finished run, and a sentence per run that cannot be read."""
-    finished, unreadable = {}, []
-    for planned in plan:
-        run = Run(planned.folder)
-        try:
-            if run.finished:
-                _ = run.recipe, run.history  # are kept
-                finished[planned.folder] = run
-        except (OSError, ValueError) as error:
-            unreadable.append(str(error))
-    return finished, unreadable
-
-
-def _lost_starts(complete: list[PlannedRun], finished: set[Path]) -> list[str]:
-    """A sentence per run that reported ones started from, where it is gone."""
-    lost = Counter(run.needs for run in complete if run.needs and run.needs not in finished)
-    return [
-        f"{folder}: {count} of the runs reported started from its model, and it is not there, or "
-        "not finished."
-        for folder, count in lost.items()
-    ]
-
-
-def complete_ensembles(
-    plan: list[PlannedRun], finished: set[Path]
-) -> tuple[list[PlannedRun], list[str]]:
-    """The runs of ensembles that have all members, and a sentence per ensemble that has not."""
-    ensembles: dict[tuple[Path, int], list[PlannedRun]] = {}
-    for planned in plan:
-        key = (planned.folder.parent, planned.recipe.repeat)
-        ensembles.setdefault(key, []).append(planned)
-    complete, missing = [], []
-    for (folder, repeat), ensemble in ensembles.items():
-        lacking = [str(one.recipe.member) for one in ensemble if one.folder not in finished]
-        if lacking:
-            missing.append(
-                f"{folder}: repeat {repeat} lacks {len(lacking)} of {len(ensemble)} members, "
-                f"numbers {', '.join(lacking)}."
-            )
-        else:
-            complete += ensemble
-    return complete, missing
-
-
-def _cells(scores: dict, tables: tuple[str, ...], rows: list[str]) -> tuple[pd.DataFrame, bool]:
+def _cells(scores: dict, experiment: Experiment, rows: list[str]) -> tuple[pd.DataFrame, bool]:
     """`TableReport`'s `cells` and `same_data`."""
     cells = pd.DataFrame(
         {"backbone": backbone, "stage": stage, "study_type": study_type}
@@ -246,16 +200,19 @@ def _cells(scores: dict, tables: tuple[str, ...], rows: list[str]) -> tuple[pd.D
         for study_type in rows
         if study_type in by_type
     )
-    published = published_table(*tables).drop(columns=["best", "source"])
+    published = published_table(*experiment.published).drop(columns=["best", "source"])
     keys = [key for key in ("backbone", "stage", "study_type") if key in published]
     published = published.set_index(keys).reindex(columns=MEASURES[:4]).add_prefix("published_")
     cells = cells.merge(published, on=keys, how="left")
-    counted = cells.n == cells.study_type.map(_mura_studies())
+    counted = cells.n == cells.study_type.map(mura_studies("valid"))
     same_data = bool(counted[cells.study_type != OVERALL].all())
+    alike = counted & same_data & cells.backbone.isin(experiment.backbones)
     for measure in ("accuracy", "kappa"):
-        published = cells[f"published_{measure}"].where(counted & same_data)
+        published = cells[f"published_{measure}"].where(alike)
         cells[f"{measure}_difference"] = cells[measure] - published
-    printed = cells.kappa.map(f"{{:.{published_digits(*tables)}f}}".format).astype(float)
+    printed = cells.kappa.map(f"{{:.{published_digits(*experiment.published)}f}}".format).astype(
+        float
+    )
     best = printed.groupby(cells.study_type).transform("max")
     return cells.assign(best=printed == best), same_data
 
@@ -286,36 +243,9 @@ def _pairs(scores: dict[System, dict[str, RepeatedScore]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["one", "other", "difference", "low", "high"])
 
 
-def _mura_studies() -> pd.Series:
-    """Study type or "overall" -> studies of MURA's validation set."""
-    valid = published_table("table_i").query("split == 'valid' and label.notna()")
-    return valid.groupby("study_type").studies.sum().rename({"all": OVERALL})
-
-
-def _skipped(runs: list[Run]) -> list[str]:
-    """What --skip-bad left out, if anything; whole-data runs see what all types see."""
-    by_types = {run.recipe.study_types: run.info.get("skipped", 0) for run in runs}
-    whole = by_types.pop(None, 0)
-    count = max(whole, sum(by_types.values()))
-    return [f"Left out because their files are unreadable: {count} views."] if count else []
-
-
 def _other_deviations(cells: pd.DataFrame, experiment: Experiment, same_data: bool) -> list[str]:
     """What no recipe tells: the data, and which of the document's runs there are."""
-    sentences = []
-    counts = cells.groupby("study_type").n.first()
-    types, theirs = set(counts.index) - {OVERALL}, set(_mura_studies().index) - {OVERALL}
-    if not same_data:
-        counts = ", ".join(f"{study_type} {n}" for study_type, n in counts.items())
-        sentences.append(
-            f"The studies are not those of MURA's validation set, but others ({counts}): the "
-            "published values are there for orientation, and no difference is taken."
-        )
-    elif types != theirs:
-        sentences.append(
-            f"Study types: {', '.join(sorted(types))}; the document has {', '.join(sorted(theirs))}"
-            ", and its overall values are of all of them."
-        )
+    sentences = data_deviations(cells.groupby("study_type").n.first(), same_data)
     if set(cells.backbone) != set(experiment.backbones):
         ours = ", ".join(dict.fromkeys(cells.backbone))
         sentences.append(f"Backbones: {ours}; the document has {', '.join(experiment.backbones)}.")

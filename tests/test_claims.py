@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.stats import kendalltau
@@ -14,7 +16,6 @@ from mura_tf.claims import (
     stage_ahead,
     types_ahead,
 )
-from mura_tf.comparison import RepeatedScore
 from mura_tf.layouts import OVERALL
 from mura_tf.published import published_table
 from mura_tf.reproduce import find_experiment
@@ -27,7 +28,7 @@ def scored(kappa, spread=0.0, replicates=400, seed=0):
     """A score whose bootstrap samples lie around `kappa`; the same draws for the same seed."""
     samples = kappa + spread * np.random.default_rng(seed).normal(size=replicates)
     kappas = np.array([kappa - 0.01, kappa, kappa + 0.01])
-    return RepeatedScore(("valid/a/p/s",), 5, kappas, kappas, samples)
+    return SimpleNamespace(kappa=kappas, samples=samples)
 
 
 def answer(statistic, scores, above=0.0):
@@ -109,6 +110,15 @@ def test_no_common_study_type_is_no_answer():
     scores = {("xception", "type"): {"elbow": scored(0.7), OVERALL: scored(0.7)}}
     scores["xception", "imagenet"] = {"wrist": scored(0.6), OVERALL: scored(0.7)}
     assert answer(types_ahead("type", "imagenet"), scores).answer == "systems lacking"
+
+
+@pytest.mark.parametrize(("kappa", "share"), [(0.5, 1.0), (0.0, 0.0), (-0.1, 0.0)])
+def test_an_equal_best_counts_where_something_was_learnt(kappa, share):
+    score = scored(kappa)
+    rows = {"elbow": score, "wrist": score, OVERALL: score}
+    scores = {(name, "type"): rows for name in ("xception", "densenet169")}
+    value, samples = highest_in_types("xception")(scores)
+    assert value == share and set(samples) == {share}
 
 
 def test_a_backbone_without_all_types_leaves_the_highest_open():

@@ -1,5 +1,7 @@
 """The systems of documents 001 to 004: their plans and their reports; nothing is trained here."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -244,7 +246,13 @@ def test_published_accuracies_stand_where_the_document_has_them(unified):
     assert np.isnan(published["densenet121_specialised", "overall"])
     assert published["cnn_4_specialised", "wrist"] == 0.6844
     rows = markdown(folder, "Accuracy of views, by study type")
-    assert rows[0] == ["System", "humerus", "wrist", "overall"]
+    assert rows[:5] == [
+        ["System", "humerus", "wrist", "overall"],
+        ["studies", "54", "70", "124"],
+        ["published: total images", "727", "3,697", "14,656"],
+        ["views", "54", "70", "124"],
+        ["published: augmented total", "1,560", "10,411", "40,005"],
+    ]
     assert ["published", "0.847", "0.830", ""] in rows
     assert ["published: MURA's own model, as 001 quotes it", "0.600", "0.931", "0.705"] in rows
     assert ["published: ResNet-18 or ResNet-50", "0.826", "0.830", "0.785"] in rows
@@ -281,7 +289,12 @@ def test_a_report_is_written_whole(unified):
     }  # fmt: skip
     told = listed(folder, "Deviations from the document")
     assert told == report.deviations
-    assert told[0].startswith("Left out: 2 convolutions, unified; ")
+    assert told[:2] == [
+        "The studies are not those of the document, but others (humerus 54, wrist 70, overall "
+        "124): the published values are there for orientation, and no difference is taken.",
+        "Models per system and study type: 2; the document has 1.",
+    ]
+    assert told[2].startswith("Left out: 2 convolutions, unified; ")
     assert set(experiment.choices) <= set(told)
     assert told[-1].endswith("padded with black to a square.")
     assert not any("by image, so" in sentence for sentence in told)
@@ -312,7 +325,63 @@ def test_what_is_told_of_runs_comes_from_their_folders(tmp_path):
     plan = experiment.plan(tmp_path, sorted(COUNTS), systems=["base"])  # as without --backbones
     report = report_comparison(experiment, plan, tmp_path)
     assert set(report.scores.backbone) == {"small_cnn"}
-    assert report.deviations[0] == "Backbone: small_cnn instead of densenet169."
+    assert report.deviations[1] == "Backbone: small_cnn instead of densenet169."
+
+
+def test_a_damaged_run_is_named_and_the_rest_reported(tmp_path):
+    experiment = find_experiment("densenet169")
+    plan = done(experiment, tmp_path)
+    (plan[0].folder / "run.json").write_text("{")
+    report = report_comparison(experiment, plan, tmp_path)
+    assert str(plan[0].folder / "run.json") in report.missing[0]
+    assert "base/humerus" in report.missing[1]
+    scored = set(zip(report.scores.system, report.scores.study_type, strict=True))
+    assert ("base", "wrist") in scored and ("modified", "overall") in scored
+    assert not {("base", "humerus"), ("base", "overall")} & scored
+
+
+def test_other_types_than_the_documents_are_told(tmp_path):
+    experiment = find_experiment("resnet18")
+    systems = ["frozen_two_linear", "two_linear_humerus"]
+    plan = done(experiment, tmp_path, systems=systems, study_types=["wrist"])
+    told = report_comparison(experiment, plan, tmp_path).deviations
+    assert "then Adam 0.001: wrist instead of humerus." in told
+
+
+@pytest.mark.parametrize("types", [["humerus"], ["humerus", "wrist"]])
+def test_a_claim_is_answered_on_the_study_types_of_both(tmp_path, types):
+    experiment = find_experiment("resnet18")
+    systems = ["frozen_two_linear", "two_linear_humerus"]
+    plan = done(experiment, tmp_path, systems=systems, study_types=types)
+    report = report_comparison(experiment, plan, tmp_path)
+    claim = "A model for one study type is ahead of one for all"
+    asked = report.claims.set_index("claim").loc[claim]
+    kappas = []
+    for system in systems:
+        runs = [run for run in plan if run.folder.parts[-3] == system]
+        views = pd.concat([pd.read_csv(run.folder / "predictions.csv") for run in runs])
+        views = views[views.study_type.isin(types)]
+        kappas.append(cohen_kappa_score(views.label, views.probability > 0.5))
+    assert asked.value == pytest.approx(kappas[1] - kappas[0])
+    assert asked.low < asked.value < asked.high
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"study_types": ["wrist"]},
+        {"member": 3},
+        {"repeat": 1},
+        {"stage": "type"},
+        {"initial": "elsewhere/best.keras"},
+        {"holdout_by": "image"},
+    ],
+)
+def test_what_is_set_run_by_run_is_no_setting(tmp_path, settings):
+    ((name, value),) = settings.items()
+    sentence = re.escape(f"{name} is set run by run for resnet18. Received a recipe with {value!r}")
+    with pytest.raises(ValueError, match=sentence):
+        find_experiment("resnet18").plan(tmp_path, sorted(COUNTS), settings=settings)
 
 
 def test_nothing_finished_is_a_sentence(tmp_path):

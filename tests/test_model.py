@@ -225,6 +225,12 @@ def test_what_is_frozen(trainable, frozen):
     assert model.get_layer("probability").trainable
 
 
+def test_separable_convolutions_count_as_convolutions():
+    model = build_model("xception", None, trainable="last:1")
+    trained = [layer.name for layer in model.layers if layer.weights and layer.trainable]
+    assert trained[:2] == ["block14_sepconv2", "block14_sepconv2_bn"]
+
+
 @pytest.mark.parametrize(
     ("trainable", "sentence"),
     [

@@ -374,8 +374,8 @@ def test_other_data_are_told_and_not_subtracted_from(table_v):
     assert not report.same_data
     assert report.cells[["accuracy_difference", "kappa_difference"]].isna().all(axis=None)
     assert report.deviations[:3] == [
-        "The studies are not those of MURA's validation set, but others (elbow 36, overall 80, "
-        "wrist 44): the published values are there for orientation, and no difference is taken.",
+        "The studies are not those of the document, but others (elbow 36, overall 80, wrist 44): "
+        "the published values are there for orientation, and no difference is taken.",
         "Members per ensemble: 2; the document has 5.",
         "Repeats: 2; the document has 3.",
     ]
