@@ -383,6 +383,15 @@ def test_other_data_are_told_and_not_subtracted_from(table_v):
     assert not any(kind == "difference" for _, kind in lines_of(markdown(folder)[1:]))
 
 
+def test_another_backbones_published_values_are_not_subtracted(tmp_path):
+    experiment = find_experiment("table_iv")
+    options = {"members": 1, "backbones": ["efficientnet_b0"]}
+    plan = finished(experiment, tmp_path, mura_views(), **options)
+    report = report_table(experiment, plan, tmp_path)
+    assert report.same_data and report.cells.published_kappa.notna().all()
+    assert report.cells[["accuracy_difference", "kappa_difference"]].isna().all(axis=None)
+
+
 def test_some_of_muras_types_have_an_overall_of_their_own(tmp_path):
     experiment = find_experiment("table_iv")
     views = mura_views()
