@@ -422,7 +422,11 @@ def _epochs(comparison: Comparison, runs: dict[System, list[Run]]) -> pd.DataFra
             "epochs": np.mean([len(history) for history in histories]),
             "chosen": np.mean(best),
         } | chosen.reindex(columns=CHOSEN).mean().to_dict()
-        theirs = published[published.system == system.published]
+        # of two with one name, the published values over all study types are the unified model's
+        unified = any(
+            one.published == system.published and not one.per_type for one in comparison.systems
+        )
+        theirs = published[(published.system == system.published) & (system.per_type != unified)]
         for name in CHOSEN[:4]:
             split = "valid" if name.startswith("val_") else "train"
             metric = name.removeprefix("val_")

@@ -268,6 +268,13 @@ def test_the_chosen_epoch_is_told_as_the_mean_over_models(unified):
         assert row.loss == pytest.approx(np.mean([one.loss for one in chosen]))
 
 
+def test_published_values_of_the_unified_model_are_not_the_specialised_ones(unified):
+    _, _, report, _ = unified
+    values = report.epochs.set_index("system").published_val_accuracy
+    assert values["densenet121_unified"] == 0.8103
+    assert np.isnan(values["densenet121_specialised"])
+
+
 def test_claims_are_answered_from_paired_samples(unified):
     _, _, report, _ = unified
     claims = report.claims.set_index("claim")
