@@ -5,11 +5,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mura_tf.classes import AVERAGES, MACRO, MEASURES, MICRO, ClassScores
-from mura_tf.markdown import markdown_table
-from mura_tf.page import captioned, escaped, table
+from mura_tf.markdown import markdown_table, number_text
+from mura_tf.page import captioned, escaped, text_table
 from mura_tf.plots import plot_confusion, plot_learning_rates, plot_roc
 from mura_tf.published import published_table
-from mura_tf.table_pages import NOTHING
 from mura_tf.tasks import class_of
 
 NO_VIEWS = " †"
@@ -52,9 +51,7 @@ def class_section(title: str, scores: ClassScores, drawings: dict[str, tuple[str
         scores: of `score_classes`.
         drawings: `class_figures`, drawn: file name -> `page.svg`, caption.
     """
-    headers, rows = _report(scores)
-    # a class may have a hyphen in its name, and nothing else here is negative
-    listed = table(headers, [[escaped(cell) for cell in row] for row in rows])
+    listed = text_table(*_report(scores))
     shown = "".join(captioned(drawing, stem, text) for stem, (drawing, text) in drawings.items())
     notes = "".join(f"<p class='note'>{escaped(sentence)}</p>" for sentence in _notes(scores))
     return (
@@ -81,7 +78,8 @@ def class_summary(scores: ClassScores) -> str:
         f"{scores.table.support[MICRO]:,} views of the {scores.split} split, {models}, image "
         f"level: accuracy {scores.accuracy:.3f}, kappa of the {len(scores.classes)} classes "
         f"{scores.kappa:.3f} (95 % {scores.kappa_low:.3f} to {scores.kappa_high:.3f}), AUROC "
-        f"{_text(scores.table.auroc[MICRO])} micro, {_text(scores.table.auroc[MACRO])} macro."
+        f"{number_text(scores.table.auroc[MICRO])} micro, "
+        f"{number_text(scores.table.auroc[MACRO])} macro."
     )
 
 
@@ -122,7 +120,7 @@ def _report(scores: ClassScores) -> tuple[list[str], list[list[str]]]:
     for name, ours in scores.table.iterrows():
         cells = [name if ours.support else name + NO_VIEWS, f"{ours.support:,.0f}"]
         for measure in MEASURES:
-            cells.append(_text(ours[measure]))
+            cells.append(number_text(ours[measure]))
             if published is not None:
                 cells.append(published[measure][name])
         rows.append(cells)
@@ -147,7 +145,3 @@ def _notes(scores: ClassScores) -> list[str]:
             "one of fourteen classes, which by Fig. 30 is about 0.77."
         )
     return sentences
-
-
-def _text(value: float) -> str:
-    return NOTHING if np.isnan(value) else f"{value:.3f}"

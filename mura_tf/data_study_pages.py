@@ -9,11 +9,18 @@ import sklearn
 
 from mura_tf.data_study import BATCH, IPCA_NAME, KEPT, PCA_NAME, SHARE, SYSTEMS, DataStudy
 from mura_tf.files import write_texts
-from mura_tf.markdown import markdown_table
-from mura_tf.page import WARNING, captioned, drawn, escaped, items, table, write_page
+from mura_tf.markdown import closing, markdown_table, number_text
+from mura_tf.page import (
+    WARNING,
+    captioned,
+    drawn,
+    escaped,
+    list_section,
+    text_table,
+    write_page,
+)
 from mura_tf.plots import plot_distribution, plot_elbows, plot_intensities
 from mura_tf.published import published_table
-from mura_tf.table_pages import NOTHING
 from mura_tf.tasks import type_and_label
 
 TITLE = "The data study of document 003"
@@ -79,7 +86,9 @@ def _pixel_table(study: DataStudy) -> tuple[list[str], list[list[str]]]:
     rows = []
     for row in study.pixels.itertuples():
         levels = (row.mean, row.std, row.std_of_means)
-        rows.append([row.Index, f"{row.images:,}", *(_text(level, ".1f") for level in levels)])
+        rows.append(
+            [row.Index, f"{row.images:,}", *(number_text(level, ".1f") for level in levels)]
+        )
     return headers, rows
 
 
@@ -88,7 +97,7 @@ def _reduction_table(study: DataStudy) -> tuple[list[str], list[list[str]]]:
     headers += [f"Components for {SHARE:.0%}", "003", "Seconds", "003"]
     rows = []
     for row in study.reductions.itertuples():
-        components = _text(row.components, ".0f")
+        components = number_text(row.components, ".0f")
         if np.isnan(row.components):
             components = f"more than {row.kept}"
         rows.append(
@@ -96,11 +105,11 @@ def _reduction_table(study: DataStudy) -> tuple[list[str], list[list[str]]]:
                 row.method,
                 f"{row.per_class:,}",
                 f"{row.images:,}",
-                _text(row.published_images, ",.0f"),
+                number_text(row.published_images, ",.0f"),
                 components,
-                _text(row.published_components, ".0f"),
+                number_text(row.published_components, ".0f"),
                 f"{row.seconds:.2f}",
-                _text(row.published_seconds, "g"),
+                number_text(row.published_seconds, "g"),
             ]
         )
     return headers, rows
@@ -165,9 +174,7 @@ def _markdown(study: DataStudy, drawings: dict[str, tuple[str, str]]) -> str:
         lines += [f"## {heading}", "", *(line for text in sentences for line in (text, ""))]
         lines += [*markdown_table(headers, rows), ""]
         lines += [f"![{drawings[stem][1]}]({stem}.svg)", ""]
-    lines += ["## Deviations from the document", ""]
-    lines += [f"{number}. {text}" for number, text in enumerate(_deviations(study), start=1)]
-    return "\n".join([*lines, "", "Not a medical device.", ""])
+    return "\n".join(lines + closing(_deviations(study)))
 
 
 def _sections(study: DataStudy, drawings: dict[str, tuple[str, str]]) -> list[str]:
@@ -176,15 +183,14 @@ def _sections(study: DataStudy, drawings: dict[str, tuple[str, str]]) -> list[st
         f"<p>{escaped(_lead(study))}</p>{WARNING}</header>"
     ]
     for heading, stem, headers, rows, sentences in _parts(study):
-        listed = table(headers, [[escaped(cell) for cell in row] for row in rows])
+        listed = text_table(headers, rows)
         notes = "".join(f"<p>{escaped(sentence)}</p>" for sentence in sentences)
         plot = captioned(drawings[stem][0], stem, drawings[stem][1])
         sections.append(
             f"<section><h2>{heading}</h2>{notes}<div class='stack'>{listed}{plot}</div></section>"
         )
-    listed = items(_deviations(study))
-    sections.append(f"<section><h2>Deviations from the document</h2><ol>{listed}</ol></section>")
-    return sections
+    heading = "Deviations from the document"
+    return [*sections, list_section(heading, _deviations(study), numbered=True)]
 
 
 def _csv(study: DataStudy) -> str:
@@ -209,7 +215,3 @@ def _csv(study: DataStudy) -> str:
     cells = pd.DataFrame(rows, columns=columns).astype({"label": "Int64"})
     cells["value"] = cells.value.map(lambda value: "" if np.isnan(value) else f"{value:.6g}")
     return cells.to_csv(index=False)
-
-
-def _text(value: float, form: str) -> str:
-    return NOTHING if np.isnan(value) else format(value, form)

@@ -20,9 +20,8 @@ from mura_tf.page import (
     drawn,
     escaped,
     list_section,
-    minus,
     plots_section,
-    table,
+    text_table,
     write_page,
 )
 from mura_tf.plots import SYSTEM_COLOURS, plot_kappa, plot_system_curves
@@ -272,15 +271,7 @@ def _html(report, title, told, sections, classes, figures) -> list[str]:
         list_section("Missing", report.missing),
     ]
     for section in sections:
-        rows = [
-            [
-                escaped(cell) if column in section.words else minus(escaped(cell))
-                for column, cell in enumerate(row)
-            ]
-            for row in section.rows
-        ]
-        headers = [escaped(header) for header in section.headers]
-        listed = table(headers, rows, text_columns=section.words)
+        listed = text_table(section.headers, section.rows, section.words)
         note = f"<p class='note'>{escaped(section.note)}</p>" if section.note else ""
         parts.append(f"<section><h2>{escaped(section.heading)}</h2>{note}{listed}</section>")
     parts += [class_section(*of_system) for of_system in classes]

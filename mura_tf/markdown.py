@@ -2,6 +2,10 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
+NOTHING = "\u2013"
+
 
 def markdown_table(
     headers: list[str], rows: Iterable[list[str]], text_columns: Iterable[int] = (0,)
@@ -13,6 +17,11 @@ def markdown_table(
     return [f"| {' | '.join(row)} |" for row in (headers, rule, *rows)]
 
 
+def number_text(value: float, form: str = ".3f") -> str:
+    """A number in that format; a dash where it is NaN."""
+    return NOTHING if np.isnan(value) else format(value, form)
+
+
 def ending(figures: dict[str, tuple[str, str]], deviations: list[str]) -> list[str]:
     """The lines of the plots, the numbered deviations and the warning.
 
@@ -21,9 +30,14 @@ def ending(figures: dict[str, tuple[str, str]], deviations: list[str]) -> list[s
         deviations: sentences.
     """
     plots = [f"![{caption}]({stem}.svg)\n" for stem, (_, caption) in figures.items()]
+    return ["## Plots", "", *plots, *closing(deviations)]
+
+
+def closing(deviations: list[str]) -> list[str]:
+    """The lines of the numbered deviations and the warning."""
     numbered = [f"{number}. {text}" for number, text in enumerate(deviations, start=1)]
-    lines = ["## Plots", "", *plots, "## Deviations from the document", "", *numbered]
-    return [*lines, "", "Not a medical device.", ""]
+    heading = "## Deviations from the document"
+    return [heading, "", *numbered, "", "Not a medical device.", ""]
 
 
 def missing_lines(missing: list[str]) -> list[str]:

@@ -52,6 +52,21 @@ def table(headers: list[str], rows: list[list], text_columns: Iterable[int] = (0
     )
 
 
+def text_table(
+    headers: list[str], rows: Iterable[list[str]], text_columns: Iterable[int] = (0,)
+) -> str:
+    """A `table` of text; the numbers in it get a real minus."""
+    words = set(text_columns)
+    cells = [
+        [
+            escaped(cell) if column in words else minus(escaped(cell))
+            for column, cell in enumerate(row)
+        ]
+        for row in rows
+    ]
+    return table([escaped(header) for header in headers], cells, words)
+
+
 def with_interval(row, name: str) -> str:
     if np.isnan(row[name]):
         return number(row[name])
@@ -70,11 +85,6 @@ def minus(text: str) -> str:
 def escaped(value) -> str:
     """Text as HTML."""
     return html.escape(str(value))
-
-
-def items(sentences: Iterable[str]) -> str:
-    """The items of an HTML list."""
-    return "".join(f"<li>{escaped(sentence)}</li>" for sentence in sentences)
 
 
 def distinct(values: Iterable) -> str:
@@ -109,7 +119,8 @@ def list_section(heading: str, sentences: list[str], numbered: bool = False) -> 
     if not sentences:
         return ""
     tag = "ol" if numbered else "ul"
-    return f"<section><h2>{heading}</h2><{tag}>{items(sentences)}</{tag}></section>"
+    items = "".join(f"<li>{escaped(sentence)}</li>" for sentence in sentences)
+    return f"<section><h2>{heading}</h2><{tag}>{items}</{tag}></section>"
 
 
 def drawn(figures: dict[str, tuple[Figure, str]]) -> dict[str, tuple[str, str]]:

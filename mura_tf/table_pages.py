@@ -11,7 +11,7 @@ from mura_tf.comparison import System
 from mura_tf.experiment import write_facts
 from mura_tf.files import write_texts
 from mura_tf.layouts import OVERALL
-from mura_tf.markdown import ending, markdown_table, missing_lines
+from mura_tf.markdown import NOTHING, ending, markdown_table, missing_lines, number_text
 from mura_tf.page import (
     WARNING,
     drawn,
@@ -19,7 +19,7 @@ from mura_tf.page import (
     list_section,
     minus,
     plots_section,
-    table,
+    text_table,
     write_page,
 )
 from mura_tf.plots import (
@@ -33,7 +33,6 @@ from mura_tf.report import protocol
 from mura_tf.run import Run
 
 MEASURES = ("accuracy", "accuracy_std", "kappa", "kappa_std", "kappa_low", "kappa_high")
-NOTHING = "\u2013"
 STAGE_LABELS = {"imagenet": "ImageNet", "mura": "whole data", "type": "ImageNet + whole data"}
 NOTE = (
     "Mean (standard deviation) over the repeats; of several systems, the best kappa of each study "
@@ -191,7 +190,8 @@ def _texts(cell, kind: str, digits: int, bold: str) -> tuple[str, str]:
             _with_deviation(cell.published_accuracy, cell.published_accuracy_std, digits),
             _with_deviation(cell.published_kappa, cell.published_kappa_std, digits),
         )
-    return _signed(cell.accuracy_difference, digits), _signed(cell.kappa_difference, digits)
+    form = f"+.{digits}f"
+    return number_text(cell.accuracy_difference, form), number_text(cell.kappa_difference, form)
 
 
 def _with_deviation(value: float, deviation: float, digits: int) -> str:
@@ -199,10 +199,6 @@ def _with_deviation(value: float, deviation: float, digits: int) -> str:
         return NOTHING
     text = f"{value:.{digits}f}"
     return text if np.isnan(deviation) else f"{text} ({deviation:.{digits}f})"
-
-
-def _signed(value: float, digits: int) -> str:
-    return NOTHING if np.isnan(value) else f"{value:+.{digits}f}"
 
 
 def _csv(report: TableReport) -> str:
@@ -316,14 +312,7 @@ def _sections(report: TableReport, title: str, figures: dict, runs: list[Run]) -
         ("Systems in pairs", PAIR_HEADERS, PAIR_WORDS, _pair_rows(report)),
     ):
         if body:
-            body = [
-                [
-                    escaped(cell) if column in words else minus(cell)
-                    for column, cell in enumerate(row)
-                ]
-                for row in body
-            ]
-            listed = table(names, body, text_columns=words)
+            listed = text_table(names, body, words)
             sections.append(f"<section><h2>{heading}</h2>{listed}</section>")
     sections.append(plots_section(figures))
     sections.append(list_section("Deviations from the document", report.deviations, numbered=True))

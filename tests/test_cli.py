@@ -5,7 +5,6 @@ import sys
 
 import pandas as pd
 import pytest
-import tensorflow as tf
 from typer.testing import CliRunner
 
 from mura_tf.cli import app
@@ -17,14 +16,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.exper
 COMMANDS = ["check", "prepare", "study", "synthesize", "train", "evaluate", "explain", "demo"]
 SMALL = ["--backbone", "small_cnn", "--weights", "none", "--image-size", "32"]
 SMALL += ["--max-epochs", "1", "--members", "1"]
-
-
-@pytest.fixture
-def eagerly():
-    """Spares the seconds of tracing."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 def call(*arguments):

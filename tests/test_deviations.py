@@ -10,7 +10,8 @@ PAPER = Recipe()
 TYPE = Recipe(stage="type", initial="../best.keras", study_types=("elbow",))
 PLATEAU = (
     'The paper reduces the learning rate "each time the training loss has stopped improving" and '
-    "does not say after how many epochs without a lower one; here after 1."
+    "does not say after how many epochs without a lower one; here after 1, and "
+    "lower is by more than 0.0001."
 )
 LIMIT = "The paper names no largest number of epochs; here it is 100."
 RESCALES = (
@@ -133,7 +134,7 @@ def test_choices_tell_what_was_chosen():
         for epochs, limit in ((1, 8), (2, 8), (2, 30))
     ]
     plateau, limit, _ = deviations(recipes, PAPER)
-    assert plateau.endswith("; here after 1 or 2.")
+    assert plateau.endswith("; here after 1 or 2, and lower is by more than 0.0001.")
     assert limit.endswith("; here it is 8 or 30.")
     constant = deviations([replace(TYPE, schedule="constant")], PAPER)
     assert constant[0] == "Schedule: constant; the document has plateau:loss:0.1."
