@@ -235,8 +235,7 @@ def _figures(report: DocumentReport, runs: dict[str, list[Run]]) -> dict[str, tu
         curves: dict[str, dict[str, list]] = {}
         for title in titles:
             for run in runs[title]:
-                trained_on = ", ".join(run.recipe.study_types or ["all study types"])
-                histories = curves.setdefault(trained_on, {}).setdefault(title, [])
+                histories = curves.setdefault(run.trained_on, {}).setdefault(title, [])
                 histories.append((run.history, run.info["best_epoch"]))
         caption = "Loss and accuracy over the epochs; a dot marks the epoch that was chosen"
         figures[f"curves{number}"] = plot_system_curves(curves), caption

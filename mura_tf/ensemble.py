@@ -60,9 +60,7 @@ class Ensemble:
             systems, key=lambda rows: (rows.stage.iloc[0] != "type", -rows.member.nunique())
         )
         system = tuple(chosen[SYSTEM_KEY].iloc[0])
-        self.runs = [
-            run for run in runs if tuple(getattr(run.recipe, name) for name in SYSTEM_KEY) == system
-        ]
+        self.runs = [run for run in runs if run.system == system]
         self.name = system_name(chosen.iloc[0])
         if chosen.probability.isna().any():
             raise ValueError(

@@ -18,7 +18,7 @@ from mura_tf.files import write_json, written_whole
 from mura_tf.grid import plan_runs, run_plan
 from mura_tf.layouts import OVERALL
 from mura_tf.recipe import Recipe, read_settings
-from mura_tf.report import write_report
+from mura_tf.report import write_scored
 from mura_tf.run import Run, finished_runs
 from mura_tf.worker import RunError
 
@@ -74,12 +74,12 @@ def report_runs(run_dirs: Iterable[str | os.PathLike], out: str | os.PathLike) -
         Table of `score_systems`.
     """
     runs, out = finished_runs(run_dirs), Path(out)
-    folders = [run.path for run in runs]
-    scores = score_systems(load_predictions(folders))
+    predictions = load_predictions(run.path for run in runs)
+    scores = score_systems(predictions)
     with written_whole(out / "scores.csv") as part:
         scores.to_csv(part, index=False)
     write_facts(runs, out)
-    write_report(folders, out / "report.html")
+    write_scored(runs, predictions, scores, out / "report.html")
     return scores
 
 

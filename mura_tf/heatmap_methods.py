@@ -17,8 +17,6 @@ SMOOTH_SAMPLES, SMOOTH_NOISE = 20, 0.2
 SCORE_CAM_CHANNELS = 32
 """Score-CAM weighs the channels that vary most over a view; each costs a forward pass."""
 
-# The methods: (model, images, number of the class, layer) -> raw maps (B, h, w), in any scale.
-
 
 def _cam(model, images, index, layer):
     features, kernel, _ = affine_head(model)
@@ -198,7 +196,7 @@ METHODS = {
 }
 
 
-def find_method(name: str) -> "Method":
+def find_method(name: str) -> Method:
     """`METHODS[name]`, or a ValueError that lists the names."""
     if name not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}. Received: {name!r}.")

@@ -57,7 +57,13 @@ def write_report(run_dirs: Iterable[str | os.PathLike], path: str | os.PathLike)
     """
     runs = finished_runs(run_dirs)
     predictions = load_predictions(run.path for run in runs)
-    scores = score_systems(predictions)
+    return write_scored(runs, predictions, score_systems(predictions), path)
+
+
+def write_scored(
+    runs: list[Run], predictions: pd.DataFrame, scores: pd.DataFrame, path: str | os.PathLike
+) -> Path:
+    """`write_report` of finished runs whose predictions are read and scored."""
     systems = [rows for _, rows in scores.groupby(SYSTEM_KEY, sort=False)]
     sections = [
         _result_section(systems, runs),
@@ -67,18 +73,6 @@ def write_report(run_dirs: Iterable[str | os.PathLike], path: str | os.PathLike)
         _runs_section(systems, runs),
     ]
     return write_page(path, "mura_tf report", sections)
-
-
-def _system(run: Run) -> tuple:
-    return tuple(getattr(run.recipe, name) for name in SYSTEM_KEY)
-
-
-def _trained_on(run: Run) -> str:
-    return ", ".join(run.recipe.study_types or ["all study types"])
-
-
-def _best_epoch(run: Run) -> pd.Series:
-    return run.history.set_index("epoch").loc[run.info["best_epoch"]]
 
 
 def _result_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
@@ -188,8 +182,8 @@ def _curves_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
         system = rows.iloc[0]
         groups: dict[str, list[Run]] = {}
         for run in runs:
-            if _system(run) == tuple(system[SYSTEM_KEY]):
-                groups.setdefault(_trained_on(run), []).append(run)
+            if run.system == tuple(system[SYSTEM_KEY]):
+                groups.setdefault(run.trained_on, []).append(run)
         panels.append(f"<h3>{escaped(system_name(system))}</h3><div class='curves'>")
         for name, group in sorted(groups.items()):
             figure = plot_learning_curves(
@@ -274,13 +268,13 @@ def _runs_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
     rows = [
         [
             f"<code>{escaped(run.path)}</code>",
-            escaped(_trained_on(run)),
+            escaped(run.trained_on),
             run.recipe.member,
             run.info["views"]["train"],
             run.info["skipped"],
             len(run.history),
             run.info["best_epoch"],
-            number(_best_epoch(run).val_kappa),
+            number(run.history.set_index("epoch").val_kappa[run.info["best_epoch"]]),
             f"{np.median(run.info['seconds_per_epoch']):.1f}",
             duration(run.info["seconds"]),
             f"<code>{escaped(run.info['data_fingerprint'][:12])}</code>",
@@ -301,9 +295,7 @@ def _settings_table(systems: list[pd.DataFrame], runs: list[Run]) -> str:
     keys = [tuple(rows.iloc[0][SYSTEM_KEY]) for rows in systems]
     body = []
     for name, default in defaults.items():
-        values = [
-            [run.recipe.to_dict()[name] for run in runs if _system(run) == key] for key in keys
-        ]
+        values = [[run.recipe.to_dict()[name] for run in runs if run.system == key] for key in keys]
         differs = any(value != default for system in values for value in system)
         if differs and name not in SYSTEM_KEY:
             cells = [escaped(distinct(map(_setting, system))) for system in values]

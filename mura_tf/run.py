@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mura_tf.evaluate import read_predictions
+from mura_tf.evaluate import SYSTEM_KEY, read_predictions
 from mura_tf.recipe import Recipe
 
 
@@ -68,6 +68,16 @@ class Run:
     def predictions(self) -> pd.DataFrame:
         """Predictions table of every view of the recipe's types that is not in the train split."""
         return read_predictions(self.path / "predictions.csv")
+
+    @property
+    def system(self) -> tuple:
+        """Its `SYSTEM_KEY`: backbone, stage, repeat."""
+        return tuple(getattr(self.recipe, name) for name in SYSTEM_KEY)
+
+    @property
+    def trained_on(self) -> str:
+        """Its study types, in words."""
+        return ", ".join(self.recipe.study_types or ["all study types"])
 
     def require_recipe(self, recipe: Recipe) -> None:
         """ValueError where the folder holds a run of another recipe; names what differs.
