@@ -65,8 +65,9 @@ def plot_kappa(scores: pd.DataFrame) -> Figure:
     types = [name for name in sorted(scores.study_type.unique()) if name != OVERALL]
     place = {name: row for row, name in enumerate([*types, OVERALL])}
     row_height = max(0.47, 0.1 * len(systems))
-    figure = Figure(figsize=(4.4, 0.55 + 0.2 * len(systems) + row_height * len(place)))
-    figure.set_layout_engine("constrained")
+    figure = Figure(
+        figsize=(4.4, 0.55 + 0.2 * len(systems) + row_height * len(place)), layout="constrained"
+    )
     axes = _calm_axes(figure.add_subplot())
     gap = 0.7 / len(systems)
     for index, rows in enumerate(systems):
@@ -195,8 +196,7 @@ def plot_system_curves(curves: dict[str, dict[str, list[tuple[pd.DataFrame, int]
     systems = list(dict.fromkeys(title for group in curves.values() for title in group))
     colours = dict(zip(systems, SYSTEM_COLOURS, strict=False))
     height = 1.9 * len(curves) + 0.4 + 0.22 * (len(systems) + 2)
-    figure = Figure(figsize=(6.4, height))
-    figure.set_layout_engine("constrained")
+    figure = Figure(figsize=(6.4, height), layout="constrained")
     grid = figure.subplots(len(curves), 2, sharex="row", squeeze=False)
     for row, (trained_on, group) in zip(grid, curves.items(), strict=True):
         for axes, name in zip(row, ("loss", "accuracy"), strict=True):
@@ -232,8 +232,7 @@ def plot_parameters(overall: pd.DataFrame) -> Figure:
     Returns:
         A figure to save.
     """
-    figure = Figure(figsize=(5.2, 3.6))
-    figure.set_layout_engine("constrained")
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     axes = _calm_axes(figure.add_subplot())
     before: Counter[str] = Counter()
     for colour, (_, row) in zip(SYSTEM_COLOURS, overall.iterrows(), strict=False):
@@ -266,8 +265,7 @@ def plot_reliability(studies: pd.DataFrame, bins: int = 10) -> Figure:
     Returns:
         A figure to save; on the diagonal a probability means what it says.
     """
-    figure = Figure(figsize=(5.2, 5.2))
-    figure.set_layout_engine("constrained")
+    figure = Figure(figsize=(5.2, 5.2), layout="constrained")
     axes = _calm_axes(figure.add_subplot())
     axes.plot([0, 1], [0, 1], color=colour_of("muted"), linewidth=0.8)
     systems = studies.assign(repeat=0).groupby(SYSTEM_KEY, sort=False)
@@ -298,8 +296,7 @@ def plot_confusion(confusion: pd.DataFrame) -> Figure:
     """
     names, counts = list(confusion), confusion.to_numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(1.9 + 0.5 * len(names), 1.9 + 0.5 * len(names)))
-    figure.set_layout_engine("constrained")
+    figure = Figure(figsize=(1.9 + 0.5 * len(names), 1.9 + 0.5 * len(names)), layout="constrained")
     axes = _calm_axes(figure.add_subplot())
     for (row, column), count in np.ndenumerate(counts):
         if not count:
@@ -366,8 +363,7 @@ def plot_learning_rates(histories: list[pd.DataFrame]) -> Figure:
     Returns:
         A figure to save.
     """
-    figure = Figure(figsize=(5.2, 2.4))
-    figure.set_layout_engine("constrained")
+    figure = Figure(figsize=(5.2, 2.4), layout="constrained")
     axes = _calm_axes(figure.add_subplot())
     for history in histories:
         style = {"color": colour_of("blue"), "linewidth": 1.4, "alpha": 0.7}
@@ -397,8 +393,7 @@ def plot_distribution(counts: pd.DataFrame) -> Figure:
     words = pd.Series(labels, counts.index).map({0: "normal", 1: "abnormal"})
     groups = [counts, counts.groupby(list(types)).sum(), counts.groupby(words, sort=False).sum()]
     rows = sum(map(len, groups))
-    figure = Figure(figsize=(5.2, 1.0 + 0.32 * rows))
-    figure.set_layout_engine("constrained")
+    figure = Figure(figsize=(5.2, 1.0 + 0.32 * rows), layout="constrained")
     heights = [len(group) for group in groups]
     panels = figure.subplots(3, sharex=True, height_ratios=heights)
     for group, axes in zip(groups, panels, strict=True):
@@ -464,8 +459,7 @@ def plot_elbows(curves: dict[tuple[str, int], np.ndarray], share: float) -> Figu
         A figure to save.
     """
     methods, sizes = (list(dict.fromkeys(part)) for part in zip(*curves, strict=True))
-    figure = Figure(figsize=(2.9 * len(sizes), 3.0))
-    figure.set_layout_engine("constrained")
+    figure = Figure(figsize=(2.9 * len(sizes), 3.0), layout="constrained")
     panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
     for size, axes in zip(sizes, panels, strict=True):
         _calm_axes(axes).axhline(share, color=colour_of("muted"), linewidth=0.8)
@@ -493,8 +487,7 @@ def _panels(titles: list[str]) -> tuple[Figure, list[Axes]]:
     """A figure of small panels, at most four in a row, that share their axes."""
     rows = -(-len(titles) // 4)
     columns = -(-len(titles) // rows)
-    figure = Figure(figsize=(0.4 + 1.9 * columns, 0.4 + 2.0 * rows))
-    figure.set_layout_engine("constrained")
+    figure = Figure(figsize=(0.4 + 1.9 * columns, 0.4 + 2.0 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     panels = list(grid.flat)
     for axes, title in zip(panels, titles, strict=False):
