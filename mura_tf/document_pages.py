@@ -243,7 +243,10 @@ def _figures(report: DocumentReport, runs: dict[str, list[Run]]) -> dict[str, tu
 
 
 def _chunks(titles: Iterable[str]) -> list[list[str]]:
-    items, size = list(titles), len(SYSTEM_COLOURS)
+    """As few parts as colours allow, of equal size: pairs of systems stay together."""
+    items = list(titles)
+    parts = -(-len(items) // len(SYSTEM_COLOURS))
+    size = -(-len(items) // parts)
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 

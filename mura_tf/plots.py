@@ -33,6 +33,8 @@ COLOURS = {  # name: (on white, on black); the hues are Okabe and Ito's, safe fo
     "slate": ("#4a5560", "#b4bec8"),
 }
 LEGEND = {"frameon": False, "labelcolor": COLOURS["ink"][0], "fontsize": 10}
+LEGEND_LETTERS = 75
+"""That fit beside each other in the two columns of `plot_system_curves`' legend."""
 SYSTEM_COLOURS = ("blue", "orange", "green", "purple", "gold", "sky", "slate")
 STAGE_NAMES = {
     "imagenet": "trained directly",
@@ -218,7 +220,10 @@ def plot_system_curves(curves: dict[str, dict[str, list[tuple[pd.DataFrame, int]
     lines = [Line2D([], [], color=colour_of(colour)) for colour in colours.values()]
     lines += [Line2D([], [], color=colour_of("muted"), linestyle=style) for style in ("-", ":")]
     names = [*colours, "validation", "training"]
-    figure.legend(lines, names, loc="outside upper left", ncols=2, **LEGEND)
+    half = (len(names) + 1) // 2
+    beside = max(map(len, names[:half])) + max(map(len, names[half:]))  # letters in two columns
+    columns = 2 if beside <= LEGEND_LETTERS else 1
+    figure.legend(lines, names, loc="outside upper left", ncols=columns, **LEGEND)
     return figure
 
 
