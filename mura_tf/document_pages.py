@@ -226,19 +226,21 @@ def _interval(low: float, high: float) -> str:
 def _figures(report: DocumentReport, runs: dict[str, list[Run]]) -> dict[str, tuple[Figure, str]]:
     """File name -> figure, caption; as many systems in a figure as colours tell apart."""
     figures = {}
-    for number, titles in enumerate(_chunks(report.scores.title.unique()), start=1):
-        rows = report.scores[report.scores.title.isin(titles)]
-        rows = rows.assign(stage="", repeat=0, backbone=rows.system, system=rows.title)
-        caption = "Study-level kappa with 95 % intervals"
-        figures[f"kappa{number}"] = plot_kappa(rows), caption
     for number, titles in enumerate(_chunks(runs), start=1):
+        rows = report.scores[report.scores.title.isin(titles)]
+        scored = list(rows.title.unique())
+        if scored:
+            rows = rows.assign(stage="", repeat=0, backbone=rows.system, system=rows.title)
+            caption = "Study-level kappa with 95 % intervals"
+            figures[f"kappa{number}"] = plot_kappa(rows), caption
         curves: dict[str, dict[str, list]] = {}
         for title in titles:
             for run in runs[title]:
                 histories = curves.setdefault(run.trained_on, {}).setdefault(title, [])
                 histories.append((run.history, run.info["best_epoch"]))
+        others = [title for title in titles if title not in scored]
         caption = "Loss and accuracy over the epochs; a dot marks the epoch that was chosen"
-        figures[f"curves{number}"] = plot_system_curves(curves), caption
+        figures[f"curves{number}"] = plot_system_curves(curves, scored + others), caption
     return figures
 
 

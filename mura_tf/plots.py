@@ -184,18 +184,20 @@ def _plot_histories(axes: Axes, column: int, runs: list[tuple], colour: str) -> 
     axes.plot(*np.transpose(dots), "o", color=colour_of(colour), markersize=3, markeredgewidth=0)
 
 
-def plot_system_curves(curves: dict[str, dict[str, list[tuple[pd.DataFrame, int]]]]) -> Figure:
+def plot_system_curves(
+    curves: dict[str, dict[str, list[tuple[pd.DataFrame, int]]]], systems: list[str]
+) -> Figure:
     """Loss and accuracy of a document's systems over the epochs, laid over each other.
 
     Args:
         curves: what was trained on -> title of the system -> (`history.csv`, chosen epoch) of each
-            of its models; up to seven systems.
+            of its models.
+        systems: up to seven titles, in the order of their colours.
 
     Returns:
         A figure to save: a row per training set; full lines are validation, dotted ones training,
         and a dot marks the chosen epoch.
     """
-    systems = list(dict.fromkeys(title for group in curves.values() for title in group))
     colours = dict(zip(systems, SYSTEM_COLOURS, strict=False))
     height = 1.9 * len(curves) + 0.4 + 0.22 * (len(systems) + 2)
     figure = Figure(figsize=(6.4, height), layout="constrained")

@@ -208,7 +208,7 @@ def test_systems_are_laid_over_each_other_where_they_trained_on_the_same():
         "all study types": {"unified": [(history_of(0), 2)]},
         "wrist": {"specialised": [(history_of(1), 4), (history_of(2), 1)]},
     }
-    figure = plot_system_curves(curves)
+    figure = plot_system_curves(curves, ["unified", "specialised"])
     assert [axes.get_title("left") for axes in figure.axes] == ["all study types", "", "wrist", ""]
     assert [axes.get_title("right") for axes in figure.axes] == ["loss", "accuracy"] * 2
     for axes, name, (history, best), colour in (
