@@ -210,9 +210,8 @@ def _cells(scores: dict, experiment: Experiment, rows: list[str]) -> tuple[pd.Da
     for measure in ("accuracy", "kappa"):
         published = cells[f"published_{measure}"].where(alike)
         cells[f"{measure}_difference"] = cells[measure] - published
-    printed = cells.kappa.map(f"{{:.{published_digits(*experiment.published)}f}}".format).astype(
-        float
-    )
+    digits = published_digits(*experiment.published)
+    printed = cells.kappa.map(f"{{:.{digits}f}}".format).astype(float)
     best = printed.groupby(cells.study_type).transform("max")
     return cells.assign(best=printed == best), same_data
 
