@@ -23,7 +23,7 @@ from mura_tf.evaluate import (
     view_probabilities,
 )
 from mura_tf.finished import complete_ensembles, lost_starts, readable_runs
-from mura_tf.grid import SET_HERE, PlannedRun
+from mura_tf.grid import SET_HERE, PlannedRun, require_unset
 from mura_tf.layouts import OVERALL
 from mura_tf.metrics import THRESHOLD
 from mura_tf.published import mura_studies, published_table
@@ -31,6 +31,12 @@ from mura_tf.recipe import Recipe
 from mura_tf.run import Run
 from mura_tf.tasks import type_and_label
 
+_SET_HERE = SET_HERE | {
+    "stage": "each system has its own (--systems)",
+    "repeat": "`members` (--members) says how many models there are",
+    "initial": "each system starts from `weights` (--weights) or from another (--systems)",
+    "holdout_by": "choose with `split_by` (--split-by)",
+}
 PADDED = (
     "The document resizes images and does not say whether that stretches them; here they keep "
     "their shape and are padded with black to a square."
@@ -138,13 +144,7 @@ class Comparison:
         wanted = self._with_those_they_start_from(systems)
         self._require_scored(wanted)
         settings = dict(settings or {})
-        for name in (*SET_HERE, "initial", "holdout_by"):
-            if settings.get(name, unset := getattr(Recipe(), name)) != unset:
-                raise ValueError(
-                    f"{name} is set run by run for {self.name}. Received a recipe with "
-                    f"{settings[name]!r}. Take it out; --types, --systems, --members and "
-                    "--split-by choose the runs."
-                )
+        require_unset(settings, _SET_HERE)
         settings["holdout_by"] = split_by
         if backbones:
             settings["backbone"] = _the_one(list(backbones))

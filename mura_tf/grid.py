@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import takewhile
 from pathlib import Path
@@ -84,13 +84,7 @@ def plan_runs(
     for name, count in (("members", members), ("repeats", repeats)):
         if count < 1:
             raise ValueError(f"{name} must be at least 1. Received: {count!r}.")
-    for name, mend in SET_HERE.items():
-        value, unset = getattr(recipe, name), getattr(Recipe(), name)
-        if value != unset:
-            raise ValueError(
-                f"{name} of an experiment's recipe is set run by run, so it must be {unset!r}. "
-                f"Received: {value!r}. Take it out; {mend}."
-            )
+    require_unset(vars(recipe), SET_HERE)
     copies = [(repeat, member) for repeat in range(repeats) for member in range(members)]
     whole = dataclasses.replace(recipe, stage="mura", study_types=None)
     if scheme == "whole":
@@ -111,6 +105,22 @@ def plan_runs(
         for repeat, member in copies
     ]
     return [PlannedRun(one, run_folder(out, one)) for one in recipes]
+
+
+def require_unset(settings: Mapping, mends: Mapping[str, str]) -> None:
+    """ValueError where a recipe's settings hold what a plan sets run by run.
+
+    Args:
+        settings: all of a recipe's, or some.
+        mends: what is set run by run -> what chooses it, such as `SET_HERE`.
+    """
+    for name, mend in mends.items():
+        unset = getattr(Recipe(), name)
+        if settings.get(name, unset) != unset:
+            raise ValueError(
+                f"{name} of an experiment's recipe is set run by run, so it must be {unset!r}. "
+                f"Received: {settings[name]!r}. Take it out; {mend}."
+            )
 
 
 def run_folder(out: str | os.PathLike, recipe: Recipe) -> Path:

@@ -25,7 +25,7 @@ from mura_tf.evaluate import (
     study_probabilities,
 )
 from mura_tf.finished import complete_ensembles, lost_starts, readable_runs
-from mura_tf.grid import PlannedRun, plan_runs
+from mura_tf.grid import PlannedRun, plan_runs, require_unset
 from mura_tf.published import mura_studies, published_digits, published_table
 from mura_tf.recipe import Recipe
 from mura_tf.table_pages import (
@@ -98,15 +98,12 @@ class Experiment:
         """
         settings, backbones = dict(settings or {}), tuple(backbones or self.backbones)
         recipe = self.recipe.changed(settings)
-        for name, theirs, mend in (
-            ("backbone", backbones, "choose backbones with `backbones` (--backbones)"),
-            ("initial", (None,), "the first stage starts from `weights` (--weights)"),
-        ):
-            if name in settings and theirs != (settings[name],):
-                raise ValueError(
-                    f"{name} is set run by run for {self.name}. Received a recipe with "
-                    f"{settings[name]!r}. Take it out; {mend}."
-                )
+        require_unset(settings, {"initial": "the first stage starts from `weights` (--weights)"})
+        if "backbone" in settings and backbones != (settings["backbone"],):
+            raise ValueError(
+                f"{self.name} has the backbones {', '.join(backbones)}. Received a recipe with "
+                f"{settings['backbone']!r}. Take it out; choose with `backbones` (--backbones)."
+            )
         types = list(study_types or known_types)
         plan = [
             run

@@ -730,7 +730,6 @@ def test_a_plan_is_the_documents_but_for_what_is_given(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "option"),
     [
-        ({"backbone": "xception"}, "--backbones"),
         ({"initial": "elsewhere/best.keras"}, "--weights"),
         ({"study_types": ["elbow"]}, "--types"),
         ({"stage": "mura"}, "--scheme"),
@@ -742,6 +741,12 @@ def test_what_a_table_sets_run_by_run_is_refused_in_a_recipe(tmp_path, settings,
     ((name, _),) = settings.items()
     with pytest.raises(ValueError, match=rf"{name} .* set run by run.*Received.*{option}"):
         find_experiment("table_v").plan(tmp_path, TYPES, settings=settings)
+
+
+def test_a_backbone_that_the_table_has_not_is_refused_in_a_recipe(tmp_path):
+    sentence = r"table_iv has the backbones efficientnet_b3\. Received a .*'xception'.*--backbones"
+    with pytest.raises(ValueError, match=sentence):
+        find_experiment("table_iv").plan(tmp_path, TYPES, settings={"backbone": "xception"})
 
 
 def test_a_whole_recipe_file_that_agrees_with_the_table_is_taken(tmp_path):
