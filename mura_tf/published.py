@@ -1,5 +1,6 @@
 """The documents' own numbers, which lie as CSV in `experiments/published`."""
 
+from functools import cache
 from importlib.resources import files
 
 import pandas as pd
@@ -21,12 +22,21 @@ def published_digits(*names: str) -> int:
     return int(kappas.str.partition(".")[2].str.len().max())
 
 
+def published_accuracies(name: str, split: str = "test") -> dict[tuple[str, str], float]:
+    """(system, study type) -> a document's accuracy on its data of that split, or of none named."""
+    rows = published_table(name).query("metric == 'accuracy'")
+    rows = rows[rows.split.isna() | (rows.split == split)]
+    # a value that comes twice in a document comes last as what was finally reached
+    return rows.groupby(["system", "study_type"]).value.last().to_dict()
+
+
 def mura_studies(*splits: str) -> pd.Series:
     """Study type or "overall" -> studies in these splits of MURA (Table I)."""
     counts = published_table("table_i").query("split in @splits and label.notna()")
     return counts.groupby("study_type").studies.sum().rename({"all": OVERALL})
 
 
+@cache
 def _read(name: str, **settings) -> pd.DataFrame:
     path = files("mura_tf.experiments").joinpath("published", f"{name}.csv")
     with path.open(encoding="utf-8") as file:

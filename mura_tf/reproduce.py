@@ -10,6 +10,7 @@ import pandas as pd
 
 from mura_tf.dataset import load_views, read_views
 from mura_tf.document_pages import DocumentReport
+from mura_tf.document_reports import report_comparison
 from mura_tf.documents import Comparison
 from mura_tf.engines import Engine
 from mura_tf.grid import PlannedRun, run_plan
@@ -19,7 +20,8 @@ from mura_tf.progress import duration
 from mura_tf.published import published_table
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run
-from mura_tf.tables import Experiment, TableReport
+from mura_tf.table_pages import TableReport
+from mura_tf.tables import Experiment, report_table
 
 Reproducible = Experiment | Comparison
 """What is trained for a document."""
@@ -85,7 +87,8 @@ def reproduce(
         failed = run_plan(plan, views, folder, **settings)
     elif options.get("settings"):
         _require_recipes(plan)
-    return experiment.report(plan, out), failed
+    report = report_table if isinstance(experiment, Experiment) else report_comparison
+    return report(experiment, plan, out), failed
 
 
 def _require_recipes(plan: list[PlannedRun]) -> None:

@@ -120,10 +120,6 @@ class Experiment:
         ]
         return list(dict.fromkeys(plan))
 
-    def report(self, plan: list[PlannedRun], out: str | os.PathLike) -> TableReport:
-        """See `report_table`."""
-        return report_table(self, plan, out)
-
     def system_of(self, run: PlannedRun) -> str:
         """What a run is trained for, in words."""
         stage = "imagenet" if run.recipe.stage == "imagenet" else "type"

@@ -248,6 +248,14 @@ def test_a_split_that_cannot_have_every_class_is_refused():
         split_anew(views, (0.8, 0.1, 0.1))
 
 
+def test_a_class_with_too_few_patients_to_split_is_named():
+    views = small_views({"wrist": (30, 2)})
+    with pytest.raises(ValueError, match=r"needs 3 patients .* abnormal wrist with 2\."):
+        split_anew(views, (0.8, 0.1, 0.1))
+    with pytest.raises(ValueError, match=r"split_by must be one of patient, image\. Rec.*'study'"):
+        split_anew(views, (0.8, 0.1, 0.1), by="study")
+
+
 def small_views(counts):
     """A views table with a patient per view; study type -> (normal, abnormal)."""
     rows = [

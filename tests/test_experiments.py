@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from mura_tf import load_mura, load_views, train, write_synthetic_mura
-from mura_tf.documents import report_comparison
+from mura_tf.document_reports import report_comparison
 from mura_tf.reproduce import find_experiment, reproduce
 
 NAMES = ("unified_vs_specialised", "densenet169", "fourteen_classes", "resnet18")
