@@ -104,7 +104,7 @@ def study(
         from mura_tf.data_study_pages import write_data_study
 
         sizes = _listed(per_class)
-        if not all(size.isdecimal() for size in sizes):
+        if not sizes or not all(size.isdecimal() for size in sizes):
             raise ValueError(
                 f"--per-class must be whole numbers such as 10,1000. Received: {per_class!r}."
             )
@@ -200,7 +200,7 @@ def train(
             data,
             out,
             scheme=scheme,
-            study_types=_listed(types) if types else None,
+            study_types=_listed(types),
             members=members,
             repeats=repeats,
             engine=LocalEngine(jobs),
@@ -271,7 +271,7 @@ def explain(
             raise ValueError("--study, --top and --score exclude each other. Give one of them.")
         if sanity and not score:
             raise ValueError("--sanity goes with --score. Add it.")
-        chosen = _listed(methods) if methods else None
+        chosen = _listed(methods)
         if not score and chosen and len(chosen) > 1:
             raise ValueError(f"a figure shows one method. Received: --methods {methods}.")
         folders = _run_folders(runs)
@@ -384,20 +384,20 @@ def reproduce(
         found = lib.find_experiment(experiment)
         if isinstance(found, ParameterTable):
             if dry_run:
-                count = len((backbones and _listed(backbones)) or found.backbones)
+                count = len(_listed(backbones) or found.backbones)
                 print(
                     f"{experiment} builds {count} models and counts their parameters; nothing is "
                     "downloaded or trained."
                 )
                 return
-            _print_table(report_parameters(found, out, backbones and _listed(backbones)))
+            _print_table(report_parameters(found, out, _listed(backbones)))
             print(f"Table: {out / experiment}")
             return
         options = {
-            "study_types": types and _listed(types),
-            "systems": systems and _listed(systems),
+            "study_types": _listed(types),
+            "systems": _listed(systems),
             "settings": _settings(recipe, given),
-            "backbones": backbones and _listed(backbones),
+            "backbones": _listed(backbones),
             "members": members,
             "repeats": repeats,
             "split_by": split_by,
@@ -525,12 +525,13 @@ def _settings(file: Path | None, given: dict) -> dict:
         settings["weights"] = None
     if isinstance(settings.get("augment"), str):
         augment = settings["augment"]
-        settings["augment"] = () if augment == "none" else _listed(augment)
+        settings["augment"] = () if augment in ("", "none") else _listed(augment)
     return settings
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(","))
+def _listed(text: str | None) -> tuple[str, ...] | None:
+    """The parts between commas; None for an option that was not given, or is empty."""
+    return tuple(part.strip() for part in text.split(",")) if text else None
 
 
 def _show(scores, out: Path) -> None:
