@@ -131,13 +131,15 @@ def _result_section(report: DocumentReport) -> Section:
     headers += ["Kappa [95 %]", "AUROC [95 %]"]
     rows = []
     for _, group in report.scores.groupby("system", sort=False):
-        overall = group[group.study_type == OVERALL]
-        for row in (overall if len(overall) else group).itertuples():
+        overall = group.study_type == OVERALL
+        types = list(group.study_type[~overall])
+        for row in (group[overall] if overall.any() else group).itertuples():
+            named = types if row.study_type == OVERALL else [row.study_type]
             rows.append(
                 [
                     row.title,
                     row.backbone,
-                    "all" if row.study_type == OVERALL else row.study_type,
+                    ", ".join(named) if len(named) <= 3 else str(len(named)),
                     f"{row.views:,}",
                     _text(row.accuracy),
                     _text(row.published_accuracy),

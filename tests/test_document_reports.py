@@ -149,6 +149,7 @@ def test_a_report_is_written_whole(unified):
     assert set(experiment.choices) <= set(told)
     assert told[-1].endswith("padded with black to a square.")
     assert not any("by image, so" in sentence for sentence in told)
+    assert {row[2] for row in markdown(folder, "Result")[1:]} == {"humerus, wrist"}
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Not a medical device" in page and "DenseNet-121, specialised" in page
 
