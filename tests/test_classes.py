@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from pages import Page
 from sklearn.metrics import (
     auc,
     classification_report,
@@ -13,7 +14,6 @@ from sklearn.metrics import (
     roc_auc_score,
     roc_curve,
 )
-from test_report import Page
 
 from mura_tf.class_pages import class_figures, class_lines, class_section, published_report
 from mura_tf.classes import AVERAGES, MACRO, MEASURES, MICRO, WEIGHTED, score_classes

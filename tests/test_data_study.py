@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from pages import Page
 from sklearn.decomposition import IncrementalPCA
 from sklearn.preprocessing import StandardScaler
-from test_report import Page
 
 from mura_tf import data_study
 from mura_tf.cache import BadViewsError

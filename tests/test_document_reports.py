@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from pages import listed, markdown
+from run_folders import finish, views_of
 from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
 from test_documents import COUNTS
-from test_tables import finish, listed, markdown, views_of
 
 from mura_tf.document_reports import report_comparison
 from mura_tf.reproduce import find_experiment

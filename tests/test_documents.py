@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from test_tables import TYPES, views_of
+from run_folders import TYPES, views_of
 
 from mura_tf.reproduce import find_experiment
 

@@ -1,6 +1,6 @@
 import pandas as pd
 import pytest
-from test_report import Page
+from pages import Page
 
 from mura_tf.markdown import markdown_table
 from mura_tf.parameters import ParameterTable, report_parameters

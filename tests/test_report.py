@@ -1,10 +1,10 @@
 import json
-from html.parser import HTMLParser
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from pages import Page
 from sklearn.metrics import accuracy_score, cohen_kappa_score, recall_score, roc_auc_score
 
 from mura_tf.evaluate import load_predictions, score_systems
@@ -117,46 +117,6 @@ def write_demo(root, studies=30):
             folder = root / "runs" / f"{study_type}_{member}"
             runs.append(write_run(folder, rows, recipe, skill=0.8, epochs=6 + member))
     return runs
-
-
-class Page(HTMLParser):
-    """What a test wants to know of a page: its tags, its text and its tables."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.tags, self.open, self.tables, self.pieces = [], [], [], []
-        self.source = path.read_text(encoding="utf-8")
-        self.feed(self.source)
-        assert not self.open, "every tag is closed"
-        self.text = " ".join("".join(self.pieces).split())
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in ("meta", "img", "wbr"):
-            self.open.append(tag)
-        if tag == "table":
-            self.tables.append([])
-        if tag == "tr":
-            self.tables[-1].append([])
-        if tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.pieces.append(data)
-        if {"td", "th"} & set(self.open):
-            self.tables[-1][-1][-1] += data
-
-    def table(self, first_header, number=0):
-        """A table whose header row starts so: {row name: {header: cell}}."""
-        found = [table for table in self.tables if table[0][0] == first_header]
-        header, *body = found[number]
-        return {row[0]: dict(zip(header, row, strict=True)) for row in body}
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from test_tables import TYPES, finish, finished, views_of
+from run_folders import TYPES, finish, finished, views_of
 from typer.testing import CliRunner
 
 from mura_tf import reproduce as lib

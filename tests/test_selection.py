@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from test_tables import views_of
+from run_folders import views_of
 
 from mura_tf.recipe import Recipe
 from mura_tf.selection import selected_views, split_views

@@ -3,15 +3,15 @@
 import csv
 import json
 import shutil
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from pages import Page, listed, markdown
+from run_folders import TYPES, finish, finished, views_of
 from sklearn.metrics import accuracy_score, cohen_kappa_score
-from test_report import Page
 
 from mura_tf.grid import PlannedRun
 from mura_tf.layouts import OVERALL
@@ -19,63 +19,16 @@ from mura_tf.published import published_digits, published_table
 from mura_tf.reproduce import find_experiment
 from mura_tf.tables import report_table
 
-TYPES = ["elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist"]
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
 FILES = {"table.md", "table.csv", "report.html", "experiment.json"}
 PLOTS = {"kappa.svg", "reliability.svg", "curves.svg"}
 
 
-def views_of(counts):
-    """A views table of one view per study: study type -> (normal, abnormal) studies."""
-    rows = []
-    for study_type, labels in counts.items():
-        for label, studies in enumerate(labels):
-            for number in range(studies):
-                patient = f"patient{label}{number // 2:04}"
-                rows.append(("valid", study_type, patient, f"study{number % 2}", "1.png", label))
-    columns = ["split", "study_type", "patient", "study", "view", "label"]
-    return pd.DataFrame(rows, columns=columns).assign(path="nowhere.png")
-
-
 def mura_views():
     valid = published_table("table_i").query("split == 'valid' and study_type != 'all'")
     counts = valid.pivot_table(index="study_type", columns="label", values="studies")
     return views_of({name: row.astype(int) for name, row in counts.iterrows()})
-
-
-def finish(run, views, skill=1.1, **settings):
-    """A run folder as `train` leaves it, its model empty; `settings` replace the recipe's."""
-    recipe, folder = replace(run.recipe, **settings), run.folder
-    text = f"{recipe.backbone} {recipe.stage} {recipe.study_types} {recipe.repeat}"
-    shared = np.random.default_rng(zlib.crc32(text.encode()))  # by the members of an ensemble
-    folder.mkdir(parents=True)
-    recipe.save(folder / "recipe.json")
-    history = pd.DataFrame({"epoch": range(1, 9), "learning_rate": 1e-4})
-    for column in ("loss", "kappa", "val_loss", "val_kappa"):
-        history[column] = np.random.default_rng(recipe.member).uniform(0, 1, 8)
-    history.to_csv(folder / "history.csv", index=False)
-    info = {"finished": True, "versions": {"keras": "3.15.1"}, "backend": "none"}
-    info |= {"device": "none", "data_fingerprint": "0" * 16, "best_epoch": 2}
-    info |= {"seconds_per_epoch": [1.0] * 8, "seconds": 8}
-    (folder / "run.json").write_text(json.dumps(info))
-    rows = views[views.study_type.isin(recipe.study_types or TYPES)]
-    logits = skill * (2 * rows.label - 1) + shared.normal(0, 1, len(rows))
-    logits += np.random.default_rng([recipe.member, *text.encode()]).normal(0, 0.4, len(rows))
-    facts = {name: getattr(recipe, name) for name in ("backbone", "stage", "repeat", "member")}
-    rows.assign(**facts, probability=1 / (1 + np.exp(-logits))).to_csv(
-        folder / "predictions.csv", index=False
-    )
-
-
-def finished(experiment, out, views, *, lacking=(), **changed):
-    """Writes the runs of an experiment, but for `lacking`, and returns the plan."""
-    types = sorted(views.study_type.unique())
-    plan = experiment.plan(out, types, **changed)
-    for index, run in enumerate(plan):
-        if index not in lacking:
-            finish(run, views)
-    return plan
 
 
 def expected_scores(plan, study_type):
@@ -95,26 +48,6 @@ def expected_scores(plan, study_type):
             )
         found[system] = np.transpose(repeats)
     return found
-
-
-def markdown(folder, heading=None):
-    """The rows of the first Markdown table below a heading, its headers first."""
-    lines = iter((folder / "table.md").read_text(encoding="utf-8").splitlines())
-    if heading:
-        next(line for line in lines if line == f"## {heading}")
-    rows = []
-    for line in lines:
-        if line.startswith("|"):
-            rows.append([cell.strip() for cell in line[1:-1].replace("\\|", "\0").split("|")])
-        elif rows:
-            return [[cell.replace("\0", "|") for cell in row] for row in [rows[0], *rows[2:]]]
-
-
-def listed(folder, heading):
-    """The items of the list below a heading."""
-    text = (folder / "table.md").read_text(encoding="utf-8").split(f"## {heading}\n\n")[1]
-    lines = text.split("\n\n")[0].splitlines()
-    return [line.removeprefix("- ").split(". ", 1)[-1 if line[0] != "-" else 0] for line in lines]
 
 
 def lines_of(rows):
