@@ -35,9 +35,9 @@ EXPERIMENT = Comparison(
     title="DenseNet-169 three ways (002)",
     document="002",
     systems=(
-        System("base", "base", BASE, per_type=True, published="base"),
-        System("modified", "modified", MODIFIED, per_type=True, published="modified"),
-        System("fine_tuned", "fine-tuned", FINE_TUNED, per_type=True, published="fine_tuned"),
+        System("base", "base", BASE, per_type=True),
+        System("modified", "modified", MODIFIED, per_type=True),
+        System("fine_tuned", "fine-tuned", FINE_TUNED, per_type=True),
     ),
     choices=(
         "Document 002 has one model for two study types that it does not name; here each type has "

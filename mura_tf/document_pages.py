@@ -133,8 +133,9 @@ def _result_section(report: DocumentReport) -> Section:
     for _, group in report.scores.groupby("system", sort=False):
         overall = group.study_type == OVERALL
         types = list(group.study_type[~overall])
-        for row in (group[overall] if overall.any() else group).itertuples():
-            named = types if row.study_type == OVERALL else [row.study_type]
+        pooled = overall.any() and len(types) > 1
+        for row in group[overall if pooled else ~overall].itertuples():
+            named = types if pooled else [row.study_type]
             rows.append(
                 [
                     row.title,
@@ -247,10 +248,14 @@ def _figures(report: DocumentReport, runs: dict[str, list[Run]]) -> dict[str, tu
 
 
 def _chunks(titles: Iterable[str]) -> list[list[str]]:
-    """As few parts as colours allow, of equal size: pairs of systems stay together."""
+    """As few parts as colours allow, of even size: pairs of systems stay together.
+
+    >>> [len(part) for part in _chunks("abcdefghij")]
+    [6, 4]
+    """
     items = list(titles)
-    parts = -(-len(items) // len(SYSTEM_COLOURS))
-    size = -(-len(items) // parts)
+    parts = -(-len(items) // (len(SYSTEM_COLOURS) // 2 * 2))
+    size = -(-len(items) // parts // 2) * 2
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 

@@ -1,6 +1,8 @@
 """Finished runs of a document's systems -> their report, beside the document's values."""
 
 import os
+from dataclasses import replace
+from string import Formatter
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ from mura_tf.claims import answer_claims
 from mura_tf.classes import ClassScores, score_classes
 from mura_tf.comparison import repeated_scores
 from mura_tf.dataset import read_views
-from mura_tf.deviations import data_deviations, differences, skipped_deviation
+from mura_tf.deviations import data_deviations, differences, listed, skipped_deviation
 from mura_tf.document_pages import CHOSEN, DocumentReport, write_pages
 from mura_tf.documents import Comparison, System
 from mura_tf.evaluate import (
@@ -24,6 +26,7 @@ from mura_tf.grid import PlannedRun
 from mura_tf.layouts import OVERALL
 from mura_tf.metrics import THRESHOLD
 from mura_tf.published import mura_studies, published_accuracies, published_table
+from mura_tf.recipe import Recipe
 from mura_tf.run import Run
 from mura_tf.tasks import type_and_label
 
@@ -47,10 +50,9 @@ def report_comparison(
     readable, unreadable = readable_runs(plan)
     finished = set(readable)
     complete, incomplete = complete_ensembles(plan, finished)
-    of_title: dict[str, list[Run]] = {}
+    runs: dict[System, list[Run]] = {}
     for one in complete:
-        of_title.setdefault(comparison.system_of(one), []).append(readable[one.folder])
-    runs = {one: of_title[one.title] for one in comparison.systems if one.title in of_title}
+        runs.setdefault(comparison.system(one), []).append(readable[one.folder])
     by_system = {
         system: load_predictions(run.path for run in found) for system, found in runs.items()
     }
@@ -209,11 +211,8 @@ def _epochs(comparison: Comparison, runs: dict[System, list[Run]]) -> pd.DataFra
             "epochs": np.mean([len(history) for history in histories]),
             "chosen": np.mean(best),
         } | chosen.reindex(columns=CHOSEN).mean().to_dict()
-        # of two with one name, the published values over all study types are the unified model's
-        unified = any(
-            one.published == system.published and not one.per_type for one in comparison.systems
-        )
-        theirs = published[(published.system == system.published) & (system.per_type != unified)]
+        # those over all study types are not of a model that has one
+        theirs = published[(published.system == system.published) & (not system.per_type)]
         for name in CHOSEN[:4]:
             split = "valid" if name.startswith("val_") else "train"
             metric = name.removeprefix("val_")
@@ -227,10 +226,10 @@ def _deviations(
     comparison: Comparison, runs: dict, studies: pd.DataFrame, views: pd.DataFrame
 ) -> list[str]:
     every = [run for found in runs.values() for run in found]
-    pairs = [(run.recipe, system.recipe) for system, found in runs.items() for run in found]
+    pairs = [(run.recipe, system) for system, found in runs.items() for run in found]
     same_data = _study_counts(views).to_dict() == mura_studies("train", "valid").to_dict()
     sentences = data_deviations(_study_counts(studies), same_data) + skipped_deviation(every)
-    backbones = dict.fromkeys((ours.backbone, theirs.backbone) for ours, theirs in pairs)
+    backbones = dict.fromkeys((ours.backbone, one.recipe.backbone) for ours, one in pairs)
     sentences += [
         f"Backbone: {ours} instead of {theirs}." for ours, theirs in backbones if ours != theirs
     ]
@@ -255,5 +254,26 @@ def _deviations(
             "are trained on: what is told of the chosen epoch is better than it would be for other "
             "patients, and it may be chosen too late."
         )
-    sentences += differences(pairs, but=("holdout_by",))
-    return [*sentences, *comparison.choices, PADDED]
+    named = [(ours, _filled(system, ours)) for ours, system in pairs]
+    sentences += differences(named, but=("holdout_by",))
+    return [*sentences, *_choices(comparison, pairs), PADDED]
+
+
+def _filled(system: System, ours: Recipe) -> Recipe:
+    """The document's recipe, with ours where it leaves a setting open."""
+    return replace(system.recipe, **{name: getattr(ours, name) for name in system.left_open})
+
+
+def _choices(comparison: Comparison, pairs: list[tuple[Recipe, System]]) -> list[str]:
+    """Those of `Comparison.choices` that concern the runs, told with the runs' settings."""
+    chosen: dict[str, list] = {}
+    for recipe, system in pairs:
+        for name in system.left_open:
+            value = recipe.side if name == "image_size" else getattr(recipe, name)
+            chosen.setdefault(name, []).append(value)
+    values = {name: listed(found) for name, found in chosen.items()}
+    return [
+        text.format(**values)
+        for text in comparison.choices
+        if {name for _, name, _, _ in Formatter().parse(text) if name} <= values.keys()
+    ]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mura_tf.claims import Claim
 from mura_tf.dataset import split_anew
-from mura_tf.grid import SET_HERE, PlannedRun, require_unset
+from mura_tf.grid import SET_HERE, PlannedRun, require_counts, require_unset
 from mura_tf.layouts import OVERALL
 from mura_tf.published import published_accuracies
 from mura_tf.recipe import Recipe
@@ -35,6 +35,7 @@ class System:
         study_types: those of `per_type`, unless the user names others; None for all.
         starts_from: the name of the system whose model it goes on from.
         published: what the document's CSV calls it, where it has an accuracy.
+        left_open: settings that the document does not name: its recipe's are a choice.
     """
 
     name: str
@@ -44,6 +45,7 @@ class System:
     study_types: tuple[str, ...] | None = None
     starts_from: str | None = None
     published: str | None = None
+    left_open: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Comparison:
         systems: what is compared, each after the one it starts from.
         fractions: of all views in train, valid and test, where the document splits anew; None
             where it keeps the data set's own split.
-        choices: what was chosen where the document is vague, sentences.
+        choices: what was chosen where the document is vague, sentences; "{batch_size}" in one
+            becomes what the systems have that leave it open, and the sentence goes where none do.
         claims: the document's, to be checked.
         readers: whether the radiologists' kappas stand beside ours.
         quoted: what the document's CSV calls systems of its table that are none of `systems` ->
@@ -117,12 +120,23 @@ class Comparison:
             split_by: how a holdout is split off, and how `views` deals `fractions`, of `SPLIT_BY`.
 
         Raises:
-            ValueError: an unknown system or setting, several backbones, a study type that the
-                data lack, a step alone, or `split_by` where nothing is split.
+            ValueError: an unknown system or setting, another task, several backbones, a study type
+                that the data lack, a step alone, or an option that none of the systems heeds.
         """
         known, chosen = list(known_types), tuple(study_types or ())
+        require_counts(members=members)
         wanted = self._with_those_they_start_from(systems)
         self._require_scored(wanted)
+        if chosen and not any(system.per_type for system in wanted):
+            raise ValueError(
+                f"no system here of {self.name} has a model per study type. Received: "
+                f"{', '.join(chosen)}. Leave --types out, or choose other --systems."
+            )
+        if backbones and not any(system.recipe.weights for system in wanted):
+            raise ValueError(
+                f"no system here of {self.name} has a pretrained backbone to replace. Received: "
+                f"{', '.join(backbones)}. Leave --backbones out, or choose other --systems."
+            )
         settings = dict(settings or {})
         require_unset(settings, _SET_HERE)
         settings["holdout_by"] = split_by
@@ -131,7 +145,7 @@ class Comparison:
         root = self.folder(out)
         plan = []
         for system in wanted:
-            recipe = _changed(system.recipe, settings)
+            recipe = _changed(system, settings)
             for types in _types_of_runs(system, known, chosen):
                 for member in range(members):
                     one = replace(recipe, study_types=types, member=member)
@@ -150,9 +164,13 @@ class Comparison:
             )
         return plan
 
+    def system(self, run: PlannedRun) -> System:
+        """What a run of its plan is trained for."""
+        return self._named(run.folder.parents[1].name)
+
     def system_of(self, run: PlannedRun) -> str:
-        """What a run is trained for, in words."""
-        return self._named(_system_name(run)).title
+        """The same in words."""
+        return self.system(run).title
 
     def published_results(self) -> dict[str, str]:
         """`system_of` -> the document's accuracy, and of what.
@@ -198,7 +216,7 @@ class Comparison:
             )
 
     def _with_those_they_start_from(self, names: Iterable[str] | None) -> list[System]:
-        if names is None:
+        if not names:
             return list(self.systems)
         wanted = [self._named(name) for name in names]
         for system in wanted:  # grows while it is walked
@@ -207,13 +225,19 @@ class Comparison:
         return [system for system in self.systems if system in wanted]
 
 
-def _changed(recipe: Recipe, settings: Mapping) -> Recipe:
-    """The recipe with those of the settings that are meant for it.
+def _changed(system: System, settings: Mapping) -> Recipe:
+    """The system's recipe with those of the settings that are meant for it.
 
     A model that the document trains from scratch keeps its backbone and its random weights, and
     only the task abnormality has labels to balance.
     """
-    kept = set()
+    recipe, kept = system.recipe, set()
+    task = settings.get("task", recipe.task)
+    if task != recipe.task:
+        raise ValueError(
+            f"{system.name} has the task {recipe.task}. Received a recipe with {task!r}. Take it "
+            "out."
+        )
     if recipe.weights is None:
         kept |= {"backbone", "weights"}
     if recipe.task != "abnormality":
@@ -255,7 +279,3 @@ def _stage(system: System) -> str:
     if not system.per_type:
         return "mura"
     return "type" if system.starts_from else "imagenet"
-
-
-def _system_name(run: PlannedRun) -> str:
-    return run.folder.parents[1].name

@@ -33,7 +33,7 @@ SET_HERE = {
     "repeat": "`repeats` (--repeats) says how many there are",
 }
 """Settings that a plan sets run by run, and what chooses them."""
-SELECTING = ("study_types", "select_on", "holdout", "holdout_by", "seed", "side")
+SELECTING = ("study_types", "task", "select_on", "holdout", "holdout_by", "seed", "side")
 """What decides which views a run uses; runs that agree in it are checked once."""
 ATTEMPTS = 2
 """A run that fails is tried once more: a machine's fault is often gone by then."""
@@ -81,9 +81,7 @@ def plan_runs(
     """
     if scheme not in SCHEMES:
         raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}. Received: {scheme!r}.")
-    for name, count in (("members", members), ("repeats", repeats)):
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1. Received: {count!r}.")
+    require_counts(members=members, repeats=repeats)
     require_unset(vars(recipe), SET_HERE)
     copies = [(repeat, member) for repeat in range(repeats) for member in range(members)]
     whole = dataclasses.replace(recipe, stage="mura", study_types=None)
@@ -105,6 +103,13 @@ def plan_runs(
         for repeat, member in copies
     ]
     return [PlannedRun(one, run_folder(out, one)) for one in recipes]
+
+
+def require_counts(**counts: int) -> None:
+    """ValueError where one of them is below 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1. Received: {count!r}.")
 
 
 def require_unset(settings: Mapping, mends: Mapping[str, str]) -> None:

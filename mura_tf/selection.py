@@ -91,6 +91,13 @@ def _require_trainable(chosen: pd.DataFrame, recipe: Recipe) -> None:
             f"{' and '.join(lacking)}."
             + (" Without a valid split, select on 'holdout'." if lacking == ["valid"] else "")
         )
+    training = chosen[chosen.split == "train"]
+    untrained = sorted(set(chosen.study_type) - set(training.study_type))
+    if untrained and recipe.task != "abnormality":
+        raise ValueError(
+            f"every class of the task {recipe.task} needs training views. Received: none of "
+            f"{', '.join(untrained)}. Leave them out of the data set."
+        )
     if recipe.task == "study_type":
         if len(set(chosen.study_type)) == 1:
             raise ValueError(
@@ -98,12 +105,10 @@ def _require_trainable(chosen: pd.DataFrame, recipe: Recipe) -> None:
                 f"{chosen.study_type.iloc[0]} alone."
             )
         return
-    training = chosen[chosen.split == "train"]
     for study_type, labels in training.groupby("study_type").label:
         if set(labels) != {0, 1}:
             raise ValueError(
                 f"every study type needs normal and abnormal training views. Received: "
-                f"{study_type!r} with label {labels.iloc[0]} only, whose loss would weigh nothing. "
-                "Leave this type out of study_types, or, where one model is trained on all types, "
-                "out of the data set."
+                f"{study_type!r} with label {labels.iloc[0]} only. Leave this type out of "
+                "study_types, or, where one model is trained on all types, out of the data set."
             )

@@ -38,7 +38,7 @@ AUGMENTATIONS = {
     "shift": "fraction of the side, in both directions",
     "shear": "degrees to either side",
     "zoom": "fraction, in or out, height and width each on its own",
-    "autocontrast": "probability of stretching the grey values to [0, 255]",
+    "autocontrast": "probability of stretching the square's grey values to [0, 255]",
 }
 
 

@@ -238,6 +238,13 @@ def _pairs(scores: dict[System, dict[str, RepeatedScore]]) -> pd.DataFrame:
 def _other_deviations(cells: pd.DataFrame, experiment: Experiment, same_data: bool) -> list[str]:
     """What no recipe tells: the data, and which of the document's runs there are."""
     sentences = data_deviations(cells.groupby("study_type").n.first(), same_data)
+    ours = sorted(set(cells.study_type) - {OVERALL})
+    theirs = sorted(set(mura_studies("valid").index) - {OVERALL})
+    if same_data and ours != theirs:
+        sentences.append(
+            f"Study types: {', '.join(ours)}; the document has {', '.join(theirs)}, and its "
+            "overall values are of all of them."
+        )
     if set(cells.backbone) != set(experiment.backbones):
         ours = ", ".join(dict.fromkeys(cells.backbone))
         sentences.append(f"Backbones: {ours}; the document has {', '.join(experiment.backbones)}.")

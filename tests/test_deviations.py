@@ -121,6 +121,13 @@ def test_an_image_size_is_each_backbones_own():
     assert deviations(swapped, PAPER)[0].startswith("Side of the images in pixels: 300 or 224;")
 
 
+def test_each_run_is_compared_with_what_the_document_has_for_it():
+    documents = [replace(TYPE, batch_size=8), replace(TYPE, batch_size=32)]
+    runs = [replace(TYPE, batch_size=8), replace(TYPE, batch_size=4)]
+    pairs = zip(runs, documents, strict=True)
+    assert differences(pairs) == ["Views per step: 4; the document has 32."]
+
+
 def test_a_documents_own_size_is_expected():
     document = replace(PAPER, image_size=224)
     assert deviations([replace(TYPE, image_size=224)], document) == [PLATEAU, LIMIT, RESCALES]
@@ -158,8 +165,8 @@ def test_a_holdouts_split_may_be_open():
     assert sentence == "Epochs selected on: 10% of train; the document has valid."
 
 
-def test_runs_that_differ_among_themselves_are_all_told():
+def test_only_runs_that_differ_are_told():
     recipes = [TYPE, replace(TYPE, member=1, weights=None), replace(TYPE, weights="a/b.h5")]
     assert deviations(recipes, PAPER)[0] == (
-        "Initial weights: ImageNet or random or the file b.h5; the document has ImageNet."
+        "Initial weights: random or the file b.h5; the document has ImageNet."
     )

@@ -125,6 +125,37 @@ def test_a_study_type_named_twice_has_one_model(tmp_path):
     assert [run.recipe.study_types for run in plan] == [("wrist",)]
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        (
+            "fourteen_classes",
+            {"study_types": ["wrist"]},
+            r"no system here of fourteen_classes has a model per study type\. Received: wrist\.",
+        ),
+        (
+            "unified_vs_specialised",
+            {"systems": ["cnn_2_unified"], "backbones": ["xception"]},
+            r"no system here of unified_vs_specialised has a pretrained .* Received: xception\.",
+        ),
+        (
+            "fourteen_classes",
+            {"settings": {"task": "abnormality"}},
+            r"exp_1 has the task type_and_abnormality\. Received a recipe with 'abnormality'\.",
+        ),
+        ("densenet169", {"members": 0}, r"members must be at least 1\. Received: 0\."),
+    ],
+)
+def test_an_option_that_none_of_the_systems_heeds_is_refused(name, options, sentence, tmp_path):
+    with pytest.raises(ValueError, match=sentence):
+        find_experiment(name).plan(tmp_path, TYPES, **options)
+
+
+def test_no_systems_are_all_systems(tmp_path):
+    experiment = find_experiment("densenet169")
+    assert experiment.plan(tmp_path, TYPES, systems=()) == experiment.plan(tmp_path, TYPES)
+
+
 def test_a_step_alone_is_refused_with_what_follows_it(tmp_path):
     experiment = find_experiment("resnet18")
     with pytest.raises(ValueError, match=r"study_types is a step.*Name intermediate_task too\."):

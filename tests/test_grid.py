@@ -18,7 +18,7 @@ from mura_tf.cache import BadViewsError
 from mura_tf.dataset import load_mura
 from mura_tf.engines import LocalEngine
 from mura_tf.files import write_json
-from mura_tf.grid import SCHEMES, _reason, plan_runs, run_folder, run_plan
+from mura_tf.grid import SCHEMES, PlannedRun, _reason, plan_runs, run_folder, run_plan
 from mura_tf.recipe import Recipe
 from mura_tf.run import Run
 from mura_tf.selection import selected_views, usable_views
@@ -327,9 +327,17 @@ def _no_imagenet_weights(plan, views):
     plan += plan_runs(recipe, plan[0].folder.parents[3], ["wrist"])
 
 
+def _one_type_to_tell_apart(plan, views):
+    one = dataclasses.replace(RECIPE, study_types=("wrist",))
+    apart = dataclasses.replace(one, task="study_type", balance="none", monitor="val_f1")
+    out = plan[0].folder.parents[3]
+    plan += [PlannedRun(one, out / "one"), PlannedRun(apart, out / "apart")]
+
+
 @pytest.mark.parametrize(
     ("spoil", "error", "sentence"),
     [
+        (_one_type_to_tell_apart, ValueError, "needs two study types or more. Rec.*: wrist alone"),
         (_another_recipe, ValueError, "of another recipe: batch_size is 3, asked for 8. Use anoth"),
         (_other_data, ValueError, "the fingerprint 0123456789abcdef. Received one with .*differ"),
         (_bad_file, BadViewsError, "1 files cannot be used.*\n.*image1.png: the file is empty"),
