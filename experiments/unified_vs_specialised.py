@@ -138,6 +138,7 @@ EXPERIMENT = Comparison(
         _specialised_ahead("resnet50", "ResNet-50"),
         _specialised_ahead("resnet18", "ResNet-18"),
         _specialised_ahead("cnn_4_bn", "4 convolutions with batch norm"),
+        _specialised_ahead("cnn_13_bn", "15 layers with batch norm"),
         Claim(
             text="Unified: ResNet-18 is ahead of ResNet-50",
             source="001, Transfer learning, interesting phenomenon",

@@ -215,11 +215,16 @@ def _with_interval(value: float, low: float, high: float) -> str:
 
 
 def _text(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.3f}"
+    """Three digits, or nothing for NaN.
+
+    >>> _text(-0.0004), _text(-0.0006)
+    ('0.000', '-0.001')
+    """
+    return "" if np.isnan(value) else f"{round(value, 3) + 0:.3f}"  # -0.0 + 0 is 0.0
 
 
 def _interval(low: float, high: float) -> str:
-    return "" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"
+    return "" if np.isnan(low) else f"[{_text(low)}, {_text(high)}]"
 
 
 # ------------------------------------------------------------------------------------------------
