@@ -181,7 +181,7 @@ def split_anew(
         The views with another `split`, in their order.
 
     Raises:
-        ValueError: too few patients (or images) of a study type and label.
+        ValueError: too few patients (or images) of a study type and label, or an unknown `by`.
     """
     require_classes(views, by, parts=3)
     split = deal_views(views, fractions, by, seed).map(dict(enumerate(SPLITS)))
@@ -203,8 +203,6 @@ def deal_views(views: pd.DataFrame, fractions: Sequence[float], by: str, seed: i
     smallest patient that no class of its own part loses its last views with; the rarest class
     first.
     """
-    if by not in SPLIT_BY:
-        raise ValueError(f"split_by must be one of {', '.join(SPLIT_BY)}. Received: {by!r}.")
     if by == "image":
         views = views.assign(patient=views.path)
     dealt = deal_patients(views, fractions, seed)
@@ -228,9 +226,11 @@ def require_classes(views: pd.DataFrame, by: str, parts: int) -> None:
 
     Args:
         views: views table of what is split.
-        by: "patient" or "image".
+        by: of `SPLIT_BY`, or that is a ValueError, too.
         parts: into how many.
     """
+    if by not in SPLIT_BY:
+        raise ValueError(f"split_by must be one of {', '.join(SPLIT_BY)}. Received: {by!r}.")
     counted = views.path if by == "image" else views.patient
     counts = counted.groupby(class_of(views, "type_and_abnormality")).nunique()
     few = counts[counts < parts]

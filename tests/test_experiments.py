@@ -28,7 +28,9 @@ def recipes(*, backbones, **settings):
     found = {}
     for name in NAMES:
         experiment = find_experiment(name)
-        options = {"study_types": ["wrist"], "settings": settings, "backbones": backbones}
+        options = {"settings": settings, "backbones": backbones}
+        if any(system.per_type for system in experiment.systems):
+            options["study_types"] = ["wrist"]
         for run in experiment.plan("out", TYPES, **options):
             kind = dataclasses.replace(run.recipe, **PER_RUN)
             if kind.backbone == "small_cnn" and kind.trainable.startswith("last:"):
