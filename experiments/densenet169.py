@@ -29,15 +29,17 @@ BASE = Recipe(
 )
 MODIFIED = replace(BASE, image_size=320, augment=("flip", "rotation:30"))
 FINE_TUNED = replace(MODIFIED, schedule="plateau:val_loss:0.1:1")
+TYPES = ("study_types",)
+"""What the document leaves open."""
 
 EXPERIMENT = Comparison(
     name="densenet169",
     title="DenseNet-169 three ways (002)",
     document="002",
     systems=(
-        System("base", "base", BASE, per_type=True),
-        System("modified", "modified", MODIFIED, per_type=True),
-        System("fine_tuned", "fine-tuned", FINE_TUNED, per_type=True),
+        System("base", "base", BASE, per_type=True, left_open=TYPES),
+        System("modified", "modified", MODIFIED, per_type=True, left_open=TYPES),
+        System("fine_tuned", "fine-tuned", FINE_TUNED, per_type=True, left_open=TYPES),
     ),
     choices=(
         "Document 002 has one model for two study types that it does not name; here each type has "

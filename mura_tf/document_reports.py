@@ -236,11 +236,14 @@ def _deviations(
     members = len({run.recipe.member for run in every})
     if members > 1:
         sentences.append(f"Models per system and study type: {members}; the document has 1.")
+    other_types: dict[tuple[str, str], list[str]] = {}
     for system, found in runs.items():
-        ours = [name for run in found for name in run.recipe.study_types or ()]
-        if system.study_types and set(ours) != set(system.study_types):
-            ours, theirs = ", ".join(dict.fromkeys(ours)), ", ".join(system.study_types)
-            sentences.append(f"{system.title}: {ours} instead of {theirs}.")
+        ours = sorted({name for run in found for name in run.recipe.study_types or ()})
+        theirs = sorted(system.study_types or views.study_type.unique())
+        if system.per_type and "study_types" not in system.left_open and ours != theirs:
+            other_types.setdefault((", ".join(ours), ", ".join(theirs)), []).append(system.title)
+    for (ours, theirs), titles in other_types.items():
+        sentences.append(f"{'; '.join(titles)}: {ours} instead of {theirs}.")
     if left_out := [system.title for system in comparison.systems if system not in runs]:
         sentences.append(f"Left out: {'; '.join(left_out)}.")
     if views.groupby("patient").split.nunique().max() > 1:

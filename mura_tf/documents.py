@@ -121,7 +121,8 @@ class Comparison:
 
         Raises:
             ValueError: an unknown system or setting, another task, several backbones, a study type
-                that the data lack, a step alone, or an option that none of the systems heeds.
+                that the data lack, a step alone, or `study_types`, `backbones` or `split_by` that
+                none of the systems heeds.
         """
         known, chosen = list(known_types), tuple(study_types or ())
         require_counts(members=members)

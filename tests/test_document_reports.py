@@ -122,6 +122,18 @@ def test_what_a_document_leaves_open_is_told_as_it_was_chosen(tmp_path):
     assert not any(one.startswith(("Side of", "Views per step", "{")) for one in told)
 
 
+def test_study_types_that_lack_are_told_unless_the_document_names_none(tmp_path):
+    for name, system, sentence in (
+        ("unified_vs_specialised", "resnet50_specialised", "ResNet-50, specialised"),
+        ("densenet169", "base", None),
+    ):
+        experiment = find_experiment(name)
+        plan = done(experiment, tmp_path, systems=[system], study_types=["wrist"])
+        told = report_comparison(experiment, plan, tmp_path).deviations
+        expected = [f"{sentence}: wrist instead of humerus, wrist."] if sentence else []
+        assert [one for one in told if one.endswith("instead of humerus, wrist.")] == expected
+
+
 def test_a_choice_that_concerns_no_run_is_not_told(tmp_path):
     experiment = find_experiment("unified_vs_specialised")
     plan = done(experiment, tmp_path, systems=["resnet50_unified"], settings={"batch_size": 16})
@@ -175,7 +187,7 @@ def test_a_report_is_written_whole(unified):
         "Models per system and study type: 2; the document has 1.",
     ]
     assert told[2].startswith("Left out: 2 convolutions, unified; ")
-    assert set(experiment.choices[1:4]) <= set(told)
+    assert set(experiment.choices[1:3]) <= set(told)
     assert told[-1].endswith("padded with black to a square.")
     assert not any("by image, so" in sentence for sentence in told)
     assert {row[2] for row in markdown(folder, "Result")[1:]} == {"humerus, wrist"}
@@ -226,7 +238,7 @@ def test_other_types_than_the_documents_are_told(tmp_path):
     systems = ["frozen_two_linear", "two_linear_humerus"]
     plan = done(experiment, tmp_path, systems=systems, study_types=["wrist"])
     told = report_comparison(experiment, plan, tmp_path).deviations
-    assert "then Adam 0.001: wrist instead of humerus." in told
+    assert "one type, Adam 0.01; then Adam 0.001: wrist instead of humerus." in told
 
 
 @pytest.mark.parametrize("types", [["humerus"], ["humerus", "wrist"]])
