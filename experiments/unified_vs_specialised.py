@@ -70,13 +70,31 @@ def _both(name: str, title: str, recipe: Recipe, published: str | None = None):
     return unified, replace(unified, name=name, title=title, per_type=True)
 
 
-def _specialised_ahead(name: str, title: str) -> Claim:
+def _ahead(name: str, other: str, text: str, source: str) -> Claim:
     return Claim(
-        text=f"{title}: one model per study type is ahead of one for all",
-        source="001, the document's question",
-        statistic=system_ahead(f"{name}_specialised", f"{name}_unified"),
+        text=text,
+        source=source,
+        statistic=system_ahead(name, other),
         above=0,
         measure="difference in kappa, on the study types of both",
+    )
+
+
+def _specialised_ahead(name: str, title: str) -> Claim:
+    return _ahead(
+        f"{name}_specialised",
+        f"{name}_unified",
+        f"{title}: one model per study type is ahead of one for all",
+        "001, the document's question",
+    )
+
+
+def _transfer_ahead(name: str, title: str) -> Claim:
+    return _ahead(
+        "densenet121_unified",
+        f"{name}_unified",
+        f"Unified: transfer learning is ahead of training from scratch, {title}",
+        "001, Conclusion",
     )
 
 
@@ -139,23 +157,14 @@ EXPERIMENT = Comparison(
         _specialised_ahead("resnet18", "ResNet-18"),
         _specialised_ahead("cnn_4_bn", "4 convolutions with batch norm"),
         _specialised_ahead("cnn_13_bn", "15 layers with batch norm"),
-        Claim(
-            text="Unified: ResNet-18 is ahead of ResNet-50",
-            source="001, Transfer learning, interesting phenomenon",
-            statistic=system_ahead("resnet18_unified", "resnet50_unified"),
-            above=0,
-            measure="difference in kappa, on the study types of both",
+        _ahead(
+            "resnet18_unified",
+            "resnet50_unified",
+            "Unified: ResNet-18 is ahead of ResNet-50",
+            "001, Transfer learning, interesting phenomenon",
         ),
-        *(
-            Claim(
-                text=f"Unified: transfer learning is ahead of training from scratch, {title}",
-                source="001, Conclusion",
-                statistic=system_ahead("densenet121_unified", f"{name}_unified"),
-                above=0,
-                measure="difference in kappa, on the study types of both",
-            )
-            for name, title in (("cnn_13", "15 layers"), ("cnn_13_bn", "15 with batch norm"))
-        ),
+        _transfer_ahead("cnn_13", "15 layers"),
+        _transfer_ahead("cnn_13_bn", "15 with batch norm"),
     ),
 )
 
