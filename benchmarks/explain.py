@@ -29,7 +29,7 @@ def costs(backbone: str) -> dict[str, tuple[float, float]]:
     import numpy as np
 
     from mura_tf import build_model, heatmaps
-    from mura_tf.explain import methods_for
+    from mura_tf.explain.heatmaps import methods_for
 
     model = build_model(backbone, weights=None)
     model.jit_compile = False  # as the methods' own models, and faster on a CPU

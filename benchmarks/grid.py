@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 
 from mura_tf.files import write_json
+from mura_tf.papers.reproduce import find_experiment
 from mura_tf.published import published_table
-from mura_tf.reproduce import find_experiment
 
 REPORT = """
 import resource, sys, time
-import mura_tf.reproduce
+from mura_tf.papers.reproduce import find_experiment, reproduce
 start = time.perf_counter()
-mura_tf.reproduce.reproduce(mura_tf.reproduce.find_experiment("tables_v_vi"), sys.argv[1])
+reproduce(find_experiment("tables_v_vi"), sys.argv[1])
 seconds = time.perf_counter() - start
 memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(f"{seconds:.1f} s, {memory:.0f} MiB at most")

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from mura_tf import Recipe, engines, load_views, write_synthetic_mura
-from mura_tf.grid import plan_runs, run_plan
+from mura_tf.grid.plan import plan_runs, run_plan
 
 RECIPE = Recipe(
     backbone="small_cnn", weights=None, image_size=64, batch_size=16, patience=50, max_epochs=40

@@ -10,8 +10,8 @@ radiologists' kappas.
 from dataclasses import replace
 
 from mura_tf import Recipe
-from mura_tf.claims import Claim, system_ahead
-from mura_tf.documents import Comparison, System
+from mura_tf.papers.claims import Claim, system_ahead
+from mura_tf.papers.documents import Comparison, System
 
 BASE = Recipe(
     backbone="densenet169",

@@ -11,8 +11,8 @@ experiment 1 has 8,101,454 parameters, experiment 6 has 10,722,705.
 from dataclasses import replace
 
 from mura_tf import Recipe
-from mura_tf.claims import Claim, system_ahead
-from mura_tf.documents import Comparison, System
+from mura_tf.papers.claims import Claim, system_ahead
+from mura_tf.papers.documents import Comparison, System
 
 FROZEN = Recipe(
     backbone="densenet121",

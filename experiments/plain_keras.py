@@ -17,7 +17,7 @@ import tensorflow as tf
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from mura_tf import load_fracatlas
-from mura_tf.radiograph import BadRadiographError, read_radiograph
+from mura_tf.data.radiograph import BadRadiographError, read_radiograph
 
 SIZE = 224
 

@@ -10,8 +10,8 @@ Published: accuracy 0.6951 (frozen, linear), 0.7217 (frozen, two linear), 0.591 
 from dataclasses import replace
 
 from mura_tf import Recipe
-from mura_tf.claims import Claim, system_ahead
-from mura_tf.documents import Comparison, System
+from mura_tf.papers.claims import Claim, system_ahead
+from mura_tf.papers.documents import Comparison, System
 
 LINEAR = Recipe(
     backbone="resnet18",

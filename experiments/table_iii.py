@@ -6,7 +6,7 @@ Cost: builds seven models, no data, under a minute.
 Published: 2,264,385 (MobileNetV2) to 20,871,721 (Xception).
 """
 
-from mura_tf.parameters import ParameterTable
+from mura_tf.papers.parameters import ParameterTable
 
 EXPERIMENT = ParameterTable(
     name="table_iii",

@@ -7,8 +7,8 @@ command with --dry-run says what that is on your machine.
 Published: overall kappa 0.6890 from ImageNet, 0.7205 from ImageNet + MURA.
 """
 
-from mura_tf.claims import Claim, stage_ahead, types_ahead
-from mura_tf.tables import Experiment
+from mura_tf.papers.claims import Claim, stage_ahead, types_ahead
+from mura_tf.papers.tables import Experiment
 
 EXPERIMENT = Experiment(
     name="table_iv",

@@ -7,8 +7,8 @@ with --dry-run says what that is on your machine.
 Published: overall kappa 0.680 (MobileNetV2), 0.688 (DenseNet-169), 0.712 (Xception).
 """
 
-from mura_tf.claims import Claim, backbone_ahead, order_by_top1
-from mura_tf.tables import Experiment
+from mura_tf.papers.claims import Claim, backbone_ahead, order_by_top1
+from mura_tf.papers.tables import Experiment
 
 ORDER = Claim(
     text="The order of the backbones follows that of their ImageNet top-1 accuracy",

@@ -7,9 +7,9 @@ Cost: per backbone 1 run on all of MURA and 7 x 5 x 3 = 105 from its checkpoint;
 Published: overall kappa 0.689 (B0), 0.710 (B1), 0.707 (B2), 0.717 (B3).
 """
 
-from mura_tf.claims import Claim, backbone_ahead
 from mura_tf.experiments.table_v import ORDER
-from mura_tf.tables import Experiment
+from mura_tf.papers.claims import Claim, backbone_ahead
+from mura_tf.papers.tables import Experiment
 
 EXPERIMENT = Experiment(
     name="table_vi",

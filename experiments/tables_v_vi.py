@@ -7,9 +7,9 @@ Published: in ascending order of overall kappa MobileNetV2, DenseNet-169, Effici
 Xception, B3; B1, B2 or B3 has the highest kappa in 6 of 7 study types.
 """
 
-from mura_tf.claims import Claim, backbone_ahead, backbones_ahead, highest_in_types
 from mura_tf.experiments import table_v, table_vi
-from mura_tf.tables import Experiment
+from mura_tf.papers.claims import Claim, backbone_ahead, backbones_ahead, highest_in_types
+from mura_tf.papers.tables import Experiment
 
 EXPERIMENT = Experiment(
     name="tables_v_vi",

@@ -11,8 +11,8 @@ Published: accuracy on MURA's validation set 0.785 (unified ResNet-18), 0.783 (D
 from dataclasses import replace
 
 from mura_tf import Recipe
-from mura_tf.claims import Claim, system_ahead
-from mura_tf.documents import Comparison, System
+from mura_tf.papers.claims import Claim, system_ahead
+from mura_tf.papers.documents import Comparison, System
 
 SCRATCH = Recipe(
     backbone="cnn_2",

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from mura_tf.cores import usable_cores
-from mura_tf.engines import LocalEngine
 from mura_tf.experiment import run_experiment
-from mura_tf.recipe import Recipe
-from mura_tf.synthetic import FOLDER, write_synthetic_mura
+from mura_tf.grid.engines import LocalEngine
+from mura_tf.synthetic.write import FOLDER, write_synthetic_mura
+from mura_tf.training.recipe import Recipe
 
 STUDIES_PER_TYPE = 90
 MEMBERS = 2

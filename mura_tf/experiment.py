@@ -1,9 +1,6 @@
 """Recipe + data set -> every run of an experiment, its scores, its report."""
 
-import dataclasses
 import os
-import shlex
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,15 +9,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mura_tf.dataset import load_views
-from mura_tf.evaluate import SYSTEM_KEY, load_predictions, score_systems
-from mura_tf.files import write_json, written_whole
-from mura_tf.grid import plan_runs, run_plan
-from mura_tf.layouts import OVERALL
-from mura_tf.recipe import Recipe, read_settings
-from mura_tf.report import write_scored
-from mura_tf.run import Run, finished_runs
-from mura_tf.worker import RunError
+from mura_tf.data.views import load_views
+from mura_tf.evaluation.predictions import SYSTEM_KEY, load_predictions, score_systems
+from mura_tf.files import written_whole
+from mura_tf.grid.plan import plan_runs, run_plan
+from mura_tf.grid.worker import RunError
+from mura_tf.published import OVERALL
+from mura_tf.reports.experiment_page import write_scored
+from mura_tf.training.facts import write_facts
+from mura_tf.training.recipe import Recipe
+from mura_tf.training.run import finished_runs
 
 
 def run_experiment(
@@ -107,36 +105,3 @@ def _interval(row, name: str) -> str:
     if not hasattr(row, f"{name}_low"):
         return ""
     return f"{getattr(row, f'{name}_low'):.3f} to {getattr(row, f'{name}_high'):.3f}"
-
-
-def write_facts(runs: list[Run], folder: Path) -> None:
-    """Writes `folder/experiment.json`: what a row in a results table is traced back to.
-
-    Lists where the runs differ. Its commands are all that have reported here; --report-only trains
-    nothing and is told where it is the only one.
-    """
-    path = folder / "experiment.json"
-    commands = read_settings(path).get("commands", []) if path.exists() else []
-    if not (commands and "--report-only" in sys.argv):
-        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        commands = list(dict.fromkeys([*commands, command]))
-    infos = [run.info for run in runs]
-    facts = {
-        "commands": commands,
-        "recipes": [recipe.to_dict() for recipe in {_shared(run.recipe): None for run in runs}],
-        "data_fingerprints": sorted({info["data_fingerprint"] for info in infos}),
-        "versions": {
-            name: sorted({info["versions"][name] for info in infos if name in info["versions"]})
-            for name in dict.fromkeys(name for info in infos for name in info["versions"])
-        },
-        "devices": sorted({info["device"] for info in infos}),
-        "runs": len(runs),
-        "epochs": sum(len(info["seconds_per_epoch"]) for info in infos),
-        "training_seconds": round(sum(info["seconds"] for info in infos)),
-    }
-    write_json(path, facts)
-
-
-def _shared(recipe: Recipe) -> Recipe:
-    """The recipe without what tells one run of a stage from another."""
-    return dataclasses.replace(recipe, study_types=None, repeat=0, member=0)

@@ -5,7 +5,8 @@ from importlib.resources import files
 
 import pandas as pd
 
-from mura_tf.layouts import OVERALL
+OVERALL = "overall"
+"""All study types together, where a study type stands otherwise; so none may be called that."""
 
 
 def published_table(*names: str) -> pd.DataFrame:

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 TYPES = ["elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist"]
+TWO_TYPES = {"humerus": (30, 24), "wrist": (40, 30)}
+"""For `views_of`."""
 
 
 def views_of(counts):

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from mura_tf import load_mura, load_views, train, write_synthetic_mura
-from mura_tf.document_reports import report_comparison
-from mura_tf.reproduce import find_experiment, reproduce
+from mura_tf.papers.document_reports import report_comparison
+from mura_tf.papers.reproduce import find_experiment, reproduce
 
 NAMES = ("unified_vs_specialised", "densenet169", "fourteen_classes", "resnet18")
 PER_RUN = {"study_types": None, "member": 0, "initial": None, "stage": "imagenet"}

@@ -1,0 +1,113 @@
+"""FracAtlas' layout on disk -> the usable views with a split, and a `Finding` for the rest."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mura_tf.data.findings import (
+    FRACATLAS_LABELS,
+    Finding,
+    children,
+    contradicting_folders,
+    few,
+    identical_files,
+    is_image,
+    nothing_found,
+    repeated,
+)
+from mura_tf.data.splits import deal_patients
+from mura_tf.data.table import SPLITS, as_views
+
+FRACATLAS_LAYOUT = "FracAtlas' layout (dataset.csv, images/Fractured, images/Non_fractured)"
+FRACATLAS_FRACTIONS = (0.70, 0.15, 0.15)
+"""Of the images in train, valid and test."""
+_STUDY_TYPES = ["hand", "leg", "hip", "shoulder"]
+
+
+def is_fracatlas(folder: Path) -> bool:
+    """Whether `dataset.csv` and an image folder of FracAtlas are in `folder`."""
+    return os.path.isfile(folder / "dataset.csv") and any(
+        os.path.isdir(folder / "images" / name) for name in FRACATLAS_LABELS
+    )
+
+
+def scan_fracatlas(
+    folder: Path, seed: int = 0, fractions: Sequence[float] = FRACATLAS_FRACTIONS
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """The usable views of a FracAtlas folder with their split, and what is wrong with the rest."""
+    table, findings = _read_fracatlas_csv(folder / "dataset.csv")
+    paths = {}
+    for name in FRACATLAS_LABELS:
+        for path in filter(is_image, children(folder / "images" / name)):
+            view = os.path.basename(path)
+            if view in paths:
+                findings.append(
+                    Finding(
+                        path,
+                        "two labels",
+                        f"also lies in {os.path.dirname(paths[view])}; expected one file per "
+                        "image. Delete the one in the wrong folder",
+                    )
+                )
+            paths[view] = path
+    findings += [
+        Finding(
+            str(folder / "images" / view),
+            "missing",
+            "listed in dataset.csv but in neither image folder; expected a file per row. Copy the "
+            "image there, or delete the row",
+        )
+        for view in table.loc[~table["view"].isin(paths.keys()), "view"]
+    ]
+    findings += [
+        Finding(
+            paths[view],
+            "unlisted",
+            "not listed in dataset.csv, so left out for want of a label; expected a row per file. "
+            "Add the row, or move the file away",
+        )
+        for view in sorted(set(paths) - set(table["view"]))
+    ]
+    table = table[table["view"].isin(paths.keys())].sort_values("view")
+    table["path"] = [paths[view] for view in table["view"]]
+    table["study"] = [Path(view).stem for view in table["view"]]
+    first = {path: group[0] for group in identical_files(table["path"]) for path in group}
+    table["patient"] = [Path(first.get(path, path)).stem for path in table["path"]]
+    split_of = dict(enumerate(SPLITS))
+    table["split"] = table["patient"].map(deal_patients(table, fractions, seed)).map(split_of)
+    views = as_views(table)
+    findings += contradicting_folders(views)
+    return views, findings + nothing_found(folder, FRACATLAS_LAYOUT, views, findings)
+
+
+def _read_fracatlas_csv(csv: Path) -> tuple[pd.DataFrame, list[Finding]]:
+    """`view`, `study_type` and `label` of each row."""
+    flags = [*_STUDY_TYPES, "mixed", "fractured"]
+    empty = pd.DataFrame({"view": [], "study_type": [], "label": []}, dtype=str)
+    try:
+        table = pd.read_csv(csv, dtype=str)
+    except ValueError as error:  # pandas' parser and decoding errors are ValueErrors
+        reason = f"not readable as CSV ({error}); expected FracAtlas' dataset.csv. Restore it"
+        return empty, [Finding(str(csv), "malformed line", reason)]
+    lacking = [column for column in ["image_id", *flags] if column not in table]
+    if lacking:
+        reason = f"no column {few(lacking)}; expected image_id, {', '.join(flags)}"
+        mend = "Restore FracAtlas' own dataset.csv"
+        return empty, [Finding(str(csv), "header", f"{reason}. {mend}")]
+    good = table[flags].isin(["0", "1"]).all(axis=1) & table["image_id"].notna()
+    findings = []
+    for number in table.index[~good]:
+        row = ", ".join(f"{name}={table[name][number]}" for name in ["image_id", *flags])
+        reason = f"line {number + 2} has {row}; expected a file name and flags of 0 or 1"
+        findings.append(Finding(str(csv), "malformed line", f"{reason}. Correct the line"))
+    findings += repeated(csv, table.loc[good, "image_id"])
+    table = table[good].drop_duplicates("image_id")
+    parts = table[_STUDY_TYPES] == "1"
+    single = (parts.sum(axis=1) == 1) & (table["mixed"] == "0")
+    part = np.array(_STUDY_TYPES)[parts.to_numpy().argmax(axis=1)]
+    study_type = np.where(single, part, "mixed")
+    labels = table["fractured"].astype(int)
+    return table.assign(view=table["image_id"], study_type=study_type, label=labels), findings

@@ -1,0 +1,217 @@
+"""Prepared views -> shuffled, augmented, centred tf.data batches."""
+
+import os
+from collections.abc import Mapping
+from functools import lru_cache, partial
+
+import cv2
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from mura_tf.data.augment import Augmenter
+from mura_tf.data.cache import prepare
+from mura_tf.data.counts import class_weights as weights_of
+from mura_tf.models.backbones import IMAGENET_MEAN_BGR, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
+from mura_tf.models.specs import parse_augmentation
+
+
+def make_dataset(
+    views: pd.DataFrame,
+    *,
+    image_size: int,
+    batch_size: int = 8,
+    training: bool = False,
+    seed: int = 0,
+    preprocessing: str = "caffe",
+    augment: tuple[str, ...] = ("flip",),
+    cache_dir: str | os.PathLike | None = None,
+    class_weights: Mapping[str, tuple[float, float]] | None = None,
+    targets: np.ndarray | None = None,
+    first_epoch: int = 0,
+):
+    """A `tf.data.Dataset` of batches; one pass over it is one epoch.
+
+    Everything random is a function of `seed`, the epoch and the step: order, flips and the other
+    augmentations differ from epoch to epoch and come back from the same seed.
+
+    Args:
+        views: views table; all its rows are used, so select the split before.
+        image_size: side S of the squares, pixels.
+        batch_size: views per batch. The last batch is smaller where it has to be.
+        training: whether to shuffle and augment; otherwise the order is that of `views`.
+        seed: of the order and the augmentations.
+        preprocessing: "caffe" (BGR minus the ImageNet mean, the paper's), "tf" ([-1, 1]), "torch"
+            (ImageNet mean and deviation), "unit" ([0, 1]) or "raw" ([0, 255]).
+        augment: see `specs.AUGMENTATIONS`; ignored unless `training`.
+        cache_dir: see `prepare`.
+        class_weights: (w0, w1) per study type, see `class_weights`; by default those of `views`.
+        targets: float (n_views,) or (n_views, K), what the model learns instead of the label.
+        first_epoch: the number of the first pass, for a training that goes on.
+
+    Returns:
+        Batches (images float32 (B, S, S, 3), labels float32 (B,) or (B, K), sample_weight float32
+        (B,)).
+
+    Raises:
+        BadViewsError: some files are unreadable.
+        ValueError: no view, a column is lacking, or an unknown preprocessing or augmentation.
+    """
+    if lacking := {"study_type", "label", "path"} - set(views):
+        raise ValueError(
+            "views must be a views table, with study_type, label (0 or 1) and path. Received one "
+            f"without {', '.join(sorted(lacking))}. Views to be predicted alone may have any label."
+        )
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number from 1 up. Received: {batch_size}.")
+    table = preprocessing_table(preprocessing)
+    specs = [parse_augmentation(spec) for spec in augment] if training else []
+    prepared = prepare(views, image_size, cache_dir)
+    labels = np.asarray(views.label if targets is None else targets, np.float32)
+    weights = _sample_weights(views, class_weights)
+    count, steps = len(views), -(-len(views) // batch_size)
+    flip = ("flip", None) in specs
+    augmenter = Augmenter([spec for spec in specs if spec != ("flip", None)])
+    epoch_counter = iter(range(first_epoch, 2**31))
+
+    @lru_cache(maxsize=2)
+    def epoch_order(epoch: int) -> np.ndarray:
+        if not training:
+            return np.arange(count)
+        return np.random.default_rng([seed, epoch]).permutation(count)
+
+    def gather(epoch, step):
+        chosen = epoch_order(int(epoch))[step * batch_size : (step + 1) * batch_size]
+        squares = prepared.images[prepared.rows[chosen]]
+        draw = np.random.default_rng([seed, epoch, step + 1])  # 0 would repeat the order's
+        if flip:
+            flipped = draw.random(len(chosen)) < 0.5
+            squares[flipped] = squares[flipped, :, ::-1]
+        step_seed = draw.integers(2**31, size=2, dtype=np.int32)
+        images = squares[..., None] if augmenter.layers else looked_up(squares, table)
+        return images, labels[chosen], weights[chosen], step_seed
+
+    def load(epoch, step):
+        dtype = tf.uint8 if augmenter.layers else tf.float32
+        images, label, weight, step_seed = tf.numpy_function(
+            gather, [epoch, step], [dtype, tf.float32, tf.float32, tf.int32]
+        )
+        images.set_shape((None, image_size, image_size, 1 if augmenter.layers else 3))
+        label.set_shape((None, *labels.shape[1:]))
+        weight.set_shape((None,))
+        if augmenter.layers:
+            step_seed.set_shape((2,))
+            grey = augmenter(tf.cast(images, tf.float32), step_seed)
+            images = grey * tf.constant(table[1] - table[0]) + tf.constant(table[0])
+        return images, label, weight
+
+    epochs = tf.data.Dataset.from_tensors(0).map(
+        lambda _: tf.ensure_shape(
+            tf.numpy_function(partial(_next_epoch, epoch_counter), [], tf.int64), ()
+        )
+    )
+    batches = epochs.flat_map(
+        lambda epoch: tf.data.Dataset.range(steps).map(lambda step: (epoch, step))
+    )
+    return (
+        batches.map(load, num_parallel_calls=2, deterministic=True)
+        .apply(tf.data.experimental.assert_cardinality(steps))
+        .prefetch(4)
+    )
+
+
+def load_images(
+    views: pd.DataFrame,
+    *,
+    image_size: int,
+    preprocessing: str = "caffe",
+    cache_dir: str | os.PathLike | None = None,
+) -> np.ndarray:
+    """All views at once, as a model is given them: float32 (n_views, S, S, 3).
+
+    Args:
+        views, image_size, preprocessing, cache_dir: see `make_dataset`.
+    """
+    prepared = prepare(views, image_size, cache_dir)
+    return looked_up(prepared.images[prepared.rows], preprocessing_table(preprocessing))
+
+
+def input_statistics(
+    views: pd.DataFrame,
+    *,
+    image_size: int,
+    preprocessing: str,
+    cache_dir: str | os.PathLike | None = None,
+) -> dict[str, float | str]:
+    """What a model's inputs look like, to know others by.
+
+    Args:
+        views, image_size, preprocessing, cache_dir: see `make_dataset`.
+
+    Returns:
+        `low` and `high`, what black and white become; `mean` and `deviation` of the values,
+        padding included, in up to 256 views evenly spread over the table; `preprocessing`.
+    """
+    prepared = prepare(views, image_size, cache_dir)
+    spread = np.unique(np.linspace(0, len(views) - 1, 256).astype(int))
+    counts = np.bincount(prepared.images[prepared.rows[spread]].ravel(), minlength=256)
+    values = preprocessing_table(preprocessing).astype(float)
+    shares = np.repeat(counts[:, None], 3, axis=1) / (3 * counts.sum())
+    mean = float((shares * values).sum())
+    return {
+        "preprocessing": preprocessing,
+        "low": float(values.min()),
+        "high": float(values.max()),
+        "mean": mean,
+        "deviation": float(np.sqrt((shares * (values - mean) ** 2).sum())),
+    }
+
+
+def preprocessing_table(mode: str) -> np.ndarray:
+    """What each grey level becomes: float32 (256, 3), in the channel order the model gets.
+
+    Equal to `keras.applications.imagenet_utils.preprocess_input` on a grey image of three equal
+    channels, by table because every pixel has one of 256 values.
+
+    Raises:
+        ValueError: an unknown mode.
+    """
+    grey = np.arange(256, dtype=np.float32)[:, None]
+    if mode == "caffe":
+        return grey - np.array(IMAGENET_MEAN_BGR, np.float32)
+    if mode == "torch":
+        mean, std = np.array(IMAGENET_MEAN_RGB), np.array(IMAGENET_STD_RGB)
+        return ((grey / 255 - mean) / std).astype(np.float32)
+    if mode == "tf":
+        return np.repeat(grey / 127.5 - 1, 3, axis=1).astype(np.float32)
+    if mode == "unit":
+        return np.repeat(grey / 255, 3, axis=1)
+    if mode == "raw":
+        return np.repeat(grey, 3, axis=1)
+    hint = " What is native depends on the backbone: BACKBONES[name].preprocessing."
+    raise ValueError(
+        f"preprocessing must be one of caffe, tf, torch, unit, raw. Received: {mode!r}."
+        + (hint if mode == "native" else "")
+    )
+
+
+def looked_up(squares: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """`table[squares]` for uint8 (B, S, S): float32 (B, S, S, 3), ten times as fast by OpenCV."""
+    flat = cv2.cvtColor(squares.reshape(-1, squares.shape[-1]), cv2.COLOR_GRAY2BGR)
+    return cv2.LUT(flat, table[None]).reshape(*squares.shape, 3)
+
+
+def _sample_weights(views: pd.DataFrame, class_weights) -> np.ndarray:
+    weights = weights_of(views) if class_weights is None else class_weights
+    lacking = set(views.study_type) - set(weights)
+    if lacking:
+        raise ValueError(
+            f"class_weights must name every study type. Received: {sorted(weights)}, without "
+            f"{sorted(lacking)}."
+        )
+    pairs = zip(views.study_type, views.label, strict=True)
+    return np.array([weights[study_type][int(label)] for study_type, label in pairs], np.float32)
+
+
+def _next_epoch(counter) -> np.int64:
+    return np.int64(next(counter))

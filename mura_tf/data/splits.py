@@ -1,0 +1,154 @@
+"""Patients -> the parts of a split, each study type and label in proportion."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from mura_tf.data.table import SPLITS
+from mura_tf.data.tasks import class_of
+
+SPLIT_BY = ("patient", "image")
+"""By image is what some documents did: views of one study are on both sides then."""
+
+
+def deal_patients(views: pd.DataFrame, fractions: Sequence[float], seed: int) -> pd.Series:
+    """Deals patients into parts of the given sizes, stratified by study type and label.
+
+    Patients are shuffled, then grouped by the set of (study type, label) they have. Each in turn
+    goes to the part that is furthest behind its share of the views dealt so far. So every group,
+    however small, follows the fractions to within about a patient.
+
+    Args:
+        views: `study_type`, `patient`, `label`; the order of the rows does not matter.
+        fractions: share of the views per part.
+        seed: of the shuffle.
+
+    Returns:
+        int (n_patients,), the part of each patient; the index is the patient.
+    """
+    pairs = views["study_type"] + "=" + views["label"].astype(str)
+    pairs = pd.DataFrame({"patient": views["patient"], "pair": pairs}).drop_duplicates()
+    patients = pairs.sort_values(["patient", "pair"]).groupby("patient")["pair"].agg("|".join)
+    patients = patients.sample(frac=1, random_state=seed).sort_values(kind="stable")
+    n_views = views["patient"].value_counts()[patients.index]
+    due, dealt = np.zeros(len(fractions)), np.zeros(len(fractions))
+    parts = []
+    for n in n_views:
+        due += n * np.asarray(fractions)
+        part = int(np.argmax(due - dealt))
+        dealt[part] += n
+        parts.append(part)
+    return pd.Series(parts, index=patients.index, dtype=int)
+
+
+def patient_split(
+    views: pd.DataFrame, fraction: float = 0.1, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Holds out a part of the patients, over all study types together.
+
+    A patient goes to one side with everything, since patients recur across study types. The two
+    sides have each study type and label in proportion, see `deal_patients`. (scikit-learn's
+    StratifiedGroupKFold offers only fractions of 1/k, and one stratum per row, not per patient.)
+
+    Args:
+        views: views table, of one split or several; the `split` column stays as it is.
+        fraction: share of the views to hold out, in (0, 1).
+        seed: of the shuffle; the order of the rows does not matter.
+
+    Returns:
+        (rest, held_out), both in the order of `views` and with no patient in common.
+
+    Raises:
+        ValueError: a fraction outside (0, 1), or one that leaves a side without patients.
+
+    >>> views = pd.DataFrame({"study_type": "elbow", "patient": list("aabbccdd"), "label": 0})
+    >>> rest, held_out = patient_split(views, fraction=0.25)
+    >>> rest["patient"].nunique(), held_out["patient"].nunique()
+    (3, 1)
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must lie between 0 and 1, exclusive. Received: {fraction!r}.")
+    held = deal_views(views, (1 - fraction, fraction), "patient", seed) == 1
+    if held.all() or not held.any():
+        raise ValueError(
+            f"a fraction of {fraction} of {views['patient'].nunique()} patients leaves one side "
+            "empty; expected a patient or more on both. Use a fraction nearer 0.5 or more patients."
+        )
+    return views[~held].reset_index(drop=True), views[held].reset_index(drop=True)
+
+
+def split_anew(
+    views: pd.DataFrame, fractions: Sequence[float], by: str = "patient", seed: int = 0
+) -> pd.DataFrame:
+    """Deals all views to train, valid and test, each study type and label to all three.
+
+    Args:
+        views: views table; the split it has is forgotten.
+        fractions: of the views in train, valid and test, with sum 1.
+        by: of `SPLIT_BY`.
+        seed: of the shuffle.
+
+    Returns:
+        The views with another `split`, in their order.
+
+    Raises:
+        ValueError: too few patients (or images) of a study type and label, or an unknown `by`.
+    """
+    require_classes(views, by, parts=3)
+    split = deal_views(views, fractions, by, seed).map(dict(enumerate(SPLITS)))
+    classes = class_of(views, "type_and_abnormality")
+    found = pd.crosstab(classes, split).reindex(columns=SPLITS, fill_value=0)
+    if len(lacking := found.index[(found == 0).any(axis=1)]):
+        raise ValueError(
+            f"a split needs {by}s of each class in {', '.join(SPLITS)}. Received: too few of "
+            f"{', '.join(lacking)}, which share them with other classes. Leave these study types "
+            "out of the data set."
+        )
+    return views.assign(split=split)
+
+
+def deal_views(views: pd.DataFrame, fractions: Sequence[float], by: str, seed: int) -> pd.Series:
+    """The part of each view, int (n_views,), see `deal_patients`; `by` is of `SPLIT_BY`.
+
+    A part that lacks a class, a study type's normal or abnormal views, then gets the class's
+    smallest patient that no class of its own part loses its last views with; the rarest class
+    first.
+    """
+    if by == "image":
+        views = views.assign(patient=views.path)
+    dealt = deal_patients(views, fractions, seed)
+    counts = pd.crosstab(views.patient, class_of(views, "type_and_abnormality"))
+    has = counts.loc[counts.sum(axis=1).sort_values(kind="stable").index] > 0  # smallest first
+    for name in has.sum().sort_values(kind="stable").index:
+        for part in range(len(fractions)):
+            owners = has.index[has[name]]
+            if (dealt[owners] == part).any():
+                continue
+            for patient in owners:
+                left = has[dealt[has.index] == dealt[patient]].drop(index=patient)
+                if left.any()[has.loc[patient]].all():
+                    dealt[patient] = part
+                    break
+    return views.patient.map(dealt)
+
+
+def require_classes(views: pd.DataFrame, by: str, parts: int) -> None:
+    """Raises a ValueError if a study type's normal or abnormal views are too few to be split.
+
+    Args:
+        views: views table of what is split.
+        by: of `SPLIT_BY`, or that is a ValueError, too.
+        parts: into how many.
+    """
+    if by not in SPLIT_BY:
+        raise ValueError(f"split_by must be one of {', '.join(SPLIT_BY)}. Received: {by!r}.")
+    counted = views.path if by == "image" else views.patient
+    counts = counted.groupby(class_of(views, "type_and_abnormality")).nunique()
+    few = counts[counts < parts]
+    if len(few):
+        raise ValueError(
+            f"a stratified split into {parts} parts needs {parts} {by}s of each class. Received: "
+            + ", ".join(f"{name} with {count}" for name, count in few.items())
+            + ". Leave these study types out of the data set."
+        )

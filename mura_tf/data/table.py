@@ -1,0 +1,44 @@
+"""The views table: its columns, its keys and its order."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+SPLITS = ("train", "valid", "test")
+STUDY_KEY = ["split", "study_type", "patient", "study"]
+VIEW_KEY = [*STUDY_KEY, "view"]
+VIEW_COLUMNS = [*VIEW_KEY, "label", "path"]
+
+
+def unsplit_key(views: pd.DataFrame) -> list[str]:
+    """What names a view where its split may have been dealt anew: `VIEW_KEY` without it, if unique.
+
+    Args:
+        views: a row per view, or several, as boxes have.
+    """
+    key = [name for name in VIEW_KEY if name != "split"]
+    if not set(VIEW_KEY) <= set(views) or not views.drop_duplicates(VIEW_KEY).duplicated(key).any():
+        return key
+    return VIEW_KEY
+
+
+def as_views(table: pd.DataFrame) -> pd.DataFrame:
+    """The views table's columns and order: by split, then naturally, image2 before image10."""
+    views = table[VIEW_COLUMNS].astype(dict.fromkeys(VIEW_COLUMNS, str) | {"label": int})
+    return views.sort_values([*STUDY_KEY, "view", "label"], key=_rank, ignore_index=True)
+
+
+def _rank(column: pd.Series) -> pd.Series:
+    if column.name == "split":
+        return column.map(SPLITS.index)
+    if column.name == "label":
+        return column
+
+    def natural(value):
+        return re.sub(r"\d+", lambda digits: digits[0].zfill(20), value), value
+
+    codes, values = pd.factorize(column)
+    ranks = np.empty(len(values), int)
+    ranks[sorted(range(len(values)), key=lambda code: natural(values[code]))] = range(len(values))
+    return pd.Series(ranks[codes], index=column.index)

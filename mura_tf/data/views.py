@@ -1,0 +1,148 @@
+"""A data set on disk -> the views table; its patient-disjoint split, class weights and Table I."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mura_tf.data.findings import HARMLESS, Finding
+from mura_tf.data.fracatlas import FRACATLAS_FRACTIONS, is_fracatlas, scan_fracatlas
+from mura_tf.data.layouts import find_dataset
+from mura_tf.data.mura import is_mura, scan_mura
+from mura_tf.data.table import SPLITS, VIEW_COLUMNS
+
+
+def load_views(root: str | os.PathLike, seed: int = 0) -> pd.DataFrame:
+    """Loads a data set of either layout, recognised by what the folder holds.
+
+    Args:
+        root: a folder for `load_mura` or `load_fracatlas`, or the folder above it; or a CSV with
+            the columns of a views table, one row per radiograph.
+        seed: of FracAtlas' split; MURA brings its own.
+
+    Returns:
+        The views table, see `load_mura`.
+
+    Raises:
+        FileNotFoundError: neither layout is there; the message describes both.
+        ValueError: several data sets are there, or what the loader itself raises.
+    """
+    if Path(root).suffix == ".csv":
+        return read_views(root)
+    folder = find_dataset(root)
+    return load_fracatlas(folder, seed) if is_fracatlas(folder) else load_mura(folder)
+
+
+def load_mura(root: str | os.PathLike) -> pd.DataFrame:
+    """Loads MURA-v1.1, or data laid out like it, as a views table.
+
+    A split whose two CSVs (`train_image_paths.csv`, `train_labeled_studies.csv`) are there is read
+    from them, from the split in each path onward, so the folder may have any name. Without them the
+    tree `train/XR_ELBOW/patient00005/study1_positive/image1.png` is walked. Any `XR_*` study type
+    is accepted, and a test split. Files whose name begins with a dot are no radiographs. Whether
+    each listed image exists and can be read is for `check_views` to say.
+
+    Args:
+        root: the MURA folder or the one above it.
+
+    Returns:
+        One row per radiograph: `split` (train, valid or test), `study_type` (elbow), `patient`
+        (patient00005), `study` (study1), `view` (image1.png), `label` (int, 1 abnormal, 0 normal)
+        and `path`; in the order of these columns, image2 before image10.
+
+    Raises:
+        FileNotFoundError: the folder, or one CSV of a pair, is missing.
+        ValueError: a CSV has a header or a malformed line; a study is in one CSV of a pair only,
+            listed twice, without images or in two labels; or nothing was found.
+    """
+    folder = find_dataset(root, [is_mura])
+    return _accept(folder, *scan_mura(folder))
+
+
+def load_fracatlas(
+    root: str | os.PathLike, seed: int = 0, fractions: Sequence[float] = FRACATLAS_FRACTIONS
+) -> pd.DataFrame:
+    """Loads FracAtlas (Abedeen et al., Scientific Data 10, 2023) as a views table.
+
+    FracAtlas has no patients, studies or split. Every image is its own study; byte-identical
+    images are one patient, named after the first of them; and patients are dealt to train, valid
+    and test at random within each study type and label. The label is `fractured` of `dataset.csv`;
+    the study type is hand, leg, hip or shoulder, or mixed where several are marked.
+
+    Args:
+        root: the FracAtlas folder or the one above it; a partial copy will do if its `dataset.csv`
+            lists what is there.
+        seed: of the split.
+        fractions: of the images in train, valid and test; positive, with sum 1.
+
+    Returns:
+        The views table, see `load_mura`.
+
+    Raises:
+        FileNotFoundError: the folder, or images that `dataset.csv` lists, are missing.
+        ValueError: bad fractions, a bad `dataset.csv`, or an image in both folders.
+
+    Warns:
+        UserWarning: images lie in the folder of the other label, or are not listed.
+    """
+    fractions = tuple(fractions)
+    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(
+            "fractions must be three positive numbers with sum 1, of train, valid and test. "
+            f"Received: {fractions!r}."
+        )
+    folder = find_dataset(root, [is_fracatlas])
+    return _accept(folder, *scan_fracatlas(folder, seed, fractions))
+
+
+def read_views(path: str | os.PathLike) -> pd.DataFrame:
+    """Reads a views table from a CSV; keys stay text, a patient "007" is not the number 7.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no CSV, lacks a column of a views table, or has an unknown split or
+            label.
+    """
+    try:
+        views = pd.read_csv(path, dtype=str, keep_default_na=False)[VIEW_COLUMNS]
+        for column, known in (("label", ("0", "1")), ("split", SPLITS)):
+            if unknown := sorted(set(views[column]) - set(known)):
+                raise ValueError(f"{column} {unknown[0]!r}")
+    except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
+        raise ValueError(
+            f"{path} must be a views table, a CSV with the columns {', '.join(VIEW_COLUMNS)}, "
+            f"splits of {', '.join(SPLITS)} and labels 0 and 1. Received: {error}."
+        ) from None
+    return views.astype({"label": int})
+
+
+def _accept(folder: Path, views: pd.DataFrame, findings: list[Finding]) -> pd.DataFrame:
+    """Returns `views`; raises on findings, or warns of the harmless ones."""
+    fatal = [one for one in findings if one.problem not in HARMLESS]
+    if fatal:
+        missing = all(one.problem == "missing" for one in fatal)
+        raise (FileNotFoundError if missing else ValueError)(
+            "\n".join(
+                [
+                    f"{len(fatal)} problem{'s' if len(fatal) > 1 else ''} in {folder}:",
+                    *_sentences(fatal),
+                    f"`mura-tf check {folder}` lists everything that is wrong.",
+                ]
+            )
+        )
+    for sentence in _sentences(findings):
+        warnings.warn(sentence, stacklevel=3)
+    return views
+
+
+def _sentences(findings: list[Finding]) -> list[str]:
+    """One per kind of problem: how many, and the first three."""
+    sentences = []
+    for problem in dict.fromkeys(one.problem for one in findings):
+        group = [one for one in findings if one.problem == problem]
+        shown = "; ".join(f"{one.path}: {one.reason}" for one in group[:3])
+        more = f"; and {len(group) - 3} more" if len(group) > 3 else ""
+        sentences.append(f"{problem} ({len(group)}): {shown}{more}.")
+    return sentences

@@ -1,0 +1,6 @@
+"""A model and views, or a predictions table, come in; study probabilities, scores and their
+intervals go out.
+
+Open `predictions` first. `metrics` has the formulas, `comparison` repeats and differences,
+`classes` the tasks with classes. Only `predict_views` needs Keras.
+"""

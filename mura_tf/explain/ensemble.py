@@ -1,0 +1,219 @@
+"""The finished runs of one system as one: what they say of each view, and where they looked."""
+
+import difflib
+import os
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mura_tf.data.radiograph import padded_boxes
+from mura_tf.data.table import STUDY_KEY, VIEW_KEY, unsplit_key
+from mura_tf.data.tasks import ABNORMAL
+from mura_tf.data.views import load_views
+from mura_tf.evaluation.metrics import THRESHOLD
+from mura_tf.evaluation.predictions import (
+    SYSTEM_KEY,
+    load_predictions,
+    reported_split,
+    system_name,
+    view_probabilities,
+)
+from mura_tf.training.run import Run, finished_runs
+
+ORDERS = {
+    "wrong": "the wrong decisions, the worst first",
+    "confident": "the surest first, right or wrong",
+    "disagreement": "those the members disagree about most first",
+}
+
+
+class Ensemble:
+    """The members of one system (backbone, stage, repeat), which may have models per study type.
+
+    Args:
+        run_dirs: folders of finished runs. Of several systems the one that a report opens with is
+            taken: fine-tuned per study type, then the one with the most members.
+        data: the data set of the runs, where it lies now, see `load_views`.
+        cache_dir: see `prepare`.
+
+    Attributes:
+        runs: the members.
+        name: of the system, for titles.
+        views: `view_probabilities` of what they predicted, so of nothing they were trained on,
+            with `path` as it is now.
+        split: the reported one.
+
+    Raises:
+        ValueError: runs that are not finished, that predict no abnormality or differ in their
+            inputs; a data set that lacks their views.
+        FileNotFoundError: no data set, or a run without predictions.
+    """
+
+    def __init__(
+        self,
+        run_dirs: Iterable[str | os.PathLike],
+        data: str | os.PathLike,
+        cache_dir: str | os.PathLike | None = None,
+    ):
+        runs = finished_runs(run_dirs)
+        predictions = load_predictions(run.path for run in runs)
+        systems = [rows for _, rows in predictions.groupby(SYSTEM_KEY)]
+        chosen = min(
+            systems, key=lambda rows: (rows.stage.iloc[0] != "type", -rows.member.nunique())
+        )
+        system = tuple(chosen[SYSTEM_KEY].iloc[0])
+        self.runs = [run for run in runs if run.system == system]
+        self.name = system_name(chosen.iloc[0])
+        if chosen.probability.isna().any():
+            raise ValueError(
+                f"{self.name} says nothing about abnormality: its task is "
+                f"{self.runs[0].recipe.task!r}. Expected runs with another task. One map of a "
+                "class is mura_tf.cam(run, images, 'elbow')."
+            )
+        inputs = {(run.recipe.side, run.recipe.preprocessing_mode) for run in self.runs}
+        if len(inputs) > 1:
+            raise ValueError(
+                "the members of an ensemble must have one image size and preprocessing. Received: "
+                f"{sorted(inputs)}. Name fewer runs."
+            )
+        ((self.side, self.preprocessing),) = inputs
+        self.views = _with_paths_of(load_views(data), view_probabilities(chosen), data)
+        self.split = reported_split(chosen)
+        self._cache_dir = cache_dir
+
+    @cached_property
+    def reported(self) -> pd.DataFrame:
+        """The views of the reported split."""
+        return self.views[self.views.split == self.split].reset_index(drop=True)
+
+    def members(self, study_type: str) -> list[Run]:
+        """The runs that were trained on a study type."""
+        return [
+            run
+            for run in self.runs
+            if run.recipe.study_types is None or study_type in run.recipe.study_types
+        ]
+
+    def inputs(self, views: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """What the members are given: images float32 (n, S, S, 3) and frames int (n, 4).
+
+        A frame is where the radiograph lies in its square, see `padded_boxes`.
+        """
+        from mura_tf.data.pipeline import load_images
+
+        images = load_images(
+            views,
+            image_size=self.side,
+            preprocessing=self.preprocessing,
+            cache_dir=self._cache_dir,
+        )
+        return images, padded_boxes(views.path, self.side)
+
+    def groups(self, views: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[Run], int | None]]:
+        """The views by study type: their rows, the members for them, and the class to explain.
+
+        The class is the number of the one that means an abnormal view of that type; None for
+        members without classes.
+        """
+        for study_type, rows in views.reset_index(drop=True).groupby("study_type").groups.items():
+            members = self.members(study_type)
+            classes = members[0].info.get("classes")
+            yield (
+                rows.to_numpy(),
+                members,
+                classes.index(ABNORMAL + study_type) if classes else None,
+            )
+
+    def heatmaps(
+        self, views: pd.DataFrame, method: str = "cam", layer: str | None = None
+    ) -> np.ndarray:
+        """Where the members looked for abnormality: float32 (n, S, S), in [0, 1].
+
+        Args:
+            views: rows of `views`.
+            method, layer: see `explain.heatmaps`.
+        """
+        from mura_tf.explain.heatmaps import heatmaps
+
+        images, frames = self.inputs(views)
+        heat = np.zeros(images.shape[:3], np.float32)
+        for rows, members, of_class in self.groups(views):
+            heat[rows] = heatmaps(
+                members, images[rows], method, of_class, layer=layer, frames=frames[rows]
+            )
+        return heat
+
+    def study(self, key: str) -> pd.DataFrame:
+        """The views of one study.
+
+        Args:
+            key: "split/study_type/patient/study", or the end of it as far as only one study has it;
+                the study's folder will do as well.
+
+        Raises:
+            ValueError: no such study, or several.
+        """
+        keys = self.views[STUDY_KEY].agg("/".join, axis=1)
+        folders = self.views.path.map(os.path.dirname)
+        asked = "/" + key.strip("/")
+        found = keys[("/" + keys).str.endswith(asked) | folders.str.endswith(asked)]
+        named = list(dict.fromkeys(found))
+        if len(named) != 1:
+            near = named[:3] or difflib.get_close_matches(key, set(keys), n=3, cutoff=0)
+            raise ValueError(
+                "a study is named split/study_type/patient/study, and must be one the runs "
+                f"predicted, not trained on. Received: {key!r}, which names {len(named)}. Such as: "
+                f"{', '.join(near)}."
+            )
+        return self.views[keys == named[0]].reset_index(drop=True)
+
+    def top(self, order: str, count: int) -> list[pd.DataFrame]:
+        """The views of each of the first studies of the reported split.
+
+        Args:
+            order: a key of `ORDERS`.
+            count: of studies, at most.
+
+        Raises:
+            ValueError: an unknown order, or disagreement of one member.
+        """
+        views = self.reported
+        probability = views.probability_study
+        if order == "wrong":
+            views = views[(probability > THRESHOLD) != views.label]
+            rank = (probability - views.label).abs()
+        elif order == "confident":
+            rank = (probability - THRESHOLD).abs()
+        elif order == "disagreement":
+            if len({run.recipe.member for run in self.runs}) < 2:
+                raise ValueError(
+                    "the order 'disagreement' needs two members or more. Received: one. Name more "
+                    "run folders, or use another order."
+                )
+            rank = views.disagreement
+        else:
+            raise ValueError(f"order must be one of {', '.join(ORDERS)}. Received: {order!r}.")
+        views = views.assign(rank=rank)
+        ranked = views.sort_values("rank", ascending=False, kind="stable").drop(columns="rank")
+        studies = [rows.reset_index(drop=True) for _, rows in ranked.groupby(STUDY_KEY, sort=False)]
+        return studies[:count]
+
+
+def _with_paths_of(
+    data: pd.DataFrame, views: pd.DataFrame, where: str | os.PathLike
+) -> pd.DataFrame:
+    """`views` with the paths of the data set as it lies now."""
+    key = unsplit_key(data)
+    found = views.drop(columns="path").merge(data[[*key, "path"]], on=key, how="left")
+    lacking = found.path.isna()
+    if lacking.any():
+        first = "/".join(found[lacking].iloc[0][VIEW_KEY])
+        raise ValueError(
+            f"the data set must be the one of the runs. Received: {Path(where)}, which lacks "
+            f"{lacking.sum()} of the {len(found)} views they predicted, the first: {first}. Give "
+            "the path of the data set they were trained on."
+        )
+    return found

@@ -1,0 +1,151 @@
+"""What a plan's runs are doing, on a terminal as a live table, elsewhere as a line per run.
+
+It reads the run folders only, so it shows runs on other machines as well.
+"""
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from mura_tf.grid.worker import STARTED
+from mura_tf.training.run import Run
+
+STATES = ("done", "running", "waiting", "failed")
+
+
+class Board:
+    """Shows done, running, waiting and failed runs, images/s and the time left.
+
+    Args:
+        plan: the runs (recipe, folder).
+        images: folder -> views that the run trains on.
+        name: the plan's, by which its running runs are known from those of an earlier one.
+        shown: whether to show anything.
+    """
+
+    def __init__(self, plan, images: dict[Path, int], name: str, shown: bool):
+        self._plan, self._images, self._name = plan, images, name
+        self._states = {
+            run.folder: "done" if Run(run.folder).finished else "waiting" for run in plan
+        }
+        self._epochs = {run.folder: _epochs(run.folder) for run in plan}
+        self._seen_before = self._seen = self._images_seen()
+        self._began = time.monotonic()
+        self._rate = 0.0
+        self._console = Console(quiet=not shown)
+        self._live = None
+        if shown and self._console.is_terminal:
+            self._live = Live(console=self._console, get_renderable=self._table, auto_refresh=False)
+
+    def __enter__(self):
+        if self._live:
+            self._live.start()
+        done = Counter(self._states.values())["done"]
+        if done:
+            self._console.print(f"{done} of {len(self._plan)} runs were finished before.")
+        return self
+
+    def __exit__(self, *_):
+        if self._live:
+            self.refresh()
+            self._live.stop()
+
+    def finished(self, run) -> None:
+        self._states[run.folder] = "done"
+        self._epochs[run.folder] = _epochs(run.folder)
+        self._look()
+        done = Counter(self._states.values())["done"]
+        line = f"{done} of {len(self._plan)} done: {run.folder}, {self._epochs[run.folder]} epochs"
+        pace = self._pace()
+        self._console.print(escape(f"{line}; {pace}" if pace else line), soft_wrap=True)
+
+    def retried(self, run, reason: str) -> None:
+        self._states[run.folder] = "waiting"
+        self._say(run, "failed and is tried again", reason)
+
+    def failed(self, run, reason: str) -> None:
+        self._states[run.folder] = "failed"
+        self._say(run, "failed", reason)
+
+    def refresh(self) -> None:
+        """Shows what the runs have reached."""
+        if self._live:
+            self._look()
+            self._live.refresh()
+
+    def _look(self) -> None:
+        for folder, state in self._states.items():
+            if state in ("waiting", "running"):
+                running = self._is_running(folder)
+                self._states[folder] = "running" if running else "waiting"
+                if running:
+                    self._epochs[folder] = _epochs(folder)
+        if self._images_seen() > self._seen:  # only then, or it would fall until the next epoch
+            self._seen = self._images_seen()
+            self._rate = (self._seen - self._seen_before) / (time.monotonic() - self._began)
+
+    def _say(self, run, what: str, reason: str) -> None:
+        line = f"[red]{what}:[/] {escape(str(run.folder))}: {escape(reason)}"
+        self._console.print(line, soft_wrap=True)
+
+    def _is_running(self, folder: Path) -> bool:
+        try:
+            started = json.loads((folder / STARTED).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return started["plan"] == self._name
+
+    def _images_seen(self) -> int:
+        return sum(epochs * self._images[folder] for folder, epochs in self._epochs.items())
+
+    def _pace(self) -> str:
+        """Images/s of this session, and the time left once a finished run tells how long one is."""
+        if not self._rate:
+            return ""
+        pace = f"{self._rate:.{0 if self._rate > 10 else 1}f} images/s"
+        left = self._images_left()
+        return f"{pace}, about {duration(left / self._rate)} left" if left else pace
+
+    def _images_left(self) -> float | None:
+        done = [self._epochs[folder] for folder, state in self._states.items() if state == "done"]
+        if not done:
+            return None
+        expected = sum(done) / len(done)
+        return sum(
+            max(1, expected - self._epochs[folder]) * self._images[folder]
+            for folder, state in self._states.items()
+            if state in ("waiting", "running")
+        )
+
+    def _table(self) -> Table:
+        table = Table("backbone", "stage", *STATES, caption=self._pace())
+        counts: dict[tuple, Counter] = {}
+        for run in self._plan:
+            key = (run.recipe.backbone, run.recipe.stage)
+            counts.setdefault(key, Counter())[self._states[run.folder]] += 1
+        for (backbone, stage), states in counts.items():
+            table.add_row(backbone, stage, *(str(states[state] or "") for state in STATES))
+        return table
+
+
+def _epochs(folder: Path) -> int:
+    """How many epochs the run has in its history."""
+    try:
+        return max(0, len((folder / "history.csv").read_bytes().splitlines()) - 1)
+    except OSError:
+        return 0
+
+
+def duration(seconds: float) -> str:
+    """For people: 1 h 2 min, 3 min 4 s, 5.6 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

@@ -1,0 +1,299 @@
+"""Backbones and heads; the only place that knows a backbone's quirks."""
+
+import difflib
+import math
+import os
+from functools import partial
+from pathlib import Path
+
+import keras
+from keras import layers
+
+from mura_tf.models.backbones import IMAGENET_STD_RGB, Backbone, find_backbone, require_weights
+from mura_tf.models.specs import PAPER_HEAD, parse_head, parse_trainable
+
+HEAD_NAMES = ("head", "probability", "probabilities")
+"""What the names of layers with weights begin with that are not the backbone's."""
+
+
+def build_model(
+    backbone: str,
+    weights: str | os.PathLike | None = "imagenet",
+    *,
+    image_size: int | None = None,
+    head: tuple[str, ...] = PAPER_HEAD,
+    classes: int | None = None,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    trainable: str = "all",
+) -> keras.Model:
+    """A backbone with a head, the paper's by default, as one flat functional model.
+
+    Args:
+        backbone: a key of `BACKBONES`.
+        weights: "imagenet" (downloaded by Keras), None (random) or a path to weights of the
+            backbone without its classifier (`.h5` or `.weights.h5`). The layers are the same in
+            all three cases.
+        image_size: side S of the input, pixels; by default the backbone's own.
+        head: specs of its layers, see `specs.HEAD_LAYERS`.
+        classes: None for the probability of abnormality; K for a distribution over K classes.
+        l1, l2: regularization of the head's dense kernels.
+        trainable: which of the backbone's layers are trained, see `freeze`; the head
+            always is.
+
+    Returns:
+        Model from images float32 (B, S, S, 3), preprocessed as it is to be trained, to the
+        probability of abnormality, float32 (B, 1), or the distribution, float32 (B, K).
+
+    Raises:
+        ValueError: an unknown backbone, head or layer to train from, or weights that do not fit.
+        FileNotFoundError: no file at the weights' path.
+        ConnectionError: "imagenet" weights that cannot be downloaded.
+        ImportError: `resnet18` without the extra `mura-tf[resnet18]`.
+
+    Source: the paper, Table II; parameter counts, Table III.
+    """
+    facts = find_backbone(backbone)
+    require_weights(backbone, weights)
+    if classes is not None and classes < 2:
+        raise ValueError(
+            "classes must be None, for one probability of abnormality, or a number from 2 up. "
+            f"Received: {classes!r}."
+        )
+    build = _BUILDERS[facts.constructor.partition(":")[0]]
+    extractor = build(facts, weights, image_size or facts.image_size)
+    if weights not in ("imagenet", None):
+        _load(extractor, Path(weights), backbone)
+
+    freeze(extractor, trainable)
+
+    features = extractor.output
+    regularizer = keras.regularizers.L1L2(l1, l2) if l1 or l2 else None
+    for index, (layer, *values) in enumerate(parse_head(head)):
+        features = _HEAD_BUILDERS[layer](features, f"head{index}_{layer}", regularizer, *values)
+    output = layers.Dense(
+        classes or 1,
+        activation="softmax" if classes else "sigmoid",
+        kernel_initializer="glorot_normal",
+        kernel_regularizer=regularizer,
+        dtype="float32",  # stays so under mixed precision
+        name="probabilities" if classes else "probability",
+    )(features)
+    return keras.Model(extractor.input, output, name=backbone)
+
+
+def freeze(extractor: keras.Model, trainable: str) -> None:
+    """Freezes the layers that `trainable` leaves out; batch normalization then keeps its averages.
+
+    Args:
+        extractor: a backbone without a head.
+        trainable: "all", "none", "last:N" (from the N-th last convolution on) or "from:LAYER".
+
+    Raises:
+        ValueError: no such layer, or fewer convolutions.
+    """
+    kind, value = parse_trainable(trainable)
+    if kind == "all":
+        return
+    names = [layer.name for layer in extractor.layers]
+    convolutions = [
+        layer.name
+        for layer in extractor.layers
+        if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D | layers.SeparableConv2D)
+    ]
+    if kind == "none":
+        first = len(names)
+    elif kind == "last":
+        if value > len(convolutions):
+            raise ValueError(
+                f"trainable='last:N' needs that many convolutions. Received: {trainable!r} for a "
+                f"backbone with {len(convolutions)}."
+            )
+        first = names.index(convolutions[-value])
+    else:
+        if value not in names:
+            near = ", ".join(difflib.get_close_matches(value, names, n=5, cutoff=0.3))
+            raise ValueError(
+                f"trainable='from:LAYER' needs a layer of the backbone. Received: {value!r}. "
+                f"Near it are: {near or ', '.join(convolutions[-5:])}."
+            )
+        first = names.index(value)
+    for layer in extractor.layers[:first]:
+        layer.trainable = False
+
+
+def _pool(features, name, regularizer):
+    return layers.GlobalAveragePooling2D(name="pool")(features)
+
+
+def _flatten(features, name, regularizer):
+    return layers.Flatten(name=name)(features)
+
+
+def _batch_norm(features, name, regularizer):
+    return layers.BatchNormalization(name=name)(features)
+
+
+def _dropout(features, name, regularizer, rate):
+    return layers.Dropout(rate, name=name)(features)
+
+
+def _dense(features, name, regularizer, units, activation=None):
+    return layers.Dense(units, activation, kernel_regularizer=regularizer, name=name)(features)
+
+
+def _residual(features, name, regularizer, units, rate):
+    def dense(part, features, **settings):
+        features = layers.Dense(
+            units, kernel_regularizer=regularizer, name=f"{name}_{part}", **settings
+        )(features)
+        return layers.BatchNormalization(name=f"{name}_{part}_norm")(features)
+
+    inside = layers.Dropout(rate, name=f"{name}_dropout")(dense("1", features, activation="relu"))
+    inside = dense("2", inside)
+    around = dense("skip", features, use_bias=False)
+    return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([inside, around]))
+
+
+def _squeeze_excite(maps, name, regularizer, reduction):
+    channels = maps.shape[-1]
+    if reduction > channels:
+        raise ValueError(
+            f"squeeze_excite reduces {channels} channels by {channels} at most. Received: "
+            f"'squeeze_excite:{reduction}'."
+        )
+    weights = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(maps)
+    weights = layers.Dense(channels // reduction, "relu", name=f"{name}_reduce")(weights)
+    weights = layers.Dense(channels, "sigmoid", name=f"{name}_excite")(weights)
+    return layers.Multiply(name=name)([maps, weights])
+
+
+def _attention(maps, name, regularizer, heads):
+    weighed = []
+    for head in range(heads):
+        attention = layers.Conv2D(1, 1, activation="sigmoid", name=f"{name}_{head}")(maps)
+        weighed.append(layers.Multiply(name=f"{name}_{head}_weighed")([maps, attention]))
+    return layers.Concatenate(name=name)(weighed)
+
+
+_HEAD_BUILDERS = {
+    "pool": _pool,
+    "flatten": _flatten,
+    "batch_norm": _batch_norm,
+    "dropout": _dropout,
+    "dense": _dense,
+    "residual": _residual,
+    "squeeze_excite": _squeeze_excite,
+    "attention": _attention,
+}
+
+
+def _keras_applications(facts: Backbone, weights, size: int) -> keras.Model:
+    name = facts.constructor.partition(":")[2]
+    inputs = {"input_shape": (size, size, 3)}
+    if name == "Xception":  # which refuses less than 71 pixels if it is told the size alone
+        inputs = {"input_tensor": keras.Input(inputs["input_shape"])}
+    constructor = partial(
+        getattr(keras.applications, name), include_top=False, **inputs, **facts.arguments
+    )
+    try:
+        extractor = constructor(weights="imagenet" if weights == "imagenet" else None)
+    except Exception as error:
+        if "URL fetch failure" not in str(error):  # a bare Exception of Keras
+            raise
+        raise ConnectionError(
+            f"the ImageNet weights cannot be downloaded: {error}. Go online once, or give the "
+            "path of backbone weights (.h5)."
+        ) from error
+    if name.startswith("EfficientNetB") and weights != "imagenet":
+        return _with_imagenet_rescaling(extractor)
+    return extractor
+
+
+def _with_imagenet_rescaling(extractor: keras.Model) -> keras.Model:
+    """The graph that Keras builds for EfficientNetB0..B7 with weights="imagenet" only.
+
+    There it divides once more, by the root of each channel's deviation, after the Normalization
+    layer. Without that layer the ImageNet weights load without a word and predict something else.
+    """
+    rescaling = layers.Rescaling([1 / math.sqrt(std) for std in IMAGENET_STD_RGB])
+
+    def call(layer, *args, **kwargs):
+        output = layer(*args, **kwargs)
+        return rescaling(output) if isinstance(layer, layers.Normalization) else output
+
+    return keras.models.clone_model(extractor, call_function=call)
+
+
+def _resnet18(facts: Backbone, weights, size: int) -> keras.Model:
+    try:
+        from keras_hub.models import ResNetBackbone
+    except ImportError:
+        raise ImportError(
+            "the backbone resnet18 is keras-hub's, which is not installed. "
+            "Install the extra: pip install 'mura-tf[resnet18]'."
+        ) from None
+    if weights == "imagenet":
+        preset = facts.constructor.partition(":")[2]
+        return ResNetBackbone.from_preset(preset, image_shape=(size, size, 3))
+    return ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 128, 256, 512],
+        stackwise_num_blocks=[2, 2, 2, 2],
+        stackwise_num_strides=[1, 2, 2, 2],
+        block_type="basic_block",
+        image_shape=(size, size, 3),
+    )
+
+
+def _from_scratch(facts: Backbone, weights, size: int) -> keras.Model:
+    name = facts.constructor.partition(":")[2]
+    if name == "small_cnn":
+        return _small_cnn(size)
+    return _plain_cnn(size, name, **facts.arguments)
+
+
+def _small_cnn(size: int) -> keras.Model:
+    """Four convolutions, for demonstrations and tests."""
+    images = features = keras.Input((size, size, 3), name="images")
+    stages = ((16, 5, 2), (32, 3, 1), (64, 3, 1), (64, 3, 1))  # filters, kernel, stride
+    for stage, (filters, kernel, stride) in enumerate(stages, start=1):
+        if stage in (2, 4):
+            features = layers.MaxPooling2D(name=f"stage{stage}_pool")(features)
+        features = layers.Conv2D(
+            filters, kernel, stride, padding="same", use_bias=False, name=f"stage{stage}_conv"
+        )(features)
+        features = layers.BatchNormalization(momentum=0.9, name=f"stage{stage}_norm")(features)
+        features = layers.ReLU(name=f"stage{stage}_relu")(features)
+    return keras.Model(images, features, name="small_cnn_extractor")
+
+
+def _plain_cnn(
+    size: int, name: str, filters: tuple[int, ...], pools: tuple[int, ...], batch_norm: bool
+) -> keras.Model:
+    """3 x 3 convolutions with ReLU; `pools` are the convolutions that max pooling follows."""
+    images = features = keras.Input((size, size, 3), name="images")
+    for number, count in enumerate(filters, start=1):
+        features = layers.Conv2D(
+            count, 3, padding="same", use_bias=not batch_norm, name=f"conv{number}"
+        )(features)
+        if batch_norm:
+            features = layers.BatchNormalization(name=f"conv{number}_norm")(features)
+        features = layers.ReLU(name=f"conv{number}_relu")(features)
+        if number in pools:
+            features = layers.MaxPooling2D(name=f"pool{number}")(features)
+    return keras.Model(images, features, name=f"{name}_extractor")
+
+
+_BUILDERS = {"keras": _keras_applications, "keras_hub": _resnet18, "mura_tf": _from_scratch}
+
+
+def _load(extractor: keras.Model, path: Path, backbone: str) -> None:
+    try:
+        extractor.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError(
+            f"the weights do not fit: expected those of {backbone} without its classifier. "
+            f"Received: {path}, of which Keras says: {str(error).splitlines()[0]}"
+        ) from error

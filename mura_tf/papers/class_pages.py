@@ -1,0 +1,148 @@
+"""Scores over classes -> figures, HTML and Markdown for a report, beside document 003's values."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mura_tf.data.tasks import class_of
+from mura_tf.evaluation.classes import AVERAGES, MACRO, MEASURES, MICRO, ClassScores
+from mura_tf.published import published_table
+from mura_tf.reports.class_plots import plot_confusion, plot_roc
+from mura_tf.reports.curve_plots import plot_learning_rates
+from mura_tf.reports.markdown import markdown_table, number_text
+from mura_tf.reports.page import captioned, escaped, text_table
+
+NO_VIEWS = " †"
+"""Marks a class without views in the split."""
+_SOURCES = ("003, Fig. 30", "003, Section V, after Fig. 31")
+_HEADERS = {"precision": "Precision", "recall": "Recall", "f1": "F1", "auroc": "AUROC"}
+
+
+def class_figures(
+    scores: ClassScores, histories: list[pd.DataFrame], prefix: str
+) -> dict[str, tuple[Figure, str]]:
+    """File name -> figure, caption.
+
+    Args:
+        scores: of `score_classes`.
+        histories: the `history.csv` of each of the system's runs.
+        prefix: what the names begin with, so that the systems of a page have different ones.
+    """
+    return {
+        f"{prefix}-confusion": (
+            plot_confusion(scores.confusion),
+            "Confusion matrix: views by class and decision, with the share of the class",
+        ),
+        f"{prefix}-roc": (
+            plot_roc(scores),
+            "One-against-rest ROC curves with their areas; in grey, the macro average",
+        ),
+        f"{prefix}-learning-rate": (
+            plot_learning_rates(histories),
+            "Learning rate in each epoch, a line per run",
+        ),
+    }
+
+
+def class_section(title: str, scores: ClassScores, drawings: dict[str, tuple[str, str]]) -> str:
+    """HTML: the summary, the report table and the figures of one system.
+
+    Args:
+        title: of the section.
+        scores: of `score_classes`.
+        drawings: `class_figures`, drawn: file name -> `page.svg`, caption.
+    """
+    listed = text_table(*_report(scores))
+    shown = "".join(captioned(drawing, stem, text) for stem, (drawing, text) in drawings.items())
+    notes = "".join(f"<p class='note'>{escaped(sentence)}</p>" for sentence in _notes(scores))
+    return (
+        f"<section><h2>{escaped(title)}</h2><p>{escaped(class_summary(scores))}</p>"
+        f"<div class='stack'><div>{listed}{notes}</div>{shown}</div></section>"
+    )
+
+
+def class_lines(title: str, scores: ClassScores, drawings: dict[str, tuple[str, str]]) -> list[str]:
+    """Markdown: what `class_section` has, with the figures as SVG files beside it."""
+    lines = [f"## {title}", "", class_summary(scores), "", *markdown_table(*_report(scores)), ""]
+    for sentence in _notes(scores):
+        lines += [sentence, ""]
+    for stem, (_, caption) in drawings.items():
+        lines += [f"![{caption}]({stem}.svg)", ""]
+    return lines
+
+
+def class_summary(scores: ClassScores) -> str:
+    """Accuracy, kappa with its interval, micro and macro AUROC, in a sentence."""
+    count = scores.members
+    models = "one model" if count == 1 else f"the mean of {count} models"
+    return (
+        f"{scores.table.support[MICRO]:,} views of the {scores.split} split, {models}, image "
+        f"level: accuracy {scores.accuracy:.3f}, kappa of the {len(scores.classes)} classes "
+        f"{scores.kappa:.3f} (95 % {scores.kappa_low:.3f} to {scores.kappa_high:.3f}), AUROC "
+        f"{number_text(scores.table.auroc[MICRO])} micro, "
+        f"{number_text(scores.table.auroc[MACRO])} macro."
+    )
+
+
+def published_report(classes: list[str]) -> pd.DataFrame | None:
+    """Document 003's report and AUROCs, where the classes are its fourteen; None elsewhere.
+
+    Returns:
+        str, a row per class, then the `AVERAGES`; columns `MEASURES` and `support`; "" where it
+        prints nothing.
+
+    Source: Fig. 30, and the text below Fig. 31, which gives some AUROCs as a range.
+    """
+    rows = published_table("fourteen_classes").query("system == 'exp_6' and split == 'test'")
+    rows = rows[rows.source.isin(_SOURCES)]
+    of_class = rows[rows.label.notna()]
+    cells = of_class.assign(row=class_of(of_class.astype({"label": int}), "type_and_abnormality"))
+    if set(cells.row) != set(classes):
+        return None
+    overall = rows[rows.label.isna()]
+    word, measure = overall.metric.str.split("_", n=1, expand=True).to_numpy().T
+    overall = overall.assign(row=word + " average", metric=measure)
+    cells = pd.concat([cells, overall]).dropna(subset="metric")
+    cells = cells.pivot(index="row", columns="metric", values="value")  # noqa: PD010
+    texts = cells.map(lambda value: "" if np.isnan(value) else f"{value:.2f}")
+    texts["support"] = cells.support.map(lambda value: "" if np.isnan(value) else f"{value:.0f}")
+    ranges = texts.auroc_at_least + " to " + texts.auroc_at_most
+    texts["auroc"] = texts.auroc.where(texts.auroc_at_least == "", ranges)
+    return texts.loc[[*classes, *AVERAGES], [*MEASURES, "support"]]
+
+
+def _report(scores: ClassScores) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of the report table, as text."""
+    published = published_report(scores.classes)
+    headers = ["Class", "Views"]
+    for name in MEASURES:
+        headers += [_HEADERS[name], "003"] if published is not None else [_HEADERS[name]]
+    rows = []
+    for name, ours in scores.table.iterrows():
+        cells = [name if ours.support else name + NO_VIEWS, f"{ours.support:,.0f}"]
+        for measure in MEASURES:
+            cells.append(number_text(ours[measure]))
+            if published is not None:
+                cells.append(published[measure][name])
+        rows.append(cells)
+    return headers, rows
+
+
+def _notes(scores: ClassScores) -> list[str]:
+    support = scores.table.support
+    sentences = []
+    if (support == 0).any():
+        sentences.append(
+            "† No view of this class is in the split: nothing can be said of it, and the averages "
+            "are those of the other classes."
+        )
+    published = published_report(scores.classes)
+    if published is not None:
+        same = (published.support[scores.classes] == support[scores.classes].map(str)).all()
+        views = "these views" if same else "MURA's validation set, and these are other views"
+        sentences.append(
+            f"Columns 003: the document's experiment 6 (Fig. 30, text below Fig. 31); its test set "
+            f"is {views}. It prints an accuracy of 0.79. Its kappa of 0.612 (Fig. 36) is not the "
+            "one of fourteen classes, which by Fig. 30 is about 0.77."
+        )
+    return sentences

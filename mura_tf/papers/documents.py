@@ -1,0 +1,281 @@
+"""The systems of a document side by side: what is trained for them, on which split."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+
+from mura_tf.data.splits import split_anew
+from mura_tf.grid.plan import SET_HERE, PlannedRun, require_counts, require_unset
+from mura_tf.papers.claims import Claim
+from mura_tf.published import OVERALL, published_accuracies
+from mura_tf.training.recipe import Recipe
+
+_SET_HERE = SET_HERE | {
+    "stage": "each system has its own (--systems)",
+    "repeat": "`members` (--members) says how many models there are",
+    "initial": "each system starts from `weights` (--weights) or from another (--systems)",
+    "holdout_by": "choose with `split_by` (--split-by)",
+}
+
+
+@dataclass(frozen=True)
+class System:
+    """A system as its document describes it.
+
+    Attributes:
+        name: of its run folders and table rows.
+        title: what it is called in tables.
+        recipe: its settings.
+        per_type: whether each study type has a model of its own, or one model has them all.
+        study_types: those of `per_type`, unless the user names others; None for all.
+        starts_from: the name of the system whose model it goes on from.
+        published: what the document's CSV calls it, where it has an accuracy.
+        left_open: settings that the document does not name: its recipe's are a choice.
+    """
+
+    name: str
+    title: str
+    recipe: Recipe
+    per_type: bool = False
+    study_types: tuple[str, ...] | None = None
+    starts_from: str | None = None
+    published: str | None = None
+    left_open: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A document's systems side by side.
+
+    Attributes:
+        name: of its file in `experiments`, and of its CSV in `experiments/published`.
+        title: what the report is called.
+        document: which of the five, such as "001".
+        systems: what is compared, each after the one it starts from.
+        fractions: of all views in train, valid and test, where the document splits anew; None
+            where it keeps the data set's own split.
+        choices: what was chosen where the document is vague, sentences; "{batch_size}" in one
+            becomes what the systems have that leave it open, and the sentence goes where none do.
+        claims: the document's, to be checked.
+        readers: whether the radiologists' kappas stand beside ours.
+        quoted: what the document's CSV calls systems of its table that are none of `systems` ->
+            what they are called in ours.
+    """
+
+    name: str
+    title: str
+    document: str
+    systems: tuple[System, ...]
+    fractions: tuple[float, float, float] | None = None
+    choices: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    readers: bool = False
+    quoted: Mapping[str, str] = field(default_factory=dict)
+    OPTIONS: ClassVar = {
+        "study_types",
+        "systems",
+        "settings",
+        "backbones",
+        "members",
+        "split_by",
+    }
+    """Of `plan`."""
+
+    def folder(self, out: str | os.PathLike) -> Path:
+        """Where its runs and its report are, below `out`."""
+        return Path(os.path.normpath(out)) / self.name
+
+    def views(self, views: pd.DataFrame, split_by: str = "patient") -> pd.DataFrame:
+        """The views in the document's split, see `split_anew`."""
+        return split_anew(views, self.fractions, by=split_by) if self.fractions else views
+
+    def plan(
+        self,
+        out: str | os.PathLike,
+        known_types: Iterable[str],
+        *,
+        study_types: Iterable[str] | None = None,
+        systems: Iterable[str] | None = None,
+        settings: Mapping | None = None,
+        backbones: Iterable[str] | None = None,
+        members: int = 1,
+        split_by: str = "patient",
+    ) -> list[PlannedRun]:
+        """Its runs, each after the one it starts from.
+
+        Args:
+            out: the folder above.
+            known_types: the study types of the data.
+            study_types: those that get a model of their own, instead of the systems'.
+            systems: names of some; those they start from come along. All by default.
+            settings: recipe settings instead of the document's; `weights` only where the document
+                starts from ImageNet's.
+            backbones: one, instead of the document's pretrained ones.
+            members: models per system, whose probabilities are averaged. The documents have 1.
+            split_by: how a holdout is split off, and how `views` deals `fractions`, of `SPLIT_BY`.
+
+        Raises:
+            ValueError: an unknown system or setting, another task, several backbones, a study type
+                that the data lack, a step alone, or `study_types`, `backbones` or `split_by` that
+                none of the systems heeds.
+        """
+        known, chosen = list(known_types), tuple(study_types or ())
+        require_counts(members=members)
+        wanted = self._with_those_they_start_from(systems)
+        self._require_scored(wanted)
+        if chosen and not any(system.per_type for system in wanted):
+            raise ValueError(
+                f"no system here of {self.name} has a model per study type. Received: "
+                f"{', '.join(chosen)}. Leave --types out, or choose other --systems."
+            )
+        if backbones and not any(system.recipe.weights for system in wanted):
+            raise ValueError(
+                f"no system here of {self.name} has a pretrained backbone to replace. Received: "
+                f"{', '.join(backbones)}. Leave --backbones out, or choose other --systems."
+            )
+        settings = dict(settings or {})
+        require_unset(settings, _SET_HERE)
+        settings["holdout_by"] = split_by
+        if backbones:
+            settings["backbone"] = _the_one(list(backbones))
+        root = self.folder(out)
+        plan = []
+        for system in wanted:
+            recipe = _changed(system, settings)
+            for types in _types_of_runs(system, known, chosen):
+                for member in range(members):
+                    one = replace(recipe, study_types=types, member=member)
+                    folder = _run_folder(root, system, one)
+                    if system.starts_from:
+                        start = _run_folder(root, self._named(system.starts_from), one)
+                        # relative, so that the folder can be moved as a whole
+                        initial = os.path.relpath(start / "best.keras", folder)
+                        one = replace(one, initial=Path(initial).as_posix())
+                    plan.append(PlannedRun(replace(one, stage=_stage(system)), folder))
+        splits = self.fractions or any(run.recipe.select_on == "holdout" for run in plan)
+        if split_by != "patient" and not splits:
+            raise ValueError(
+                f"{self.name} keeps the data set's split and has no holdout, so nothing is split "
+                f"by {split_by}. Leave --split-by out."
+            )
+        return plan
+
+    def system(self, run: PlannedRun) -> System:
+        """What a run of its plan is trained for."""
+        return self._named(run.folder.parents[1].name)
+
+    def system_of(self, run: PlannedRun) -> str:
+        """The same in words."""
+        return self.system(run).title
+
+    def published_results(self) -> dict[str, str]:
+        """`system_of` -> the document's accuracy, and of what.
+
+        That is on its test data, or on its validation data where it has no other.
+        """
+        validation = published_accuracies(self.name, "valid")
+        found = published_accuracies(self.name)
+        texts = {}
+        for system in self.systems:
+            values = {
+                name: value
+                for (one, name), value in found.items()
+                if one == system.published and (name == OVERALL) != system.per_type
+            }
+            if len(values) > 1:
+                texts[system.title] = (
+                    f"accuracy {min(values.values()):.3f} to {max(values.values()):.3f} by type"
+                )
+            elif values:
+                ((name, value),) = values.items()
+                texts[system.title] = f"accuracy {value:.3f}, {name}"
+            elif (system.published, OVERALL) in validation and not system.per_type:
+                value = validation[system.published, OVERALL]
+                texts[system.title] = f"accuracy {value:.3f}, {OVERALL}, validation"
+        return texts
+
+    def _named(self, name: str) -> System:
+        by_name = {system.name: system for system in self.systems}
+        if name not in by_name:
+            raise ValueError(
+                f"a system of {self.name} must be one of {', '.join(by_name)}. Received: {name!r}."
+            )
+        return by_name[name]
+
+    def _require_scored(self, systems: list[System]) -> None:
+        steps = [one.name for one in systems if one.recipe.task == "study_type"]
+        if len(steps) == len(systems):
+            after = [one.name for one in self.systems if one.starts_from in steps]
+            raise ValueError(
+                f"{', '.join(steps)} is a step, which does not tell abnormal from normal. Name "
+                f"{', '.join(after)} too."
+            )
+
+    def _with_those_they_start_from(self, names: Iterable[str] | None) -> list[System]:
+        if not names:
+            return list(self.systems)
+        wanted = [self._named(name) for name in names]
+        for system in wanted:  # grows while it is walked
+            if system.starts_from:
+                wanted.append(self._named(system.starts_from))
+        return [system for system in self.systems if system in wanted]
+
+
+def _changed(system: System, settings: Mapping) -> Recipe:
+    """The system's recipe with those of the settings that are meant for it.
+
+    A model that the document trains from scratch keeps its backbone and its random weights, and
+    only the task abnormality has labels to balance.
+    """
+    recipe, kept = system.recipe, set()
+    task = settings.get("task", recipe.task)
+    if task != recipe.task:
+        raise ValueError(
+            f"{system.name} has the task {recipe.task}. Received a recipe with {task!r}. Take it "
+            "out."
+        )
+    if recipe.weights is None:
+        kept |= {"backbone", "weights"}
+    if recipe.task != "abnormality":
+        kept |= {"balance"}
+    return recipe.changed({name: value for name, value in settings.items() if name not in kept})
+
+
+def _the_one(backbones: list[str]) -> str:
+    if len(backbones) > 1:
+        raise ValueError(
+            "one backbone takes the place of the document's. Received: "
+            f"{', '.join(backbones)}. Use another --out for each."
+        )
+    return backbones[0]
+
+
+def _types_of_runs(
+    system: System, known: list[str], chosen: tuple[str, ...]
+) -> list[tuple[str, ...] | None]:
+    """`Recipe.study_types` of each of the system's runs."""
+    if not system.per_type:
+        return [None]
+    types = tuple(dict.fromkeys(chosen or system.study_types or known))
+    lacking = [name for name in types if name not in known]
+    if lacking:
+        raise ValueError(
+            f"{system.name} has a model per study type. Received: data without "
+            f"{', '.join(lacking)}; they have {', '.join(known)}. Choose among these with --types."
+        )
+    return [(name,) for name in types]
+
+
+def _run_folder(root: Path, system: System, recipe: Recipe) -> Path:
+    types = "+".join(recipe.study_types or ["all"]) if system.per_type else "all"
+    return root / system.name / types / f"member{recipe.member}"
+
+
+def _stage(system: System) -> str:
+    if not system.per_type:
+        return "mura"
+    return "type" if system.starts_from else "imagenet"

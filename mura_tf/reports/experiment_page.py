@@ -1,0 +1,314 @@
+"""Finished runs -> scores of each system -> one HTML page."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mura_tf.data.radiograph import BadRadiographError, fitted, read_radiograph
+from mura_tf.data.table import STUDY_KEY
+from mura_tf.evaluation.metrics import THRESHOLD
+from mura_tf.evaluation.predictions import (
+    SYSTEM_KEY,
+    load_predictions,
+    score_systems,
+    system_name,
+    view_probabilities,
+)
+from mura_tf.grid.progress import duration
+from mura_tf.reports.curve_plots import plot_learning_curves
+from mura_tf.reports.page import (
+    WARNING,
+    distinct,
+    escaped,
+    inline_jpeg,
+    inline_svg,
+    minus,
+    number,
+    svg,
+    table,
+    with_interval,
+    write_page,
+)
+from mura_tf.reports.score_plots import plot_kappa
+from mura_tf.reports.style import SYSTEM_COLOURS
+from mura_tf.training.recipe import Recipe
+from mura_tf.training.run import Run, finished_runs
+
+VIEW_SIDE = 220
+VIEWS_PER_OUTCOME = 3
+OPEN_RUNS = 30
+
+
+def write_report(run_dirs: Iterable[str | os.PathLike], path: str | os.PathLike) -> Path:
+    """Writes one HTML page about finished runs: scores, learning curves, a few views, what was run.
+
+    The page needs no other file and no network; the same runs give the same bytes.
+
+    Args:
+        run_dirs: folders of finished runs, of one system (backbone, stage, repeat) or several. The
+            page opens with the first of `score_systems`.
+        path: the `.html` file.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: no run folder, or one whose run is not finished; all such folders are named.
+    """
+    runs = finished_runs(run_dirs)
+    predictions = load_predictions(run.path for run in runs)
+    return write_scored(runs, predictions, score_systems(predictions), path)
+
+
+def write_scored(
+    runs: list[Run], predictions: pd.DataFrame, scores: pd.DataFrame, path: str | os.PathLike
+) -> Path:
+    """`write_report` of finished runs whose predictions are read and scored."""
+    systems = [rows for _, rows in scores.groupby(SYSTEM_KEY, sort=False)]
+    sections = [
+        _result_section(systems, runs),
+        *(_system_section(systems, index) for index in range(len(systems))),
+        _curves_section(systems, runs),
+        _views_section(systems[0], predictions),
+        _runs_section(systems, runs),
+    ]
+    return write_page(path, "mura_tf report", sections)
+
+
+def _result_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
+    first = systems[0].iloc[-1]
+    overall = pd.DataFrame([rows.iloc[-1] for rows in systems])
+    overview = table(
+        ["System", "Kappa", "AUROC", "Accuracy", "Studies", "Members", "Split"],
+        [
+            [
+                escaped(system_name(row)),
+                with_interval(row, "kappa"),
+                with_interval(row, "auroc"),
+                number(row.accuracy),
+                row.n,
+                row.members,
+                escaped(row.split),
+            ]
+            for _, row in overall.iterrows()
+        ],
+        text_columns=(0, 6),
+    )
+    models = f"ensemble of {first.members} {first.backbone}"
+    models = models if first.members > 1 else f"one {first.backbone}"
+    models += " per study type" if first.stage == "type" else ""
+    kappa = f"{first.kappa:.2f} [{first.kappa_low:.2f}, {first.kappa_high:.2f}]"
+    return f"""<header>
+<p class="kind">mura_tf report</p>
+<h1>Abnormality detection in bone radiographs</h1>
+<p class="lead">Overall study-level kappa <b>{minus(kappa)}</b> on {first.n} studies of the
+{escaped(first.split)} split, {escaped(models)}.</p>
+<p>{escaped(protocol(first.split, runs))}</p>
+{WARNING}
+</header>
+<section>
+<h2>Overview</h2>
+{overview}
+<p class="note">A study is abnormal when the mean probability of its views and of the ensemble's
+members is above {THRESHOLD}. Kappa (Cohen's) is the agreement with the labels beyond chance: 0 is
+chance, 1 is complete agreement. Brackets are 95&nbsp;% bootstrap intervals that resample
+patients.</p>
+</section>"""
+
+
+def protocol(split: str, runs: list[Run]) -> str:
+    """What was selected on and what is reported, in two sentences."""
+    recipes = [run.recipe for run in runs]
+    sentence = f"Epochs were selected on {' or '.join(dict.fromkeys(map(_selection, recipes)))}. "
+    if split in {recipe.select_on for recipe in recipes}:
+        return sentence + (
+            f"The {split} split is also the one reported, as in the paper, so the scores are "
+            "optimistic; --select-on holdout is the honest protocol."
+        )
+    return sentence + f"The {split} split is reported: no run trained or selected on it."
+
+
+def _selection(recipe: Recipe) -> str:
+    if recipe.select_on == "valid":
+        return "the valid split"
+    held = f"a holdout, {recipe.holdout:.0%} of the training split by {recipe.holdout_by}"
+    leaks = recipe.holdout_by == "image"
+    return held + (" (so views of one patient lie on both sides)" if leaks else "")
+
+
+def _system_section(systems: list[pd.DataFrame], index: int) -> str:
+    """The per-type table; the first system's has the plot that compares all beside it."""
+    rows = systems[index]
+    scores = table(
+        ["Study type", "Kappa", "AUROC", "Accuracy", "Sensitivity", "Specificity", "Studies"],
+        [
+            [
+                escaped(row.study_type) + ('<sup class="mark">†</sup>' if row.one_class else ""),
+                with_interval(row, "kappa"),
+                with_interval(row, "auroc"),
+                number(row.accuracy),
+                number(row.sensitivity),
+                number(row.specificity),
+                row.n,
+            ]
+            for _, row in rows.iterrows()
+        ],
+        css="scores",
+    )
+    notes = []
+    if rows.one_class.any():
+        notes.append(
+            "† All studies of this type have one label: its kappa is 0 by definition, and what "
+            "cannot be computed has a dash."
+        )
+    if (rows.members != rows.members.iloc[0]).any():
+        counts = rows.iloc[:-1].groupby("members").study_type.agg(", ".join)
+        members = "; ".join(f"{count}: {types}" for count, types in counts.items())
+        notes.append(f"The ensembles differ in members ({escaped(members)}).")
+    notes = "".join(f'<p class="note">{note}</p>' for note in notes)
+    title = f"<h2>{escaped(system_name(rows.iloc[0]))}</h2>"
+    if index:
+        return f"<section>{title}{scores}{notes}</section>"
+    compared = systems[: len(SYSTEM_COLOURS)]
+    drawing = svg(plot_kappa(pd.concat(compared)), "kappa")
+    plot = inline_svg(drawing, "kappa", "Kappa per study type with intervals")
+    return f"""<section>{title}
+<div class="beside"><div>{scores}{notes}</div><figure>{plot}</figure></div></section>"""
+
+
+def _curves_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
+    panels = []
+    for rows in systems:
+        system = rows.iloc[0]
+        groups: dict[str, list[Run]] = {}
+        for run in runs:
+            if run.system == tuple(system[SYSTEM_KEY]):
+                groups.setdefault(run.trained_on, []).append(run)
+        panels.append(f"<h3>{escaped(system_name(system))}</h3><div class='curves'>")
+        for name, group in sorted(groups.items()):
+            figure = plot_learning_curves(
+                [run.history for run in group], [run.info["best_epoch"] for run in group]
+            )
+            key = f"curves{len(panels)}"
+            drawing = inline_svg(svg(figure, key), key, f"Learning curves, {name}")
+            panels.append(f"<figure><figcaption>{escaped(name)}</figcaption>{drawing}</figure>")
+        panels.append("</div>")
+    return f"""<section><h2>Learning curves</h2>
+<p class="note">One line per member; a dot marks the epoch that was chosen. Validation kappa is at
+image level, so it differs from the study-level one above.</p>
+{"".join(panels)}</section>"""
+
+
+def _views_section(system_rows: pd.DataFrame, predictions: pd.DataFrame) -> str:
+    system = system_rows.iloc[0]
+    chosen = (predictions[[*SYSTEM_KEY, "split"]] == system[[*SYSTEM_KEY, "split"]]).all(axis=1)
+    predictions = predictions[chosen]
+    views = view_probabilities(predictions)
+    outcomes = (  # label, decision
+        ("Found: abnormal and said so", 1, 1),
+        ("Cleared: normal and said so", 0, 0),
+        ("Missed: abnormal, taken for normal", 1, 0),
+        ("False alarm: normal, taken for abnormal", 0, 1),
+    )
+    groups = []
+    for title, label, decision in outcomes:
+        group = views[(views.label == label) & ((views.probability_study > THRESHOLD) == decision)]
+        surest = _surest_views(group, decision)
+        figures = "".join(_view_figure(view, label == decision) for view in surest.itertuples())
+        figures = figures or '<p class="note">None in this split.</p>'
+        groups.append(f"<div><h3>{title}</h3><div class='views'>{figures}</div></div>")
+    return f"""<section><h2>A few views</h2>
+<p class="note">From the {escaped(system.split)} split, by {escaped(system_name(system))}: the
+surest decisions of each kind, one view per study, from different study types where there are. The
+numbers are probabilities of abnormality. Label and decision are the study's: one view of an
+abnormal study may well show nothing.</p>
+<div class="outcomes">{"".join(groups)}</div></section>"""
+
+
+def _surest_views(views: pd.DataFrame, decision: int) -> pd.DataFrame:
+    """One view of each of the surest studies, another study type each time while there are."""
+    views = views.sort_values(["probability_study", "probability"], ascending=decision == 0)
+    views = views.drop_duplicates(STUDY_KEY)
+    turn = views.groupby("study_type").cumcount().sort_values(kind="stable")
+    return views.loc[turn.index].head(VIEWS_PER_OUTCOME)
+
+
+def _view_figure(view, right: bool) -> str:
+    label = "abnormal" if view.label else "normal"
+    try:
+        image = read_radiograph(view.path)
+    except BadRadiographError as error:
+        picture = f'<p class="missing">{escaped(error)}</p>'
+    else:
+        source = inline_jpeg(fitted(image, VIEW_SIDE))
+        picture = f'<img alt="{escaped(view.study_type)}, {label}" src="{source}">'
+    return f"""<figure class="{"right" if right else "wrong"}">{picture}<figcaption>
+<b>{escaped(view.study_type)}</b> <span class="verdict">{"✓ right" if right else "✗ wrong"}</span>
+<span class="key">{escaped(view.patient)}/<wbr>{escaped(view.study)}</span>
+<span>labelled {label}</span>
+<span>view&nbsp;{view.probability:.2f}, study&nbsp;{view.probability_study:.2f}</span>
+</figcaption></figure>"""
+
+
+def _runs_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
+    seconds = sum(run.info["seconds"] for run in runs)
+    epochs = sum(len(run.history) for run in runs)
+    versions = [" ".join(item) for run in runs for item in run.info["versions"].items()]
+    facts = {
+        "Runs": f"{len(runs)}, {epochs} epochs in all",
+        "Wall time": f"{duration(seconds)}, the sum over the runs",
+        "Versions": distinct(versions),
+        "Backend": distinct(run.info["backend"] for run in runs),
+        "Device": distinct(run.info["device"] for run in runs),
+        "Seed": distinct(run.info["seed"] for run in runs),
+    }
+    listed = "".join(f"<dt>{name}</dt><dd>{escaped(value)}</dd>" for name, value in facts.items())
+    headers = ["Run folder", "Trained on", "Member", "Views", "Skipped", "Epochs", "Chosen"]
+    headers += ["Image-level kappa", "s/epoch", "Time", "Data fingerprint"]
+    rows = [
+        [
+            f"<code>{escaped(run.path)}</code>",
+            escaped(run.trained_on),
+            run.recipe.member,
+            run.info["views"]["train"],
+            run.info["skipped"],
+            len(run.history),
+            run.info["best_epoch"],
+            number(run.history.set_index("epoch").val_kappa[run.info["best_epoch"]]),
+            f"{np.median(run.info['seconds_per_epoch']):.1f}",
+            duration(run.info["seconds"]),
+            f"<code>{escaped(run.info['data_fingerprint'][:12])}</code>",
+        ]
+        for run in runs
+    ]
+    folders = table(headers, rows, text_columns=(0, 1, 10))
+    return f"""<section><h2>What was run</h2><dl>{listed}</dl>
+<h3>Settings that differ from the paper's defaults</h3>
+{_settings_table(systems, runs)}
+<details{" open" if len(runs) <= OPEN_RUNS else ""}>
+<summary><h3>Run folders</h3></summary>{folders}</details></section>"""
+
+
+def _settings_table(systems: list[pd.DataFrame], runs: list[Run]) -> str:
+    """One column per system, one row per setting that is not the default somewhere."""
+    defaults = Recipe().to_dict()
+    keys = [tuple(rows.iloc[0][SYSTEM_KEY]) for rows in systems]
+    body = []
+    for name, default in defaults.items():
+        values = [[run.recipe.to_dict()[name] for run in runs if run.system == key] for key in keys]
+        differs = any(value != default for system in values for value in system)
+        if differs and name not in SYSTEM_KEY:
+            cells = [escaped(distinct(map(_setting, system))) for system in values]
+            body.append([f"<code>{name}</code>", escaped(_setting(default)), *cells])
+    names = [escaped(system_name(rows.iloc[0])) for rows in systems]
+    columns = range(len(names) + 2)
+    return table(["Setting", "Default", *names], body, text_columns=columns, css="settings")
+
+
+def _setting(value) -> str:
+    if isinstance(value, list):
+        return " ".join(value) or "none"
+    return "none" if value is None else str(value)

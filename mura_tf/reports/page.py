@@ -1,0 +1,164 @@
+"""HTML pages that need no other file: tables, numbers, figures as inline SVG."""
+
+import base64
+import html
+import io
+import os
+import re
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+import cv2
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from mura_tf.files import written_whole
+from mura_tf.reports.style import COLOURS
+
+WARNING = """\
+<p class="warning"><b>Not a medical device.</b> These are results of research software. They must
+not be used to diagnose anybody.</p>"""
+
+
+def write_page(path: str | os.PathLike, title: str, sections: Iterable[str]) -> Path:
+    """Writes one page, whole, from sections of HTML."""
+    template = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    page = Template(template).substitute(
+        title=escaped(title), light=_variables(0), dark=_variables(1), body="\n".join(sections)
+    )
+    with written_whole(path) as part:
+        part.write_text(page, encoding="utf-8")
+    return Path(path)
+
+
+def table(headers: list[str], rows: list[list], text_columns: Iterable[int] = (0,), css="") -> str:
+    """An HTML table; cells are HTML, and those outside `text_columns` are aligned as numbers."""
+    text_columns = set(text_columns)
+    align = ["" if column in text_columns else ' class="n"' for column in range(len(headers))]
+    head = "".join(
+        f'<th scope="col"{a}>{header}</th>' for header, a in zip(headers, align, strict=True)
+    )
+    body = []
+    for first, *others in rows:
+        cells = zip(others, align[1:], strict=True)
+        cells = "".join(f"<td{a}>{cell}</td>" for cell, a in cells)
+        body.append(f'<tr><th scope="row">{first}</th>{cells}</tr>\n')
+    return (
+        f'<div class="scroll"><table class="{css}"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def text_table(
+    headers: list[str], rows: Iterable[list[str]], text_columns: Iterable[int] = (0,)
+) -> str:
+    """A `table` of text; the numbers in it get a real minus."""
+    words = set(text_columns)
+    cells = [
+        [
+            escaped(cell) if column in words else minus(escaped(cell))
+            for column, cell in enumerate(row)
+        ]
+        for row in rows
+    ]
+    return table([escaped(header) for header in headers], cells, words)
+
+
+def with_interval(row, name: str) -> str:
+    if np.isnan(row[name]):
+        return number(row[name])
+    low, high = number(row[f"{name}_low"]), number(row[f"{name}_high"])
+    return f'{number(row[name])} <span class="interval">[{low}, {high}]</span>'
+
+
+def number(value: float) -> str:
+    return "&ndash;" if np.isnan(value) else minus(f"{value:.3f}")
+
+
+def minus(text: str) -> str:
+    return text.replace("-", "&minus;")
+
+
+def escaped(value) -> str:
+    """Text as HTML."""
+    return html.escape(str(value))
+
+
+def distinct(values: Iterable) -> str:
+    return ", ".join(dict.fromkeys(map(str, values)))
+
+
+def _variables(scheme: int) -> str:
+    return " ".join(f"--{name}: {colours[scheme]};" for name, colours in COLOURS.items())
+
+
+def svg(figure: Figure, name: str) -> str:
+    """The figure as SVG with real text, the same bytes each time; `name` seeds its ids."""
+    nothing = dict.fromkeys(["Date", "Creator", "Format", "Type"])
+    drawing = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(drawing, format="svg", metadata=nothing)
+    return drawing.getvalue()
+
+
+def plots_section(figures: dict[str, tuple[str, str]]) -> str:
+    """Plots one after the other, with their text as large as the page's.
+
+    Args:
+        figures: name -> (of `svg`, caption).
+    """
+    drawings = "".join(captioned(drawing, name, text) for name, (drawing, text) in figures.items())
+    return f"<section><h2>Plots</h2><div class='plots'>{drawings}</div></section>"
+
+
+def list_section(heading: str, sentences: list[str], numbered: bool = False) -> str:
+    """A list under a heading; nothing where there are no sentences."""
+    if not sentences:
+        return ""
+    tag = "ol" if numbered else "ul"
+    items = "".join(f"<li>{escaped(sentence)}</li>" for sentence in sentences)
+    return f"<section><h2>{heading}</h2><{tag}>{items}</{tag}></section>"
+
+
+def drawn(figures: dict[str, tuple[Figure, str]]) -> dict[str, tuple[str, str]]:
+    """Name -> (`svg`, caption) of figures by name, each with its caption."""
+    return {name: (svg(figure, name), caption) for name, (figure, caption) in figures.items()}
+
+
+def inline_svg(drawing: str, name: str, description: str) -> str:
+    """An `svg` for a page, with the page's font and the colours of the reader's scheme.
+
+    Args:
+        drawing: of `svg`.
+        name: what its ids start with, because ids are shared by the whole page.
+        description: for readers who do not see it.
+    """
+    drawing = drawing[drawing.index("<svg") :]
+    box = re.search(r'viewBox="[^"]+"', drawing).group()
+    opening = f'<svg {box} role="img" aria-label="{escaped(description)}">'
+    drawing = re.sub(r"<svg[^>]*>", opening, drawing, count=1)
+    drawing = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", drawing)
+    drawing = drawing.replace("xlink:href", "href")
+    drawing = re.sub(r"font: ([^;\"]*?[\d.]+px) [^;\"]*", r"font: \1 var(--font)", drawing)
+    for colour, (light, _) in COLOURS.items():
+        drawing = drawing.replace(light, f"var(--{colour})")
+    return drawing
+
+
+def captioned(drawing: str, name: str, caption: str) -> str:
+    """An `inline_svg` with its caption, at the width where its text is as large as the page's."""
+    width = 1.45 * float(re.search(r'viewBox="0 0 ([\d.]+)', drawing)[1])
+    return (
+        f'<figure style="max-width: {width:.0f}px">{inline_svg(drawing, name, caption)}'
+        f"<figcaption class='note'>{escaped(caption)}</figcaption></figure>"
+    )
+
+
+def inline_jpeg(image: np.ndarray) -> str:
+    """The `src` of an image for a page: uint8 (height, width), or (height, width, 3) RGB."""
+    pixels = image if image.ndim == 2 else image[..., ::-1]
+    jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

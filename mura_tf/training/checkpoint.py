@@ -1,0 +1,152 @@
+"""What an epoch leaves behind, so that a killed training goes on exactly where it was."""
+
+import contextlib
+import errno
+import json
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from mura_tf.files import written_whole
+from mura_tf.models.specs import parse_schedule
+from mura_tf.training.recipe import Recipe
+
+_REMEMBERED = {"stopping": ("wait", "best", "best_epoch"), "schedule": ("wait", "best")}
+"""The state of Keras' callbacks, which Keras does not keep over a restart."""
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Everything that an epoch leaves behind, in one file that is replaced whole.
+
+    That is: the model's and the optimizer's variables (dropout's random state and the learning
+    rate among them), the best weights so far, what EarlyStopping and ReduceLROnPlateau remember,
+    and the history. The order of the views and the flips need nothing: they are functions of the
+    seed and the epoch.
+    """
+
+    def __init__(self, run_dir: Path):
+        super().__init__()
+        self.path = run_dir / "resume.npz"
+        self.history_path = run_dir / "history.csv"
+        self.history, self.seconds, self.stopped = [], [], False
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are done."""
+        return len(self.history)
+
+    def attach(self, model: keras.Model, recipe: Recipe) -> list[keras.callbacks.Callback]:
+        """Makes the recipe's callbacks; sets model and memory back to the saved epoch, if any.
+
+        Returns:
+            The callbacks for `fit`, itself the last.
+        """
+        self.stopping = keras.callbacks.EarlyStopping(
+            monitor=recipe.monitor,
+            mode="min" if recipe.monitor == "val_loss" else "max",
+            patience=recipe.patience + 1,  # Keras stops at its patience, the paper beyond it
+            restore_best_weights=True,
+        )
+        self.schedule = _schedule(recipe)
+        self._remembered = {}
+        if self.path.exists():
+            self._restore(model)
+        return [callback for callback in (self.stopping, self.schedule, self) if callback]
+
+    def on_train_begin(self, logs=None):
+        for name, values in self._remembered.items():
+            for key, value in values.items():
+                setattr(getattr(self, name), key, value)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        rate = logs.pop("learning_rate", self.model.optimizer.learning_rate)
+        row = {"epoch": epoch + 1, "learning_rate": float(rate)}
+        self.history.append(row | {key: float(value) for key, value in logs.items()})
+        self.seconds.append(time.perf_counter() - self._started)
+        last = epoch + 1 == self.params["epochs"]
+        self.stopped = bool(self.model.stop_training) or last
+        with full_disk_explained(self.path.parent):
+            self._save()
+            self.write_history()
+
+    def write_history(self) -> None:
+        with written_whole(self.history_path) as part:
+            pd.DataFrame(self.history).to_csv(part, index=False)
+
+    def _save(self) -> None:
+        memory = {
+            "stopped": self.stopped,
+            "history": self.history,
+            "seconds": self.seconds,
+        }
+        for name, keys in _REMEMBERED.items():
+            callback = getattr(self, name)
+            values = {key: getattr(callback, key) for key in keys if hasattr(callback, key)}
+            memory[name] = {key: np.asarray(value).item() for key, value in values.items()}
+        arrays = {"memory": np.array(json.dumps(memory))}
+        for index, variable in enumerate(_state(self.model)):
+            arrays[f"state_{index}"] = np.asarray(variable)
+        for index, array in enumerate(self.stopping.best_weights):
+            arrays[f"best_{index}"] = array
+        with written_whole(self.path) as part:
+            np.savez(part, **arrays)
+
+    def _restore(self, model: keras.Model) -> None:
+        try:
+            with np.load(self.path, allow_pickle=False) as arrays:
+                memory = json.loads(str(arrays["memory"]))
+                states = [arrays[f"state_{index}"] for index in range(len(_state(model)))]
+                best = [arrays[f"best_{index}"] for index in range(len(model.weights))]
+            for variable, value in zip(_state(model), states, strict=True):
+                variable.assign(value)
+        except Exception as error:
+            raise ValueError(
+                f"{self.path} is damaged or of another version: {error}. Expected the checkpoint "
+                "of an unfinished run. Delete it to train this run from its beginning."
+            ) from error
+        self.history, self.seconds = memory["history"], memory["seconds"]
+        self.stopped = memory["stopped"]
+        self._remembered = {name: memory[name] for name in _REMEMBERED}
+        self._remembered["stopping"]["best_weights"] = best
+        self.on_train_begin()
+
+
+def _schedule(recipe: Recipe) -> keras.callbacks.Callback | None:
+    """What lowers the learning rate; all but a plateau is a function of the epoch alone."""
+    kind, *values = parse_schedule(recipe.schedule)
+    if kind == "plateau":
+        monitor, factor, patience, least = values
+        return keras.callbacks.ReduceLROnPlateau(
+            monitor=monitor, mode="min", factor=factor, patience=patience, min_lr=least
+        )
+    if kind == "step":
+        factor, every = values
+        return keras.callbacks.LearningRateScheduler(
+            lambda epoch: recipe.learning_rate * factor ** (epoch // every)
+        )
+    return None
+
+
+def _state(model: keras.Model) -> list:
+    """Every variable that training changes between epochs, in a fixed order."""
+    return [*model.variables, *model.optimizer.variables]
+
+
+@contextlib.contextmanager
+def full_disk_explained(folder: Path):
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError(
+            error.errno,
+            f"the disk is full, and what was being written into {folder} is left out. The last "
+            "whole epoch is kept: make room and repeat the command",
+        ) from error

@@ -1,0 +1,95 @@
+"""What a run was made with, and what a report was made from."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import importlib.util
+import platform
+import shlex
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from mura_tf.cores import usable_cores
+from mura_tf.files import write_json
+from mura_tf.training.recipe import Recipe, read_settings
+from mura_tf.training.run import Run
+
+
+def run_facts(recipe: Recipe, views: pd.DataFrame, fingerprint: str) -> dict:
+    """What `run.json` says from the start: versions, device, seed, data."""
+    import keras
+
+    libraries = ("mura-tf", "keras", "tensorflow", "numpy")
+    versions = {name.replace("-", "_"): _version(name) for name in libraries}
+    return {
+        "recipe_hash": recipe.hash,
+        "versions": versions | {"python": platform.python_version()},
+        "backend": keras.backend.backend(),
+        "device": accelerator() or f"CPU, {usable_cores()} cores",
+        "seed": recipe.run_seed,
+        "data_fingerprint": fingerprint,
+        "views": views.split.value_counts().to_dict(),
+    }
+
+
+def _version(library: str) -> str:
+    for name in (library, f"{library}-cpu"):  # tensorflow-cpu is tensorflow, too
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return "unknown"
+
+
+def accelerator() -> str:
+    """The name of the GPU or TPU that Keras' backend computes on; "" on a CPU."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        return "" if device.platform == "cpu" else device.device_kind
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return ""
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+
+
+def write_facts(runs: list[Run], folder: Path, *, report_only: bool = False) -> None:
+    """Writes `folder/experiment.json`: what a row in a results table is traced back to.
+
+    Lists where the runs differ, and the commands that have reported here.
+
+    Args:
+        runs: those that are reported.
+        folder: of the report.
+        report_only: whether this command trained nothing; then it is named only if no other is.
+    """
+    path = folder / "experiment.json"
+    commands = read_settings(path).get("commands", []) if path.exists() else []
+    if not (commands and report_only):
+        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        commands = list(dict.fromkeys([*commands, command]))
+    infos = [run.info for run in runs]
+    facts = {
+        "commands": commands,
+        "recipes": [recipe.to_dict() for recipe in {_shared(run.recipe): None for run in runs}],
+        "data_fingerprints": sorted({info["data_fingerprint"] for info in infos}),
+        "versions": {
+            name: sorted({info["versions"][name] for info in infos if name in info["versions"]})
+            for name in dict.fromkeys(name for info in infos for name in info["versions"])
+        },
+        "devices": sorted({info["device"] for info in infos}),
+        "runs": len(runs),
+        "epochs": sum(len(info["seconds_per_epoch"]) for info in infos),
+        "training_seconds": round(sum(info["seconds"] for info in infos)),
+    }
+    write_json(path, facts)
+
+
+def _shared(recipe: Recipe) -> Recipe:
+    """The recipe without what tells one run of a stage from another."""
+    return dataclasses.replace(recipe, study_types=None, repeat=0, member=0)

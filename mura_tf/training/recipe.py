@@ -1,0 +1,299 @@
+"""Everything fixed before a run. The only configuration system."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mura_tf.data.splits import SPLIT_BY
+from mura_tf.files import write_json
+from mura_tf.models.backbones import find_backbone
+from mura_tf.models.specs import (
+    PAPER_HEAD,
+    parse_augmentation,
+    parse_head,
+    parse_optimizer,
+    parse_schedule,
+    parse_trainable,
+)
+
+PREPROCESSINGS = ("caffe", "native", "unit")
+
+STAGES = ("imagenet", "mura", "type")
+
+SELECT_ON = ("valid", "holdout")
+
+TASKS = ("abnormality", "study_type", "type_and_abnormality")
+
+MONITORS = ("val_kappa", "val_loss", "val_accuracy", "val_f1")
+"""`val_f1` is the macro F1 of the tasks with classes."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run, before it is run. The defaults are the paper's (sections IV and V).
+
+    Attributes:
+        backbone: a key of `BACKBONES`.
+        weights: what the backbone starts from: "imagenet", None (random) or a path to backbone
+            weights (`.h5`, `.weights.h5`).
+        initial: the `best.keras` of an earlier run that the whole model starts from, instead of
+            `weights`: the paper's mura checkpoint for the type stage. An absolute path, or one
+            relative to the run folder, so that an experiment can be moved as a whole.
+        initial_part: "model", or "backbone": then the head is new.
+        study_types: what it trains on; None for all types of the data set together.
+        image_size: side of the square, pixels; None for the backbone's own (Table III).
+        preprocessing: "caffe", the paper's sentence (zero-centred with the ImageNet mean, not
+            scaled), "native", what the backbone was pretrained with, or "unit", [0, 1] (003).
+        augment: augmentations of the training views: see `specs.AUGMENTATIONS`.
+        task: what the output says: "abnormality" (one probability), "study_type", or
+            "type_and_abnormality" (a class for each pair; 003's fourteen on MURA).
+        head: specs of the layers between backbone and output, see `specs.HEAD_LAYERS`.
+        trainable: which backbone layers are trained: "all", "none", "last:N" (from the N-th last
+            convolution on) or "from:LAYER". The head always is.
+        l1, l2: regularization of the head's dense kernels.
+        batch_size: views per step.
+        optimizer: "adam" or "sgd:MOMENTUM".
+        learning_rate: at the start.
+        weight_decay: what each step takes off every weight, times the learning rate.
+        schedule: how the learning rate falls, see `specs.SCHEDULES`. The paper says "each time the
+            training loss has stopped improving" and names no number of epochs: 1 is its literal
+            reading.
+        monitor: what selects the epoch and stops the run, of `MONITORS`, at image level.
+        patience: epochs without a better `monitor` that are tolerated; one more ends the run.
+        max_epochs: the run ends here if it did not before. The paper has no such limit.
+        balance: what the loss weighs so that abnormal and normal count the same: "type", each study
+            type (the paper's); "all", all views together, which leaves the types their shares;
+            "none". A task with classes has "none".
+        select_on: where the epoch is selected: "valid", as in the paper, or "holdout", a part of
+            the training split that is then not trained on.
+        holdout: that part, a fraction.
+        holdout_by: of `SPLIT_BY`. By image, what is selected looks better than it is.
+        mixed_precision: whether layers compute in float16 (GPU) with float32 weights.
+        seed: of everything random, together with `repeat` and `member`.
+        stage: what the run starts from and trains on: "imagenet", "mura" or "type".
+        repeat, member: which of the ensembles, and which model of it.
+
+    Raises:
+        ValueError: a value that cannot be, in one sentence.
+
+    >>> Recipe(backbone="efficientnet_b0").side
+    224
+    >>> dataclasses.replace(Recipe(), member=1).run_seed == Recipe().run_seed
+    False
+    """
+
+    backbone: str = "efficientnet_b3"
+    weights: str | None = "imagenet"
+    initial: str | None = None
+    initial_part: str = "model"
+    study_types: tuple[str, ...] | None = None
+    image_size: int | None = None
+    preprocessing: str = "caffe"
+    augment: tuple[str, ...] = ("flip",)
+    task: str = "abnormality"
+    head: tuple[str, ...] = PAPER_HEAD
+    trainable: str = "all"
+    l1: float = 0.0
+    l2: float = 0.0
+    batch_size: int = 8
+    optimizer: str = "adam"
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    schedule: str = "plateau:loss:0.1:1"
+    monitor: str = "val_kappa"
+    patience: int = 5
+    max_epochs: int = 100
+    balance: str = "type"
+    select_on: str = "valid"
+    holdout: float = 0.1
+    holdout_by: str = "patient"
+    mixed_precision: bool = False
+    seed: int = 0
+    stage: str = "imagenet"
+    repeat: int = 0
+    member: int = 0
+
+    def __post_init__(self):
+        if not isinstance(self.backbone, str):
+            raise ValueError(f"backbone must be text. Received: {self.backbone!r}.")
+        find_backbone(self.backbone)
+        for name in ("study_types", "augment", "head"):  # JSON has lists only
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("weights", "initial"):
+            if isinstance(getattr(self, name), os.PathLike):
+                object.__setattr__(self, name, os.fspath(getattr(self, name)))
+            if not isinstance(getattr(self, name), str | None):
+                raise ValueError(f"{name} must be text or None. Received: {getattr(self, name)!r}.")
+        _require(self, "preprocessing", PREPROCESSINGS)
+        _require(self, "task", TASKS)
+        _require(self, "monitor", MONITORS)
+        _require(self, "balance", ("type", "all", "none"))
+        _require(self, "select_on", SELECT_ON)
+        _require(self, "holdout_by", SPLIT_BY)
+        _require(self, "initial_part", ("model", "backbone"))
+        _require(self, "stage", STAGES)
+        for name in ("batch_size", "patience", "max_epochs"):
+            _require_whole(self, name, least=1)
+        for name in ("seed", "repeat", "member"):
+            _require_whole(self, name, least=0)
+        if self.image_size is not None:
+            _require_whole(self, "image_size", least=32)
+        _require_number(self, "learning_rate", "above 0", lambda rate: 0 < rate < float("inf"))
+        for name in ("l1", "l2", "weight_decay"):
+            _require_number(self, name, "from 0 up", lambda rate: 0 <= rate < float("inf"))
+        _require_number(self, "holdout", "above 0 and below 1", lambda part: 0 < part < 1)
+        for name in (
+            "learning_rate",
+            "l1",
+            "l2",
+            "weight_decay",
+            "holdout",
+        ):  # 1 and 1.0 are one recipe, with one hash
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if not isinstance(self.mixed_precision, bool):
+            raise ValueError(
+                f"mixed_precision must be one of True, False. Received: {self.mixed_precision!r}."
+            )
+        types = self.study_types
+        if types is not None and not (
+            isinstance(types, tuple) and types and all(map(_names_a_folder, types))
+        ):
+            raise ValueError(
+                "study_types must be a tuple of names such as ('elbow', 'wrist'), or None for all. "
+                f"Received: {types!r}."
+            )
+        if not isinstance(self.augment, tuple):
+            raise ValueError(
+                f"augment must be a tuple such as ('flip',). Received: {self.augment!r}."
+            )
+        for spec in self.augment:
+            parse_augmentation(spec)
+        if not isinstance(self.head, tuple):
+            raise ValueError(f"head must be a tuple of specs. Received: {self.head!r}.")
+        parse_head(self.head)
+        parse_trainable(self.trainable)
+        parse_optimizer(self.optimizer)
+        parse_schedule(self.schedule)
+        if self.monitor == "val_f1" and self.task == "abnormality":
+            raise ValueError(
+                "the monitor 'val_f1' needs a task with classes. Received: task 'abnormality'."
+            )
+        if self.balance != "none" and self.task != "abnormality":
+            raise ValueError(
+                "only the task 'abnormality' has two labels to balance. Received: task "
+                f"{self.task!r} and balance {self.balance!r}. Use balance='none'."
+            )
+
+    @property
+    def side(self) -> int:
+        """Side of the square input, pixels: `image_size`, or the backbone's own."""
+        return self.image_size or find_backbone(self.backbone).image_size
+
+    @property
+    def weights_name(self) -> str | None:
+        """`weights`, or the file's name alone: where it lies makes no other recipe."""
+        return self.weights and Path(self.weights).name
+
+    @property
+    def preprocessing_mode(self) -> str:
+        """The preprocessing by Keras' names, see `make_dataset`."""
+        if self.preprocessing == "native":
+            return find_backbone(self.backbone).preprocessing
+        return self.preprocessing
+
+    @property
+    def run_seed(self) -> int:
+        """A seed of this run alone, so that members and repeats of one seed differ."""
+        return int(
+            np.random.SeedSequence([self.seed, self.repeat, self.member]).generate_state(1)[0]
+        )
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that name these settings."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict:
+        """The settings as JSON knows them."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_dict(cls, settings: Mapping) -> "Recipe":
+        """A recipe from `to_dict`'s result; settings left out keep their defaults.
+
+        Raises:
+            ValueError: an unknown setting, with the nearest known one.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in settings:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ValueError(
+                    f"a recipe has the settings {', '.join(known)}. Received: {name!r}.{hint}"
+                )
+        return cls(**settings)
+
+    def changed(self, settings: Mapping) -> "Recipe":
+        """The recipe with other settings.
+
+        Raises:
+            ValueError: an unknown setting, or a value that cannot be.
+        """
+        return type(self).from_dict(self.to_dict() | dict(settings))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the settings as JSON."""
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Recipe":
+        """Reads a JSON file of settings; see `from_dict`."""
+        return cls.from_dict(read_settings(path))
+
+
+def read_settings(path: str | os.PathLike) -> dict:
+    """Reads a JSON file of a recipe's settings, any of them.
+
+    Raises:
+        ValueError: the file does not hold one JSON object.
+    """
+    try:
+        settings = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+        raise ValueError(f"{path} must be JSON: {error}.") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} must hold one JSON object. Received: {settings!r}.")
+    return settings
+
+
+def _names_a_folder(name) -> bool:
+    """Whether a study type can be a part of the run folder's path."""
+    return isinstance(name, str) and name not in ("", ".", "..") and "/" not in name
+
+
+def _require(recipe: Recipe, name: str, allowed: tuple[str, ...]) -> None:
+    value = getattr(recipe, name)
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}. Received: {value!r}.")
+
+
+def _require_whole(recipe: Recipe, name: str, least: int) -> None:
+    value = getattr(recipe, name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number from {least} up. Received: {value!r}.")
+
+
+def _require_number(recipe: Recipe, name: str, range_text: str, fits) -> None:
+    value = getattr(recipe, name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not fits(value):
+        raise ValueError(f"{name} must be a number {range_text}. Received: {value!r}.")

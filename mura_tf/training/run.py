@@ -1,0 +1,132 @@
+"""What a training leaves behind, read without Keras."""
+
+import csv
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mura_tf.evaluation.predictions import SYSTEM_KEY, read_predictions
+from mura_tf.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder: `recipe.json`, `run.json`, `history.csv`, `best.keras`, `predictions.csv`."""
+
+    path: Path
+
+    def __post_init__(self):
+        object.__setattr__(self, "path", Path(self.path))
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        return Recipe.load(self.path / "recipe.json")
+
+    @property
+    def info(self) -> dict:
+        """Versions, device, seed, data fingerprint, seconds, whether it is finished."""
+        path = self.path / "run.json"
+        if not path.exists():
+            return {}
+        try:
+            info = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(info, dict):
+                raise ValueError(f"an object is expected. Received: {info!r}")
+            return info
+        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+            raise ValueError(
+                f"{path} must be JSON: {error}. Delete the folder to train this run again."
+            ) from None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was trained to its end and its predictions are still there."""
+        return self.info.get("finished", False) and (self.path / "predictions.csv").is_file()
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row per epoch, counted from 1."""
+        path = self.path / "history.csv"
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                columns, *rows = csv.reader(file)
+            values = np.array(rows, float).reshape(-1, len(columns))
+            return pd.DataFrame(values, columns=columns).astype({"epoch": int})
+        except (ValueError, KeyError, csv.Error) as error:
+            raise ValueError(
+                f"{path} must be a CSV with a row of numbers per epoch: {error}. Delete the folder "
+                "to train this run again."
+            ) from None
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """Predictions table of every view of the recipe's types that is not in the train split."""
+        return read_predictions(self.path / "predictions.csv")
+
+    @property
+    def system(self) -> tuple:
+        """Its `SYSTEM_KEY`: backbone, stage, repeat."""
+        return tuple(getattr(self.recipe, name) for name in SYSTEM_KEY)
+
+    @property
+    def trained_on(self) -> str:
+        """Its study types, in words."""
+        return ", ".join(self.recipe.study_types or ["all study types"])
+
+    def require_recipe(self, recipe: Recipe) -> None:
+        """ValueError where the folder holds a run of another recipe; names what differs.
+
+        A file of weights is known by its name, because paths are spelled in many ways.
+        """
+        if not (self.path / "recipe.json").exists():
+            return
+        there, asked = (
+            one.to_dict() | {"weights": one.weights_name} for one in (self.recipe, recipe)
+        )
+        changed = [
+            f"{name} is {there[name]!r}, asked for {asked[name]!r}"
+            for name in asked
+            if there[name] != asked[name]
+        ]
+        if changed:
+            raise ValueError(
+                f"{self.path} holds a run of another recipe: {'; '.join(changed)}. "
+                "Use another folder, or delete this one."
+            )
+
+    def require_data(self, fingerprint: str) -> None:
+        """ValueError where the run was trained on other data, see `data_fingerprint`."""
+        before = self.info.get("data_fingerprint")
+        if before not in (None, fingerprint):
+            raise ValueError(
+                f"{self.path} was trained on a data set with the fingerprint {before}. Received "
+                f"one with {fingerprint}: files, labels or splits differ. Use another folder."
+            )
+
+    def model(self):
+        """The `keras.Model` of the best epoch, not compiled."""
+        import keras
+
+        return keras.models.load_model(self.path / "best.keras", compile=False)
+
+
+def finished_runs(run_dirs: Iterable[str | os.PathLike]) -> list[Run]:
+    """The runs of folders, all of which must be finished; ValueError names those that are not."""
+    if isinstance(run_dirs, str | os.PathLike):
+        run_dirs = [run_dirs]
+    runs = [Run(run_dir) for run_dir in run_dirs]
+    unfinished = [str(run.path) for run in runs if not run.finished]
+    if unfinished or not runs:
+        raise ValueError(
+            "scores and reports are made of finished runs, whose run.json says so and which hold "
+            f"predictions.csv. Received {len(unfinished)} of {len(runs)} run folders without: "
+            f"{', '.join(unfinished) or 'no folder'}. Train them with the same command: it goes on "
+            "where it stopped."
+        )
+    return runs

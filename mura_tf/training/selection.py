@@ -1,0 +1,114 @@
+"""Recipe + views table -> the views it trains on, selects on and predicts. No Keras."""
+
+import os
+
+import pandas as pd
+
+from mura_tf.data.cache import data_fingerprint, prepare_readable
+from mura_tf.data.splits import deal_views, require_classes
+from mura_tf.training.recipe import Recipe
+
+
+def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    """The views of the recipe's study types, checked for what training needs.
+
+    A holdout is drawn from all types, so that the stages of an experiment share it; its views get
+    the split "holdout".
+
+    Raises:
+        ValueError: an unknown study type, a split that is needed and lacking, a type whose training
+            views have one label, or study types to be told apart that are one.
+    """
+    views = views.reset_index(drop=True)
+    is_train = views.split == "train"
+    if recipe.select_on == "holdout" and is_train.any():
+        views = views.assign(split=views.split.mask(_held_out(views, is_train, recipe), "holdout"))
+    known = sorted(views.study_type.unique())
+    unknown = sorted(set(recipe.study_types or ()) - set(known))
+    if unknown:
+        raise ValueError(
+            f"study_types must be among those of the data set: {', '.join(known)}. "
+            f"Received: {', '.join(unknown)}."
+        )
+    chosen = views[views.study_type.isin(recipe.study_types or known)].reset_index(drop=True)
+    _require_trainable(chosen, recipe)
+    return chosen
+
+
+def usable_views(
+    views: pd.DataFrame,
+    recipe: Recipe,
+    cache_dir: str | os.PathLike | None = None,
+    *,
+    skip_bad: bool = False,
+    progress: bool = False,
+) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Prepares the views at the recipe's size.
+
+    Returns:
+        The readable views; `path, reason` of the others; `data_fingerprint` of the readable ones.
+
+    Raises:
+        BadViewsError: some files are unreadable, unless `skip_bad`.
+        ValueError: without them, what is left cannot be trained on.
+    """
+    views, problems, prepared = prepare_readable(
+        views, recipe.side, cache_dir, skip_bad=skip_bad, progress=progress
+    )
+    if len(problems):
+        _require_trainable(views, recipe)
+    return views, problems, data_fingerprint(views, prepared.digests)
+
+
+def split_views(views: pd.DataFrame, recipe: Recipe) -> dict[str, pd.DataFrame]:
+    """What is trained on ("train"), selected on ("select") and predicted ("predict")."""
+    chosen = {
+        "train": views.split == "train",
+        "select": views.split == recipe.select_on,
+        "predict": ~views.split.isin(["train", "holdout"]),
+    }
+    return {name: views[rows].reset_index(drop=True) for name, rows in chosen.items()}
+
+
+def _held_out(views: pd.DataFrame, is_train: pd.Series, recipe: Recipe) -> pd.Series:
+    training, parts = views[is_train], (1 - recipe.holdout, recipe.holdout)
+    require_classes(training, recipe.holdout_by, parts=2)
+    held = deal_views(training, parts, recipe.holdout_by, recipe.seed) == 1
+    return held.reindex(views.index, fill_value=False)
+
+
+def _require_trainable(chosen: pd.DataFrame, recipe: Recipe) -> None:
+    if set(chosen.split) <= {"train", "holdout"}:
+        raise ValueError(
+            "the data set needs a valid or a test split to report on. Received: train only. "
+            "Split it by patient with mura_tf.patient_split, or move patients into a folder valid."
+        )
+    needed = ["train", recipe.select_on]
+    lacking = [split for split in needed if split not in set(chosen.split)]
+    if lacking:
+        raise ValueError(
+            f"the data set needs views in the splits {' and '.join(needed)}. Received: none in "
+            f"{' and '.join(lacking)}."
+            + (" Without a valid split, select on 'holdout'." if lacking == ["valid"] else "")
+        )
+    training = chosen[chosen.split == "train"]
+    untrained = sorted(set(chosen.study_type) - set(training.study_type))
+    if untrained and recipe.task != "abnormality":
+        raise ValueError(
+            f"every class of the task {recipe.task} needs training views. Received: none of "
+            f"{', '.join(untrained)}. Leave them out of the data set."
+        )
+    if recipe.task == "study_type":
+        if len(set(chosen.study_type)) == 1:
+            raise ValueError(
+                "the task study_type needs two study types or more. Received: "
+                f"{chosen.study_type.iloc[0]} alone."
+            )
+        return
+    for study_type, labels in training.groupby("study_type").label:
+        if set(labels) != {0, 1}:
+            raise ValueError(
+                f"every study type needs normal and abnormal training views. Received: "
+                f"{study_type!r} with label {labels.iloc[0]} only. Leave this type out of "
+                "study_types, or, where one model is trained on all types, out of the data set."
+            )

@@ -1,0 +1,226 @@
+"""Recipe + views -> run folder. The only code that changes weights."""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import os
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+
+from mura_tf.data.counts import class_weights
+from mura_tf.data.pipeline import input_statistics, make_dataset
+from mura_tf.data.tasks import class_names, targets_of
+from mura_tf.evaluation.predictions import EVALUATION_BATCH, predict_views
+from mura_tf.files import remove_parts, write_json, written_whole
+from mura_tf.training.checkpoint import Checkpoint, full_disk_explained
+from mura_tf.training.facts import run_facts
+from mura_tf.training.model import compiled_model
+from mura_tf.training.recipe import Recipe
+from mura_tf.training.run import Run
+from mura_tf.training.selection import selected_views, split_views, usable_views
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite; the message names the epoch and the step."""
+
+
+def train(
+    recipe: Recipe,
+    views: pd.DataFrame,
+    run_dir: str | os.PathLike,
+    *,
+    cache_dir: str | os.PathLike | None = None,
+    skip_bad: bool = False,
+    tensorboard: bool = False,
+    verbose: str | int = "auto",
+) -> Run:
+    """Trains one model as its recipe says, and predicts the splits it did not train on.
+
+    Called again on an unfinished run folder it goes on after the last whole epoch and ends, on the
+    same machine's CPU, with the same files bit for bit as if it had never stopped. A finished run
+    is returned as it is. One whose predictions.csv is gone predicts again, or, if its best.keras is
+    gone as well, is trained from the beginning.
+
+    Args:
+        recipe: what to do.
+        views: views table with a train split, and a valid split unless `recipe.select_on` is
+            "holdout".
+        run_dir: the run folder; made if it is missing.
+        cache_dir: see `prepare`.
+        skip_bad: whether to go on without unreadable files (listed in `skipped.csv`) instead of
+            stopping before the start.
+        tensorboard: whether to write logs into `run_dir/tensorboard`.
+        verbose: Keras' progress display; "auto" is a bar on a terminal and a line per epoch
+            elsewhere, 0 silent.
+
+    Raises:
+        ValueError: views the recipe cannot be trained on; a run folder of another recipe or data
+            set; a damaged checkpoint.
+        BadViewsError: unreadable files, unless `skip_bad`.
+        FileNotFoundError, ConnectionError: `weights` or `initial` cannot be had.
+        NonFiniteLossError: the loss became NaN.
+        OSError: the disk is full; the last checkpoint is kept.
+        ImportError: `tensorboard`, or a backbone of KerasHub, without their extras.
+    """
+    if tensorboard and not importlib.util.find_spec("tensorboard"):
+        raise ImportError(
+            "tensorboard=True needs the package tensorboard, which is not installed. "
+            "Install the extra: pip install 'mura-tf[tensorboard]'."
+        )
+    run = Run(Path(run_dir))
+    run.path.mkdir(parents=True, exist_ok=True)
+    with FileLock(run.path / ".lock"):
+        remove_parts(run.path)
+        run.require_recipe(recipe)
+        views = selected_views(views, recipe)
+        usable, problems, fingerprint = usable_views(views, recipe, cache_dir, skip_bad=skip_bad)
+        if len(problems):
+            with written_whole(run.path / "skipped.csv") as part:
+                problems.to_csv(part, index=False)
+        run.require_data(fingerprint)
+        if not run.finished:
+            info = run_facts(recipe, usable, fingerprint) | {"skipped": len(views) - len(usable)}
+            if run.info.get("finished") and (run.path / "best.keras").is_file():
+                _predict(run, run.model(), recipe, usable, cache_dir)
+            else:
+                _train_and_predict(run, recipe, usable, info, cache_dir, tensorboard, verbose)
+        Checkpoint(run.path).path.unlink(missing_ok=True)
+    return run
+
+
+def measure_step(recipe: Recipe, steps: int = 5) -> tuple[float, int]:
+    """Images/s of the recipe's training step on this machine, on random images in memory.
+
+    The first two steps, in which the graph is made, do not count. A task with classes is measured
+    with one output in their place.
+
+    Returns:
+        Images/s, and the parameters of the model with its head.
+    """
+    recipe = dataclasses.replace(
+        recipe, task="abnormality", monitor="val_loss", weights=None, initial=None
+    )
+    model = compiled_model(recipe, (), Path())
+    rng = np.random.default_rng(0)
+    shape = (recipe.batch_size, recipe.side, recipe.side, 3)
+    images = rng.uniform(-120, 120, shape).astype("float32")
+    labels = rng.integers(0, 2, (recipe.batch_size, 1)).astype("float32")
+    for step in range(steps + 2):
+        if step == 2:
+            started = time.perf_counter()
+        model.train_on_batch(images, labels)
+    return steps * recipe.batch_size / (time.perf_counter() - started), model.count_params()
+
+
+def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose) -> None:
+    splits = split_views(views, recipe)
+    checkpoint = Checkpoint(run.path)
+    keras.utils.set_random_seed(recipe.run_seed)
+    classes = class_names(views, recipe.task)
+    model = compiled_model(recipe, classes, run.path)
+    callbacks = [_StopOnNonFiniteLoss(), *checkpoint.attach(model, recipe)]
+    recipe.save(run.path / "recipe.json")  # only now, so that a mistake before can be mended
+    batches = {
+        "image_size": recipe.side,
+        "preprocessing": recipe.preprocessing_mode,
+        "cache_dir": cache_dir,
+    }
+    info |= {"classes": list(classes), "inputs": input_statistics(splits["train"], **batches)}
+    write_json(run.path / "run.json", {"finished": False} | info)
+    batches["class_weights"] = _loss_weights(splits["train"], recipe.balance)
+    if not checkpoint.stopped:
+        if tensorboard:
+            callbacks.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
+        model.fit(
+            make_dataset(
+                splits["train"],
+                batch_size=recipe.batch_size,
+                training=True,
+                seed=recipe.run_seed,
+                augment=recipe.augment,
+                targets=targets_of(splits["train"], recipe.task, classes),
+                first_epoch=checkpoint.epochs,
+                **batches,
+            ),
+            validation_data=make_dataset(
+                splits["select"],
+                batch_size=EVALUATION_BATCH,
+                training=False,
+                targets=targets_of(splits["select"], recipe.task, classes),
+                **batches,
+            ),
+            initial_epoch=checkpoint.epochs,
+            epochs=recipe.max_epochs,
+            callbacks=callbacks,
+            shuffle=False,  # make_dataset has done it
+            verbose=_verbosity(verbose),
+        )
+    model.set_weights(checkpoint.stopping.best_weights)
+
+    with full_disk_explained(run.path):
+        with written_whole(run.path / "best.keras") as part:
+            keras.Model(model.input, model.output, name=model.name).save(part)
+        _predict(run, model, recipe, views, cache_dir)
+        checkpoint.write_history()
+        seconds = {
+            "best_epoch": checkpoint.stopping.best_epoch + 1,
+            "seconds_per_epoch": [round(seconds, 2) for seconds in checkpoint.seconds],
+            "seconds": round(sum(checkpoint.seconds), 1),
+        }
+        write_json(run.path / "run.json", {"finished": True} | info | seconds)
+
+
+def _predict(run: Run, model: keras.Model, recipe: Recipe, views: pd.DataFrame, cache_dir) -> None:
+    """Writes `predictions.csv`."""
+    predictions = predict_views(
+        model,
+        split_views(views, recipe)["predict"],
+        preprocessing=recipe.preprocessing_mode,
+        cache_dir=cache_dir,
+        classes=class_names(views, recipe.task),
+        backbone=recipe.backbone,
+        stage=recipe.stage,
+        repeat=recipe.repeat,
+        member=recipe.member,
+    )
+    with written_whole(run.path / "predictions.csv") as part:
+        predictions.to_csv(part, index=False, na_rep="nan")
+
+
+class _StopOnNonFiniteLoss(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._require_finite(logs["loss"], f"the loss became {{}} at step {batch + 1}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        # the last step's weights, which no training loss has seen yet
+        self._require_finite(logs["val_loss"], "the validation loss became {} at the end")
+
+    def _require_finite(self, loss, sentence):
+        if not np.isfinite(loss):
+            raise NonFiniteLossError(
+                f"{sentence.format(float(loss))} of epoch {self.epoch + 1}; expected a finite "
+                "number. The epochs before are kept. Lower learning_rate, or turn mixed_precision "
+                "off, and train into a new folder."
+            )
+
+
+def _loss_weights(views: pd.DataFrame, balance: str) -> dict[str, tuple[float, float]]:
+    """Study type -> weights of a normal and an abnormal view, see `class_weights`."""
+    if balance == "type":
+        return class_weights(views)
+    (together,) = class_weights(views.assign(study_type="all")).values()
+    return dict.fromkeys(views.study_type, together if balance == "all" else (1.0, 1.0))
+
+
+def _verbosity(verbose: str | int) -> int:
+    if verbose == "auto":
+        return 1 if os.isatty(1) else 2
+    return int(verbose)

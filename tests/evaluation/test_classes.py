@@ -1,0 +1,289 @@
+"""Scores over classes against scikit-learn, and the pages made of them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from class_predictions import TASK, predictions_of
+from pages import Page
+from sklearn.metrics import (
+    auc,
+    classification_report,
+    cohen_kappa_score,
+    confusion_matrix,
+    roc_auc_score,
+    roc_curve,
+)
+
+from mura_tf.data.tasks import class_names, class_of
+from mura_tf.data.views import load_mura
+from mura_tf.evaluation.classes import AVERAGES, MACRO, MEASURES, MICRO, WEIGHTED, score_classes
+from mura_tf.evaluation.metrics import bootstrap_weights
+from mura_tf.evaluation.predictions import predict_views, score, study_probabilities
+from mura_tf.papers.class_pages import class_figures, class_lines, class_section, published_report
+from mura_tf.reports.page import svg, write_page
+
+SEVEN = ("elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist")
+
+
+def oracle(predictions, task=TASK):
+    """Number of each view's class, probabilities (n, K), patients, without pandas' groups."""
+    columns = [name for name in predictions if name.startswith("p:")]
+    names = [name[2:] for name in columns]
+    found = {}
+    for row, name in zip(predictions.to_dict("records"), class_of(predictions, task), strict=True):
+        key = tuple(row[part] for part in ("study_type", "patient", "study", "view"))
+        found.setdefault(key, []).append((name, row["patient"], [row[one] for one in columns]))
+    truth = np.array([names.index(rows[0][0]) for rows in found.values()])
+    probabilities = np.array([np.mean([row[2] for row in rows], axis=0) for rows in found.values()])
+    return truth, probabilities, [rows[0][1] for rows in found.values()]
+
+
+# ------------------------------------------------------------------------------------------------
+# Scores
+
+
+@pytest.mark.parametrize(
+    ("task", "members"), [(TASK, 1), (TASK, 3), ("study_type", 2)], ids=["one", "three", "types"]
+)
+def test_scores_are_scikit_learns(task, members):
+    predictions = predictions_of(members=members, task=task)
+    scores = score_classes(predictions, task)
+    truth, probabilities, _ = oracle(predictions, task)
+    decisions = probabilities.argmax(axis=1)
+    assert scores.classes == list(class_names(predictions, task))
+    assert (scores.split, scores.members) == ("test", members)
+    assert scores.confusion.to_numpy().tolist() == confusion_matrix(truth, decisions).tolist()
+    assert list(scores.confusion.index) == list(scores.confusion.columns)
+    assert list(scores.table) == [*MEASURES, "support"]
+    assert list(scores.table.index) == [*scores.classes, *AVERAGES]
+
+    report = classification_report(
+        truth, decisions, target_names=scores.classes, output_dict=True, zero_division=0
+    )
+    report[MACRO], report[WEIGHTED] = report["macro avg"], report["weighted avg"]
+    for name in (*scores.classes, MACRO, WEIGHTED):
+        expected = [report[name][key] for key in ("precision", "recall", "f1-score", "support")]
+        columns = ["precision", "recall", "f1", "support"]
+        assert scores.table.loc[name, columns].tolist() == pytest.approx(expected)
+    assert scores.accuracy == pytest.approx(report["accuracy"])
+    assert (scores.table.loc[MICRO, ["precision", "recall", "f1"]] == scores.accuracy).all()
+    assert scores.kappa == pytest.approx(cohen_kappa_score(truth, decisions))
+
+    is_class = np.eye(len(scores.classes))[truth]
+    areas = roc_auc_score(is_class, probabilities, average=None)
+    assert scores.table.auroc[scores.classes].tolist() == pytest.approx(areas)
+    for name in ("micro", "macro", "weighted"):
+        expected = roc_auc_score(is_class, probabilities, average=name)
+        assert scores.table.auroc[f"{name} average"] == pytest.approx(expected)
+
+
+def test_curves_are_scikit_learns_and_the_macro_one_is_their_mean():
+    predictions = predictions_of()
+    scores = score_classes(predictions, TASK)
+    truth, probabilities, _ = oracle(predictions)
+    assert set(scores.curves) == {*scores.classes, MICRO, MACRO}
+    for number, name in enumerate(scores.classes):
+        expected = roc_curve(truth == number, probabilities[:, number])[:2]
+        np.testing.assert_allclose(scores.curves[name].T, expected)
+    macro = scores.curves[MACRO]
+    assert macro[0].tolist() == [0, 0] and macro[-1].tolist() == [1, 1]
+    heights = [np.interp(0.25, *scores.curves[name].T) for name in scores.classes]
+    assert macro[np.isclose(macro[:, 0], 0.25), 1] == pytest.approx(np.mean(heights))
+    assert auc(*macro.T) == pytest.approx(scores.table.auroc[MACRO], abs=0.01)
+
+
+def test_kappas_interval_resamples_patients():
+    predictions = predictions_of()
+    scores = score_classes(predictions, TASK, replicates=50, seed=3)
+    truth, probabilities, patients = oracle(predictions)
+    decisions = probabilities.argmax(axis=1)
+    kappas = [
+        cohen_kappa_score(truth, decisions, sample_weight=weights)
+        for weights in bootstrap_weights(patients, 50, seed=3)
+    ]
+    expected = np.quantile(kappas, [0.025, 0.975])
+    assert (scores.kappa_low, scores.kappa_high) == pytest.approx(expected)
+    assert scores.kappa_low < scores.kappa < scores.kappa_high
+    again = score_classes(predictions, TASK, replicates=50, seed=3)
+    assert (again.kappa_low, again.kappa_high) == (scores.kappa_low, scores.kappa_high)
+
+
+def test_members_are_averaged_before_the_decision():
+    one = predictions_of(types=("elbow",), patients=1).assign(label=1)
+    tables = [
+        one.assign(member=member, **{"p:normal elbow": p, "p:abnormal elbow": 1 - p})
+        for member, p in enumerate((0.6, 0.6, 0.1))
+    ]
+    scores = score_classes(pd.concat(tables), TASK)
+    assert scores.accuracy == 1 and scores.members == 3
+
+
+def test_only_the_reported_split_counts():
+    test, valid = predictions_of(), predictions_of(split="valid", seed=1)
+    both = score_classes(pd.concat([valid, test]), TASK)
+    assert both.split == "test"
+    assert both.confusion.equals(score_classes(test, TASK).confusion)
+    assert score_classes(valid, TASK).split == "valid"
+
+
+# ------------------------------------------------------------------------------------------------
+# Degenerate cases
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_class_without_views_has_nothing_and_spoils_nothing():
+    predictions = predictions_of()
+    gone = "abnormal hand"
+    rest = predictions[class_of(predictions, TASK) != gone]
+    scores = score_classes(rest, TASK)
+    assert scores.table.loc[gone, MEASURES].isna().all() and scores.table.support[gone] == 0
+    assert len(scores.curves[gone]) == 0
+    assert scores.confusion[gone].sum() > 0  # it is decided for, all the same
+    others = scores.table.loc[[name for name in scores.classes if name != gone]]
+    assert others.notna().all(axis=None)
+    means = others[MEASURES].mean()
+    assert scores.table.loc[MACRO, MEASURES].tolist() == pytest.approx(means.tolist())
+    truth, probabilities, _ = oracle(rest)
+    assert scores.accuracy == pytest.approx((probabilities.argmax(axis=1) == truth).mean())
+    assert scores.kappa == pytest.approx(cohen_kappa_score(truth, probabilities.argmax(axis=1)))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_class_never_decided_for_has_precision_0():
+    predictions = predictions_of()
+    predictions["p:normal hand"] = 0.0
+    row = score_classes(predictions, TASK).table.loc["normal hand"]
+    assert row[["precision", "recall", "f1"]].tolist() == [0, 0, 0] and row.support > 0
+    assert row.auroc == 0.5
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("types", [("elbow",), ("elbow", "hand")], ids=["alone", "beside another"])
+def test_views_of_one_class(types):
+    predictions = predictions_of(types=types)
+    rows = predictions[class_of(predictions, TASK) == "normal elbow"]
+    scores = score_classes(rows, TASK)
+    assert scores.table.auroc[[*scores.classes, MACRO, WEIGHTED]].isna().all()
+    assert scores.table.recall[MACRO] == scores.accuracy
+    assert (scores.kappa, scores.kappa_low, scores.kappa_high) == (0, 0, 0)
+    assert not len(scores.curves[MACRO]) and len(scores.curves[MICRO])
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_class_at_all():
+    scores = score_classes(predictions_of(types=("elbow",), task="study_type"), "study_type")
+    assert (scores.accuracy, scores.kappa) == (1, 0)
+    assert scores.table.auroc.isna().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda table: table.filter(regex="^(?!p:)"), "Received: none, so the task is abnormality"),
+        (lambda table: pd.concat([table, table.assign(repeat=1)]), "takes one system"),
+        (lambda table: table.assign(split="train"), "no view of a test or valid split"),
+        (lambda table: table.assign(**{"p:normal hand": np.nan}), "a probability for every class"),
+        (
+            lambda table: table.assign(study_type=table.study_type.str.replace("hand", "knee")),
+            r"Received: '(ab)?normal knee'",
+        ),
+        (
+            lambda table: pd.concat([table, table.drop(index=3).assign(member=1)]),
+            "every member must predict every view of a study once",
+        ),
+    ],
+    ids=["no classes", "two systems", "no view", "missing", "foreign", "members"],
+)
+def test_bad_input_gets_a_sentence(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        score_classes(change(predictions_of()), TASK)
+
+
+# ------------------------------------------------------------------------------------------------
+# Collapsed to abnormality
+
+
+def test_from_a_model_with_classes_to_scores_per_study(mura, eagerly):
+    from mura_tf.models.build import build_model
+
+    views = load_mura(mura)
+    classes = class_names(views, TASK)
+    model = build_model("small_cnn", weights=None, image_size=32, classes=len(classes))
+    predictions = predict_views(model, views[views.split == "valid"], classes=classes)
+    shares = predictions[[f"p:{name}" for name in classes]]
+    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
+    abnormal = predictions["p:abnormal elbow"] + predictions["p:abnormal wrist"]
+    studies = study_probabilities(predictions)
+    np.testing.assert_allclose(studies.probability, abnormal.clip(0, 1))  # one view a study
+    found = score(studies, intervals=False).set_index("study_type")
+    decided = (abnormal > 0.5).astype(int)
+    assert found.accuracy["overall"] == (decided == predictions.label).mean()
+    assert found.kappa["overall"] == pytest.approx(
+        cohen_kappa_score(predictions.label, decided), nan_ok=True
+    )
+    assert score_classes(predictions, TASK).table.support[MICRO] == len(predictions)
+
+
+# ------------------------------------------------------------------------------------------------
+# Pages
+
+
+def pages_of(scores, tmp_path, title="Exp 6"):
+    """The HTML page, the Markdown and the names of the figures."""
+    histories = [pd.DataFrame({"epoch": [1, 2, 3], "learning_rate": [1e-3, 1e-3, 2e-4]})]
+    figures = class_figures(scores, histories, "exp_6")
+    drawings = {stem: (svg(figure, stem), text) for stem, (figure, text) in figures.items()}
+    page = write_page(tmp_path / "page.html", title, [class_section(title, scores, drawings)])
+    return Page(page), "\n".join(class_lines(title, scores, drawings)), list(figures)
+
+
+def test_fig_30_stands_beside_ours_where_the_classes_are_its_fourteen(tmp_path):
+    scores = score_classes(predictions_of(types=SEVEN), TASK)
+    page, text, stems = pages_of(scores, tmp_path)
+    (rows,) = page.tables
+    assert rows[0] == ["Class", "Views", *("Precision", "003", "Recall", "003"), "F1", "003",
+                       "AUROC", "003"]  # fmt: skip
+    assert [row[0] for row in rows[1:]] == list(scores.table.index)
+    named = {row[0]: row[1:] for row in rows[1:]}
+    assert named["abnormal elbow"][2::2] == ["0.88", "0.74", "0.80", "0.99"]
+    assert named["abnormal hand"][2::2] == ["0.86", "0.42", "0.56", "0.97 to 0.98"]
+    assert named["normal hand"][2::2] == ["0.70", "0.96", "0.81", ""]
+    assert named[MACRO][2::2] == ["0.80", "0.77", "0.78", "0.99"]
+    assert named[WEIGHTED][2::2] == ["0.80", "0.79", "0.78", ""]
+    assert named[MICRO][2::2] == ["", "", "", "0.99"]
+    ours = scores.table.loc["abnormal hand"]
+    assert named["abnormal hand"][0] == str(int(ours.support))
+    assert named["abnormal hand"][1::2] == [f"{ours[name]:.3f}" for name in MEASURES]
+    assert "these are other views" in page.text
+    assert [name for name, _ in page.tags].count("svg") == 3
+    markdown = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line[1:-1].split("|")] for line in markdown]
+    assert [cells[0], *cells[2:]] == rows
+    for stem in stems:
+        assert f"]({stem}.svg)" in text
+
+
+def test_other_classes_have_no_published_columns(tmp_path):
+    assert published_report([*SEVEN]) is None
+    scores = score_classes(predictions_of(), TASK)
+    page, text, _ = pages_of(scores, tmp_path)
+    assert page.tables[0][0] == ["Class", "Views", "Precision", "Recall", "F1", "AUROC"]
+    assert "003" not in page.text + text and "†" not in page.text
+    summary = f"kappa of the 6 classes {scores.kappa:.3f}"
+    assert summary in page.text and summary in text
+
+
+def test_a_class_without_views_is_marked(tmp_path):
+    predictions = predictions_of()
+    gone = class_of(predictions, TASK) == "abnormal hand"
+    page, text, _ = pages_of(score_classes(predictions[~gone], TASK), tmp_path)
+    row = ["abnormal hand †", "0", *["\N{EN DASH}"] * 4]
+    assert row in page.tables[0] and f"| {' | '.join(row)} |" in text
+    assert "† No view of this class" in page.text and "† No view of this class" in text
+
+
+def test_text_from_outside_is_text(tmp_path):
+    nasty = '<b>|"$x$'
+    page, text, _ = pages_of(score_classes(predictions_of(types=(nasty, "hand")), TASK), tmp_path)
+    assert f"normal {nasty}" in [row[0] for row in page.tables[0]]
+    assert '| normal <b>\\|"$x$ |' in text

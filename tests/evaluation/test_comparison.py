@@ -1,0 +1,273 @@
+"""Scores over repeats and paired intervals, beside scikit-learn and a bootstrap in plain loops."""
+
+from collections import defaultdict
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, cohen_kappa_score
+
+from mura_tf.evaluation.comparison import difference, repeated_scores
+from mura_tf.evaluation.predictions import score, study_probabilities
+
+TYPES = ["elbow", "wrist"]
+NAMES = ["split", "study_type", "patient", "study"]
+
+
+def studies_of(counts=(30, 45), backbone="xception", stage="type", repeats=3, skill=0.35, seed=0):
+    """Studies of one system; patient k has one or two of them in each type."""
+    rng = np.random.default_rng([seed, *backbone.encode(), *stage.encode()])
+    rows = []
+    for study_type, count in zip(TYPES, counts, strict=True):
+        for number in range(count):
+            label = int(number % 3 == 1)
+            for repeat in range(repeats):
+                rows.append(
+                    {
+                        "split": "valid",
+                        "study_type": study_type,
+                        "patient": f"patient{(3 * number) // 4:03}",
+                        "study": f"study{number}",
+                        "label": label,
+                        "backbone": backbone,
+                        "stage": stage,
+                        "repeat": repeat,
+                        "members": 5,
+                        "views": 2,
+                        "probability": np.clip(rng.normal(0.32 + skill * label, 0.25), 0, 1),
+                    }
+                )
+    return pd.DataFrame(rows).sample(frac=1, random_state=seed).reset_index(drop=True)
+
+
+def two_systems():
+    return pd.concat([studies_of(), studies_of(backbone="densenet169", skill=0.2)])
+
+
+@pytest.mark.parametrize("name", [*TYPES, "overall"])
+def test_scores_are_scikit_learns_of_each_repeat(name):
+    studies = two_systems()
+    scores = repeated_scores(studies, TYPES, replicates=10)
+    assert list(scores) == list(dict.fromkeys(zip(studies.backbone, studies.stage, strict=True)))
+    for (backbone, stage), rows in scores.items():
+        assert set(rows) == {*TYPES, "overall"}
+        mine = studies[(studies.backbone == backbone) & (studies.stage == stage)]
+        mine = mine if name == "overall" else mine[mine.study_type == name]
+        assert len(rows[name].studies) == len(mine) / 3 == len(set(rows[name].studies))
+        assert rows[name].members == 5
+        for repeat, group in mine.groupby("repeat"):
+            decided = group.probability > 0.5
+            expected = cohen_kappa_score(group.label, decided)
+            assert rows[name].kappa[repeat] == pytest.approx(expected)
+            assert rows[name].accuracy[repeat] == accuracy_score(group.label, decided)
+
+
+def test_ensembles_are_the_means_over_members_and_views():
+    rng = np.random.default_rng(0)
+    keys = [(study, member, view) for study in range(40) for member in range(5) for view in "ab"]
+    table = pd.DataFrame(keys, columns=["study", "member", "view"])
+    table["label"] = table.study % 2
+    table["probability"] = np.clip(rng.normal(0.4 + 0.2 * table.label, 0.3), 0, 1)
+    facts = {"split": "valid", "study_type": "elbow", "backbone": "xception", "stage": "type"}
+    table = table.assign(patient=table.study.astype(str), study="study1", repeat=0, **facts)
+    scored = repeated_scores(study_probabilities(table), ["elbow"], replicates=5)
+    ensemble = table.groupby("patient")[["label", "probability"]].mean()
+    expected = cohen_kappa_score(ensemble.label, ensemble.probability > 0.5)
+    assert scored["xception", "type"]["elbow"].kappa == pytest.approx([expected])
+
+
+def test_the_overall_interval_is_that_of_score():
+    """One repeat, the same patients, the same seed: two ways to one interval."""
+    studies = studies_of(repeats=1)
+    overall = score(studies, replicates=500, seed=3).iloc[-1]
+    scored = repeated_scores(studies, TYPES, replicates=500, seed=3)["xception", "type"]["overall"]
+    assert scored.interval == pytest.approx((overall.kappa_low, overall.kappa_high))
+
+
+# ------------------------------------------------------------------------------------------------
+# The bootstrap, beside plain loops
+
+
+def naive_bootstrap(studies, name, replicates, seed):
+    """Mean kappa over the repeats of each system in samples of patients; system -> list."""
+    rng = np.random.default_rng(seed)
+    by_patient = defaultdict(list)
+    for row in studies.to_dict("records"):
+        by_patient[row["patient"]].append(row)
+    patients = sorted(by_patient)
+    samples = defaultdict(list)
+    for _ in range(replicates):
+        drawn = defaultdict(list)
+        for patient in rng.choice(patients, len(patients)):
+            for row in by_patient[patient]:
+                if name in ("overall", row["study_type"]):
+                    drawn[row["backbone"], row["repeat"]].append(
+                        (row["label"], row["probability"] > 0.5)
+                    )
+        kappas = defaultdict(list)
+        for (backbone, _), pairs in drawn.items():
+            kappas[backbone].append(plain_kappa(pairs))
+        for backbone, of_repeats in kappas.items():
+            samples[backbone].append(np.mean(of_repeats))
+    return samples
+
+
+def plain_kappa(pairs):
+    agree = sum(label == decided for label, decided in pairs) / len(pairs)
+    abnormal = [sum(pair[rater] for pair in pairs) / len(pairs) for rater in (0, 1)]
+    chance = abnormal[0] * abnormal[1] + (1 - abnormal[0]) * (1 - abnormal[1])
+    return (agree - chance) / (1 - chance)
+
+
+@pytest.mark.parametrize("name", ["wrist", "overall"])
+def test_intervals_are_those_of_a_naive_patient_bootstrap(name):
+    studies = two_systems()
+    naive = naive_bootstrap(studies, name, replicates=600, seed=1)
+    scores = repeated_scores(studies, TYPES, replicates=4000)
+    one, other = scores["xception", "type"][name], scores["densenet169", "type"][name]
+    for mine, theirs in ((one, naive["xception"]), (other, naive["densenet169"])):
+        assert mine.interval == pytest.approx(np.percentile(theirs, [2.5, 97.5]), abs=0.03)
+        assert mine.samples.std() == pytest.approx(np.std(theirs), rel=0.1)
+    pairs = np.subtract(naive["xception"], naive["densenet169"])
+    value, low, high = difference(one, other)
+    assert value == pytest.approx(one.kappa.mean() - other.kappa.mean())
+    assert (low, high) == pytest.approx(np.percentile(pairs, [2.5, 97.5]), abs=0.03)
+
+
+def test_the_paired_interval_covers_the_true_difference():
+    """Two systems that err together: the pairing makes the interval narrow and keeps it right."""
+    rng = np.random.default_rng(7)
+    covered, widths, unpaired = 0, [], []
+    for trial in range(100):
+        studies = correlated_systems(rng, patients=150)
+        scores = repeated_scores(studies, ["elbow"], replicates=200, seed=trial)
+        one, other = scores["one", "type"]["elbow"], scores["other", "type"]["elbow"]
+        _, low, high = difference(one, other)
+        covered += low <= TRUE_DIFFERENCE <= high
+        widths.append(high - low)
+        unpaired.append(np.hypot(*(np.diff(each.interval)[0] for each in (one, other))))
+    assert 0.88 <= covered / 100 <= 0.99
+    assert np.mean(widths) < 0.8 * np.mean(unpaired)
+
+
+def correlated_systems(rng, patients):
+    """Half of the labels are abnormal; "one" is right in 90 % of the studies, "other" in 80 %."""
+    label = rng.permutation(np.arange(patients) % 2)
+    luck = rng.random(patients)
+    tables = []
+    for backbone, accuracy in (("one", 0.9), ("other", 0.8)):
+        right = luck < accuracy
+        table = pd.DataFrame({"patient": np.arange(patients).astype(str), "label": label})
+        facts = {"split": "valid", "study_type": "elbow", "study": "study1", "stage": "type"}
+        probability = np.where(right == (label == 1), 0.9, 0.1)
+        table = table.assign(**facts, backbone=backbone, repeat=0, members=1, views=1)
+        tables.append(table.assign(probability=probability))
+    return pd.concat(tables)
+
+
+TRUE_DIFFERENCE = 2 * 0.9 - 2 * 0.8
+"""Kappa is 2 p - 1 where both labels are equally frequent and equally often right."""
+
+
+def test_the_bootstrap_depends_on_the_seed_alone():
+    studies = two_systems()
+    first, again, other = (
+        repeated_scores(rows, TYPES, replicates=50, seed=seed)
+        for rows, seed in ((studies, 0), (studies.iloc[::-1], 0), (studies, 1))
+    )
+    for system in first:
+        np.testing.assert_array_equal(
+            first[system]["overall"].samples, again[system]["overall"].samples
+        )
+    assert not np.array_equal(
+        first["xception", "type"]["wrist"].samples, other["xception", "type"]["wrist"].samples
+    )
+
+
+def test_a_patient_of_two_study_types_is_drawn_in_both():
+    elbows = studies_of(counts=(30, 0))
+    studies = pd.concat([elbows, elbows.assign(study_type="wrist")])
+    rows = repeated_scores(studies, TYPES, replicates=100)["xception", "type"]
+    np.testing.assert_array_equal(rows["elbow"].samples, rows["wrist"].samples)
+    np.testing.assert_allclose(rows["elbow"].samples, rows["overall"].samples)
+
+
+# ------------------------------------------------------------------------------------------------
+# What is lacking
+
+
+def test_overall_needs_every_study_type():
+    studies = two_systems()
+    lacking = (studies.backbone == "densenet169") & (studies.study_type == "elbow")
+    scores = repeated_scores(studies[~lacking], TYPES, replicates=10)
+    assert set(scores["xception", "type"]) == {"elbow", "wrist", "overall"}
+    assert set(scores["densenet169", "type"]) == {"wrist"}
+    assert set(repeated_scores(studies, [*TYPES, "hand"], replicates=10)["xception", "type"]) == {
+        *TYPES
+    }
+
+
+def test_a_repeat_counts_for_overall_where_it_has_all_types():
+    studies = studies_of()
+    unfinished = (studies.study_type == "elbow") & (studies["repeat"] == 1)
+    unfinished |= (studies.study_type == "wrist") & (studies["repeat"] == 0)
+    rows = repeated_scores(studies[~unfinished], TYPES, replicates=10)["xception", "type"]
+    assert [len(rows[name].kappa) for name in ("elbow", "wrist", "overall")] == [2, 2, 1]
+    last = studies[studies["repeat"] == 2]
+    expected = cohen_kappa_score(last.label, last.probability > 0.5)
+    assert rows["overall"].kappa == pytest.approx([expected])
+
+
+def test_repeats_without_a_common_type_have_no_overall():
+    studies = studies_of(repeats=2)
+    crossed = (studies.study_type == "elbow") == (studies["repeat"] == 0)
+    rows = repeated_scores(studies[crossed], TYPES, replicates=10)["xception", "type"]
+    assert set(rows) == set(TYPES)
+
+
+def test_a_system_that_saw_other_studies_is_named():
+    studies = two_systems()
+    lost = (studies.backbone == "densenet169") & (studies.study == "study7")
+    lost &= (studies.study_type == "wrist") & (studies["repeat"] == 1)
+    sentence = (
+        r"densenet169, stage type, repeat 1 lacks 1 of 45, the first: "
+        r"valid/wrist/patient005/study7 with the label 1\. The data set changed"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        repeated_scores(studies[~lost], TYPES, replicates=10)
+    relabelled = studies.assign(label=studies.label.where(~lost, 0))
+    with pytest.raises(ValueError, match="the same studies with the same labels"):
+        repeated_scores(relabelled, TYPES, replicates=10)
+
+
+def test_different_studies_are_not_compared():
+    one = repeated_scores(studies_of(), TYPES, replicates=10)["xception", "type"]
+    with pytest.raises(ValueError, match="Received: 30 and 45, 0 of them shared"):
+        difference(one["elbow"], one["wrist"])
+
+
+def test_a_sample_without_a_study_of_the_type_is_undefined_and_left_out():
+    studies = studies_of(counts=(1, 60), repeats=1)
+    studies = pd.concat([studies, studies.assign(backbone="densenet169")])
+    rows = repeated_scores(studies, TYPES, replicates=400)["xception", "type"]
+    undrawn = np.isnan(rows["elbow"].samples)
+    assert 0.25 < undrawn.mean() < 0.5  # (1 - 1/45)^45 is 0.36
+    assert rows["elbow"].interval == (0, 0)  # one class: 0 by definition
+    assert not np.isnan(rows["overall"].samples).any()
+    value, low, high = difference(rows["elbow"], rows["elbow"])
+    assert (value, low, high) == (0, 0, 0)
+
+
+def test_one_class_has_kappa_0_and_an_accuracy():
+    studies = studies_of(repeats=2).assign(label=0)
+    rows = repeated_scores(studies, TYPES, replicates=20)["xception", "type"]["overall"]
+    assert rows.kappa == pytest.approx([0, 0])
+    assert rows.interval == pytest.approx((0, 0))
+    assert 0 < rows.accuracy.min() < 1
+
+
+def test_the_fewest_members_are_told():
+    studies = studies_of()
+    studies["members"] = np.where(studies.study_type == "elbow", 3, 5)
+    rows = repeated_scores(studies, TYPES, replicates=10)["xception", "type"]
+    assert [rows[name].members for name in ("elbow", "wrist", "overall")] == [3, 5, 3]

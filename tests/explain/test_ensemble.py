@@ -1,0 +1,209 @@
+"""Runs as one ensemble: its views, its maps, and which of its studies come first."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mura_tf.data.pipeline import make_dataset
+from mura_tf.data.table import STUDY_KEY, VIEW_KEY
+from mura_tf.data.tasks import class_names
+from mura_tf.data.views import load_mura
+from mura_tf.evaluation.predictions import load_predictions, study_probabilities, view_probabilities
+from mura_tf.explain.ensemble import Ensemble
+from mura_tf.explain.heatmaps import cam
+from mura_tf.explain.localization import load_boxes
+from mura_tf.training.run import Run
+
+pytestmark = pytest.mark.usefixtures("eagerly")
+
+
+@pytest.fixture(scope="module")
+def ensemble(members, lesions):
+    return Ensemble(sorted(members.iterdir()), lesions)
+
+
+@pytest.fixture
+def copies(members, tmp_path):
+    """The two run folders, to be changed."""
+    return [shutil.copytree(folder, tmp_path / folder.name) for folder in sorted(members.iterdir())]
+
+
+def change_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_its_views_are_the_predicted_ones_where_they_lie_now(members, lesions, tmp_path):
+    moved = shutil.copytree(lesions, tmp_path / "moved" / "MURA-v1.1")
+    ensemble = Ensemble(sorted(members.iterdir()), moved.parent)
+    valid = load_mura(moved).query("split == 'valid'").reset_index(drop=True)
+    pd.testing.assert_frame_equal(ensemble.views[valid.columns], valid)
+    assert ensemble.split == "valid"
+    assert len(ensemble.reported) == len(valid)
+
+
+def test_views_that_a_document_dealt_anew(copies, lesions):
+    for copy in copies:
+        table = pd.read_csv(copy / "predictions.csv", dtype=str)
+        table.assign(split="test").to_csv(copy / "predictions.csv", index=False)
+    ensemble = Ensemble(copies, lesions)
+    valid = load_mura(lesions).query("split == 'valid'")
+    assert set(ensemble.views.split) == {"test"}
+    assert set(ensemble.views.path) == set(valid.path)
+    boxes = load_boxes(lesions, ensemble.views)
+    assert len(boxes) == (valid.label == 1).sum()
+
+
+def test_its_probabilities_are_the_means_of_the_predictions(members, ensemble):
+    predictions = load_predictions(sorted(members.iterdir()))
+    studies = study_probabilities(predictions).set_index(STUDY_KEY).probability
+    by_member = [
+        study_probabilities(predictions[predictions.member == member])
+        .set_index(STUDY_KEY)
+        .probability
+        for member in range(2)
+    ]
+    for view in view_probabilities(predictions).to_dict("records"):
+        key = tuple(view[name] for name in STUDY_KEY)
+        rows = predictions[(predictions[VIEW_KEY] == pd.Series(view)[VIEW_KEY]).all(axis=1)]
+        assert view["probability"] == pytest.approx(rows.probability.mean())
+        assert view["probability_study"] == pytest.approx(studies[key])
+        apart = abs(by_member[0][key] - by_member[1][key])
+        assert view["disagreement"] == pytest.approx(apart / 2)
+
+
+def test_its_inputs_are_those_of_training(ensemble):
+    views = ensemble.reported
+    images, frames = ensemble.inputs(views)
+    batches = make_dataset(views, image_size=32, batch_size=len(views), preprocessing="tf")
+    np.testing.assert_array_equal(images, next(iter(batches))[0])
+    for image, (top, left, height, width) in zip(images, frames, strict=True):
+        inside = np.zeros((32, 32), bool)
+        inside[top : top + height, left : left + width] = True
+        assert (image[~inside] == -1).all()
+        assert image[inside].min() > -1
+
+
+def test_its_heatmaps_are_the_mean_of_the_members(members, ensemble):
+    views = ensemble.reported.iloc[::-1]
+    images, frames = ensemble.inputs(views)
+    expected = [
+        cam(Run(folder).model(), images, frames=frames) for folder in sorted(members.iterdir())
+    ]
+    np.testing.assert_allclose(ensemble.heatmaps(views), np.mean(expected, axis=0), atol=1e-6)
+
+
+def test_each_study_type_has_its_own_members(copies, lesions):
+    for folder, study_type in zip(copies, ("elbow", "wrist"), strict=True):
+        change_json(folder / "recipe.json", study_types=[study_type], member=0)
+        path = folder / "predictions.csv"
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+        rows[rows.study_type == study_type].assign(member=0).to_csv(path, index=False)
+    ensemble = Ensemble(copies, lesions)
+    views = ensemble.reported
+    images, frames = ensemble.inputs(views)
+    heat = ensemble.heatmaps(views)
+    for folder, study_type in zip(copies, ("elbow", "wrist"), strict=True):
+        rows = np.flatnonzero(views.study_type == study_type)
+        expected = cam(Run(folder), images[rows], frames=frames[rows])
+        np.testing.assert_allclose(heat[rows], expected, atol=1e-6)
+
+
+def test_of_several_systems_the_one_per_study_type_is_taken(copies, lesions):
+    change_json(copies[1] / "recipe.json", stage="type")
+    path = copies[1] / "predictions.csv"
+    pd.read_csv(path, dtype=str).assign(stage="type").to_csv(path, index=False)
+    ensemble = Ensemble(copies, lesions)
+    assert [run.path for run in ensemble.runs] == copies[1:]
+    assert ensemble.name == "small_cnn, fine-tuned per study type"
+
+
+def test_a_model_with_classes_explains_the_abnormal_one(copies, lesions):
+    classes = class_names(load_mura(lesions), "type_and_abnormality")
+    change_json(copies[0] / "run.json", classes=classes)
+    groups = list(Ensemble(copies[:1], lesions).groups(Ensemble(copies, lesions).reported))
+    assert [classes[index] for _, _, index in groups] == ["abnormal elbow", "abnormal wrist"]
+
+
+# Which studies
+
+
+def test_a_study_by_its_name(ensemble):
+    key = "valid/elbow/valid00001/study1"
+    views = ensemble.study(key)
+    assert views.view.tolist() == ["image1.png", "image2.png"]
+    pd.testing.assert_frame_equal(ensemble.study("elbow/valid00001/study1"), views)
+    folder = "valid/XR_ELBOW/valid00001/study1_positive/"
+    pd.testing.assert_frame_equal(ensemble.study(folder), views)
+
+
+@pytest.mark.parametrize(
+    ("key", "sentence"),
+    [
+        ("valid00001/study1", "which names 2. Such as: valid/elbow/valid00001/study1, valid/wrist"),
+        ("train/elbow/train00001/study1", "must be one the runs predicted, not trained on"),
+        ("tudy1", "which names 0"),
+    ],
+)
+def test_a_study_that_is_not_there(ensemble, key, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        ensemble.study(key)
+
+
+def study_of(views):
+    return "/".join(views.iloc[0][STUDY_KEY])
+
+
+@pytest.mark.parametrize("order", ["wrong", "confident", "disagreement"])
+def test_the_first_studies(members, ensemble, order):
+    predictions = load_predictions(sorted(members.iterdir()))
+    expected = []
+    for key, rows in predictions.groupby(STUDY_KEY):
+        probability, label = rows.probability.mean(), rows.label.iloc[0]
+        spread = rows.groupby("member").probability.mean().std(ddof=0)
+        if order == "wrong" and (probability > 0.5) == label:
+            continue
+        rank = {"wrong": abs(probability - label), "confident": abs(probability - 0.5)}
+        expected.append((rank.get(order, spread), "/".join(key)))
+    expected = [key for _, key in sorted(expected, reverse=True)]
+    assert expected
+    assert [study_of(views) for views in ensemble.top(order, 99)] == expected
+    first = ensemble.top(order, 1)
+    assert [study_of(views) for views in first] == expected[:1]
+    pd.testing.assert_frame_equal(first[0], ensemble.study(expected[0]))
+
+
+def test_orders_that_cannot_be(ensemble, members, lesions):
+    with pytest.raises(ValueError, match=r"wrong, confident, disagreement. Received: 'best'"):
+        ensemble.top("best", 3)
+    with pytest.raises(ValueError, match=r"needs two members or more. Received: one"):
+        Ensemble([members / "member0"], lesions).top("disagreement", 3)
+
+
+# Errors
+
+
+def test_another_data_set(members, mura):
+    with pytest.raises(
+        ValueError, match=r"which lacks 16 of the 16 views.* valid/elbow/valid00000"
+    ):
+        Ensemble(sorted(members.iterdir()), mura)
+
+
+def test_members_of_two_sizes(copies, lesions):
+    change_json(copies[0] / "recipe.json", image_size=64)
+    with pytest.raises(ValueError, match=r"must have one image size and preprocessing. Received:"):
+        Ensemble(copies, lesions)
+
+
+def test_runs_that_say_nothing_about_abnormality(copies, lesions):
+    for folder in copies:
+        change_json(folder / "recipe.json", task="study_type", balance="none")
+        path = folder / "predictions.csv"
+        pd.read_csv(path, dtype=str).assign(probability="nan").to_csv(path, index=False)
+    with pytest.raises(
+        ValueError, match="says nothing about abnormality: its task is 'study_type'"
+    ):
+        Ensemble(copies, lesions)

@@ -1,0 +1,521 @@
+import importlib
+import math
+import sys
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from mura_tf.data.pipeline import preprocessing_table
+from mura_tf.models.backbones import BACKBONES, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
+from mura_tf.models.build import build_model
+
+TABLE_III = {
+    # backbone: ImageNet top-1, parameters, input resolution
+    "mobilenet_v2": (0.747, 2_264_385, 300),
+    "densenet169": (0.762, 12_651_201, 300),
+    "efficientnet_b0": (0.763, 4_055_972, 224),
+    "efficientnet_b1": (0.788, 6_581_640, 240),
+    "xception": (0.790, 20_871_721, 300),
+    "efficientnet_b2": (0.798, 7_775_610, 260),
+    "efficientnet_b3": (0.811, 10_791_216, 300),
+}
+# of the others: `include_top=False` (Keras' own count, torchvision's for resnet18) and the head,
+# 4 numbers of batch norm and 1 weight per feature, and 1 bias
+VGG = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
+PLAIN = [
+    # 3x3 convolutions with biases, which batch normalization's 4 numbers a filter replace
+    ("cnn_2", (32, 64), 9 * (3 * 32 + 32 * 64) + 96),
+    ("cnn_4", (32, 64, 128, 256), 9 * (3 * 32 + 32 * 64 + 64 * 128 + 128 * 256) + 480),
+    ("cnn_13", VGG, 14_714_688),  # VGG-16 without its classifier
+]
+OTHER_COUNTS = {
+    "densenet121": 7_037_504 + 5 * 1024 + 1,
+    "resnet18": 11_176_512 + 2 * 4800 + 5 * 512 + 1,  # torch does not count moving statistics
+    "resnet50": 23_587_712 + 5 * 2048 + 1,
+    "efficientnet_v2_b0": 5_919_312 + 5 * 1280 + 1,
+    "mobilenet_v2_035": 410_208 + 5 * 1280 + 1,
+    # a 5x5 and three 3x3 convolutions without bias, each with 4 numbers of batch norm per filter
+    **{
+        name + suffix: plain + 5 * filters[-1] + 1 + (3 * sum(filters) if suffix else 0)
+        for name, filters, plain in PLAIN
+        for suffix in ("", "_bn")
+    },
+    "small_cnn": 75 * 16 + 9 * (16 * 32 + 32 * 64 + 64 * 64) + 4 * 176 + 5 * 64 + 1,
+}
+COUNTS = {name: count for name, (_, count, _) in TABLE_III.items()} | OTHER_COUNTS
+SIZE = 64  # the counts do not depend on it
+
+
+@pytest.fixture(scope="module")
+def built():
+    """name -> what is to know of its model at 64 px; each is built once and let go."""
+    known = {}
+
+    def build(name):
+        if name == "resnet18":
+            pytest.importorskip("keras_hub")
+        if name not in known:
+            model = build_model(name, weights=None, image_size=75 if name == "xception" else SIZE)
+            known[name] = SimpleNamespace(
+                count=model.count_params(),
+                name=model.name,
+                inputs=model.input_shape,
+                outputs=model.output_shape,
+                layers=[type(layer) for layer in model.layers],
+                nested=[layer.name for layer in model.layers if isinstance(layer, keras.Model)],
+                frozen=[layer.name for layer in model.layers if not layer.trainable],
+                fixed={weight.path.split("/")[-1] for weight in model.non_trainable_weights},
+                trainable=len(model.trainable_weights),
+                graph=repr(shape_of_graph(model)),
+                head=[layer.get_config() for layer in model.layers[-4:]],
+            )
+        return known[name]
+
+    return build
+
+
+@pytest.fixture
+def images():
+    """Random images as the paper's preprocessing leaves them."""
+    grey = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE))
+    return preprocessing_table("caffe")[grey]
+
+
+# Facts
+
+
+def test_no_backbone_is_missing_from_these_tests():
+    assert set(COUNTS) == set(BACKBONES)
+
+
+@pytest.mark.parametrize("name", TABLE_III)
+def test_the_registry_is_table_iii(name):
+    facts = BACKBONES[name]
+    assert (facts.top1, facts.parameters, facts.image_size) == TABLE_III[name]
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameter_counts(built, name):
+    assert built(name).count == COUNTS[name] == BACKBONES[name].parameters
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "mobilenet_v2_035"])
+def test_the_default_side_is_the_backbones(name):
+    model = build_model(name, weights=None)
+    assert model.input_shape == (None, *[BACKBONES[name].image_size] * 2, 3)
+    assert model.count_params() == COUNTS[name]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, facts in BACKBONES.items() if facts.constructor.startswith("keras:")]
+)
+def test_the_native_preprocessing_is_keras(name):
+    constructor = getattr(keras.applications, BACKBONES[name].constructor.removeprefix("keras:"))
+    module = importlib.import_module(constructor.__module__)
+    grey = np.arange(256, dtype=np.float32)[None, :, None, None].repeat(3, axis=-1)
+    expected = np.asarray(module.preprocess_input(grey.copy())).reshape(256, 3)
+    table = preprocessing_table(BACKBONES[name].preprocessing)
+    np.testing.assert_allclose(table, expected, atol=3e-5)
+
+
+# Architecture
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_the_model_is_flat_and_named(built, name):
+    facts = built(name)
+    assert facts.nested == []
+    assert facts.name == name
+    side = 75 if name == "xception" else SIZE
+    assert facts.inputs == (None, side, side, 3)
+    assert facts.outputs == (None, 1)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_the_head_is_table_ii(built, name):
+    facts = built(name)
+    assert facts.layers[-4:] == [
+        layers.GlobalAveragePooling2D,
+        layers.BatchNormalization,
+        layers.Dropout,
+        layers.Dense,
+    ]
+    dropout, dense = facts.head[2:]
+    assert dropout["rate"] == 0.5
+    assert (dense["units"], dense["activation"], dense["use_bias"]) == (1, "sigmoid", True)
+    assert dense["kernel_initializer"]["class_name"] == "GlorotNormal"
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_nothing_is_frozen(built, name):
+    facts = built(name)
+    assert facts.frozen == []
+    statistics = {"moving_mean", "moving_variance", "mean", "variance", "count"}
+    assert facts.fixed - statistics <= {"seed_generator_state"}
+    assert facts.trainable >= 8
+
+
+def test_the_heads_kernel_is_glorot_normal():
+    """Its deviation is sqrt(2 / (fan_in + fan_out)), cut off at two deviations."""
+    keras.utils.set_random_seed(0)
+    draws = [
+        build_model("small_cnn", None).get_layer("probability").get_weights()[0] for _ in "abc"
+    ]
+    expected = (2 / (len(draws[0]) + 1)) ** 0.5
+    assert np.std(draws) == pytest.approx(expected, rel=0.15)
+    assert np.abs(draws).max() <= 2 * expected / 0.87962566 + 1e-6
+
+
+FIFTEEN = ("pool", "dense:1024:relu")
+SIXTEEN = (
+    "squeeze_excite:16",
+    "attention:3",
+    "dropout:0.5",
+    "pool",
+    "dropout:0.7",
+    "residual:512:0.7",
+    "dropout:0.7",
+    "dense:256:relu",
+    "dropout:0.6",
+)
+
+
+@pytest.mark.parametrize(
+    ("head", "trainable", "total", "fixed"),
+    [(FIFTEEN, "none", 8_101_454, 7_037_504), (SIXTEEN, "all", 10_722_705, 86_720)],
+    ids=["Fig. 15", "Fig. 16"],
+)
+def test_the_heads_of_003_have_its_parameter_counts(head, trainable, total, fixed):
+    model = build_model("densenet121", None, head=head, classes=14, trainable=trainable)
+    assert model.count_params() == total
+    assert sum(math.prod(weight.shape) for weight in model.non_trainable_weights) == fixed
+
+
+def test_a_squeeze_to_nothing_is_refused():
+    build_model("small_cnn", None, image_size=SIZE, head=("squeeze_excite:64", "pool"))
+    with pytest.raises(ValueError, match=r"at most\. Received: 'squeeze_excite:9999'\."):
+        build_model("small_cnn", None, image_size=SIZE, head=("squeeze_excite:9999", "pool"))
+
+
+def test_classes_are_a_distribution(images):
+    model = build_model("small_cnn", None, image_size=SIZE, classes=5)
+    distribution = model.predict(images, verbose=0)
+    assert distribution.shape == (3, 5)
+    np.testing.assert_allclose(distribution.sum(axis=1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "frozen"),
+    [
+        ("all", []),
+        ("none", [1, 2, 3, 4]),
+        ("last:1", [1, 2, 3]),
+        ("last:3", [1]),
+        ("from:stage3_conv", [1, 2]),
+    ],
+)
+def test_what_is_frozen(trainable, frozen):
+    model = build_model("small_cnn", None, trainable=trainable)
+    for stage in range(1, 5):
+        for layer in ("conv", "norm"):
+            assert model.get_layer(f"stage{stage}_{layer}").trainable == (stage not in frozen)
+    assert model.get_layer("probability").trainable
+
+
+def test_separable_convolutions_count_as_convolutions():
+    model = build_model("xception", None, trainable="last:1")
+    trained = [layer.name for layer in model.layers if layer.weights and layer.trainable]
+    assert trained[:2] == ["block14_sepconv2", "block14_sepconv2_bn"]
+
+
+@pytest.mark.parametrize(
+    ("trainable", "sentence"),
+    [
+        ("last:5", r"needs that many convolutions\. Received: 'last:5' for a backbone with 4"),
+        ("from:stage9_conv", r"needs a layer of the backbone\. Received: 'stage9_conv'\. Near"),
+    ],
+)
+def test_a_layer_that_is_not_there(trainable, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        build_model("small_cnn", None, trainable=trainable)
+
+
+def test_regularization_is_of_the_heads_dense_kernels():
+    model = build_model("small_cnn", None, head=("pool", "dense:8:relu"), l1=0.1, l2=0.2)
+    kernels = [model.get_layer(name).kernel for name in ("head1_dense", "probability")]
+    expected = sum(0.1 * np.abs(kernel).sum() + 0.2 * np.square(kernel).sum() for kernel in kernels)
+    assert float(sum(model.losses)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_output_is_a_probability_of_float32(images):
+    probabilities = build_model("small_cnn", None, image_size=SIZE).predict(images, verbose=0)
+    assert probabilities.shape == (3, 1) and probabilities.dtype == np.float32
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "mobilenet_v2_035"])
+def test_mixed_precision_keeps_the_output_float32(images, name):
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        model = build_model(name, None, image_size=SIZE)
+        probabilities = outputs(model, images)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert probabilities.dtype == np.float32
+    assert np.isfinite(probabilities).all()
+    assert model.get_layer("probability").compute_dtype == "float32"
+    assert model.get_layer("pool").compute_dtype == "float16"
+    assert {weight.dtype for weight in model.weights} <= {"float32", "uint32"}
+    assert model.count_params() == COUNTS[name]
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "mobilenet_v2_035", "resnet18"])
+def test_a_saved_model_predicts_identically(tmp_path, images, name):
+    if name == "resnet18":
+        pytest.importorskip("keras_hub")
+    model = build_model(name, None, image_size=SIZE)
+    before = outputs(model, images)
+    model.save(tmp_path / "best.keras")
+    loaded = keras.models.load_model(tmp_path / "best.keras")  # safe mode, no custom objects
+    assert np.array_equal(outputs(loaded, images), before)
+    assert [layer.name for layer in loaded.layers] == [layer.name for layer in model.layers]
+
+
+# Weights
+
+
+@pytest.fixture(scope="module")
+def b0(tmp_path_factory):
+    """EfficientNet-B0's weights as Keras publishes them, with random numbers for the trained ones.
+
+    `plain` is the network that Keras builds without "imagenet", holding those weights.
+    """
+    folder = tmp_path_factory.mktemp("b0")
+    keras.utils.set_random_seed(0)
+    plain = keras.applications.EfficientNetB0(
+        include_top=False, weights=None, input_shape=(SIZE, SIZE, 3)
+    )
+    normalization = next(one for one in plain.layers if isinstance(one, layers.Normalization))
+    normalization.set_weights(
+        [np.array(IMAGENET_MEAN_RGB), np.array(IMAGENET_STD_RGB), np.array(0)]
+    )
+    published = folder / "efficientnetb0_notop.h5"
+    plain.save(published)
+    with pytest.MonkeyPatch.context() as patch:
+        download = "keras.src.applications.efficientnet.file_utils.get_file"
+        patch.setattr(download, lambda *arguments, **settings: str(published))
+        keras_own = keras.applications.EfficientNetB0(
+            include_top=False, weights="imagenet", input_shape=(SIZE, SIZE, 3)
+        )
+        imagenet = build_model("efficientnet_b0", "imagenet", image_size=SIZE)
+    keras_own.save_weights(folder / "b0.weights.h5")
+    return SimpleNamespace(
+        plain=plain,
+        keras_own=keras_own,
+        imagenet=imagenet,
+        by_path=build_model("efficientnet_b0", published, image_size=SIZE),
+        published=published,
+        saved=folder / "b0.weights.h5",
+    )
+
+
+def outputs(model, images):
+    """What `predict` gives, without the seconds that it needs to compile."""
+    return keras.ops.convert_to_numpy(model(images, training=False))
+
+
+def features(model, images):
+    """What the pooling layer gives: the backbone's part of the model."""
+    return outputs(keras.Model(model.input, model.get_layer("pool").output), images)
+
+
+def mean_over_places(extractor, images):
+    return outputs(extractor, images).mean(axis=(1, 2))
+
+
+def shape_of_graph(model):
+    """Layer classes with their settings, less the names that Keras counts up."""
+    settings = [layer.get_config() for layer in model.layers]
+    return [
+        (type(layer).__name__, {key: value for key, value in one.items() if key != "name"})
+        for layer, one in zip(model.layers, settings, strict=True)
+    ]
+
+
+def test_a_path_is_the_same_network_as_imagenet(b0, images):
+    assert repr(shape_of_graph(b0.by_path)) == repr(shape_of_graph(b0.imagenet))
+    for layer in ("head1_batch_norm", "probability"):
+        b0.by_path.get_layer(layer).set_weights(b0.imagenet.get_layer(layer).get_weights())
+    expected = outputs(b0.imagenet, images)
+    np.testing.assert_allclose(outputs(b0.by_path, images), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        features(b0.by_path, images), mean_over_places(b0.keras_own, images), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_none_is_the_same_network_as_imagenet(b0, built):
+    assert built("efficientnet_b0").graph == repr(shape_of_graph(b0.imagenet))
+
+
+def test_the_trap_that_build_model_avoids(b0, images):
+    """The same file in Keras' own weights=None network loads without a word and is another one."""
+    assert len(b0.plain.layers) == len(b0.keras_own.layers) - 1
+    b0.plain.load_weights(b0.published)
+    b0.plain.load_weights(b0.saved)
+    for ours, theirs in zip(b0.plain.weights, b0.keras_own.weights, strict=True):
+        assert np.array_equal(ours.numpy(), theirs.numpy())
+    expected = mean_over_places(b0.keras_own, images)
+    trapped = mean_over_places(b0.plain, images)
+    assert np.abs(trapped - expected).max() > 0.1 * np.abs(expected).max()
+
+
+def test_a_saved_efficientnet_predicts_identically(b0, tmp_path, images):
+    b0.by_path.save(tmp_path / "best.keras")
+    loaded = keras.models.load_model(tmp_path / "best.keras")
+    assert np.array_equal(outputs(loaded, images), outputs(b0.by_path, images))
+
+
+REAL = {
+    "efficientnet_v2_b0": (
+        "efficientnetv2b0_imagenet_notop.weights.h5",
+        "keras.src.applications.efficientnet_v2.file_utils.get_file",
+        lambda **settings: keras.applications.EfficientNetV2B0(**settings),
+    ),
+    "mobilenet_v2_035": (
+        "mobilenet_v2_0.35_224_no_top.weights.h5",
+        "keras.src.applications.mobilenet_v2.file_utils.get_file",
+        lambda **settings: keras.applications.MobileNetV2(alpha=0.35, **settings),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_weights_are_those_that_keras_loads(shared, name):
+    file, _, constructor = REAL[name]
+    path = shared / "weights" / file
+    if not path.is_file():
+        pytest.skip(f"needs the weights {path}")
+    side = 96
+    grey = np.random.default_rng(1).integers(0, 256, (2, side, side))
+    images = preprocessing_table(BACKBONES[name].preprocessing)[grey]
+    theirs = constructor(include_top=False, weights=str(path), input_shape=(side, side, 3))
+    expected = mean_over_places(theirs, images)
+    ours = build_model(name, path, image_size=side)
+    np.testing.assert_allclose(features(ours, images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_real_imagenet_weights_are_those_of_the_path(shared, monkeypatch):
+    file, download, _ = REAL["mobilenet_v2_035"]
+    path = shared / "weights" / file
+    if not path.is_file():
+        pytest.skip(f"needs the weights {path}")
+    ours = build_model("mobilenet_v2_035", path, image_size=96)
+    monkeypatch.setattr(download, lambda *arguments, **settings: str(path))
+    imagenet = build_model("mobilenet_v2_035", "imagenet", image_size=96)
+    assert repr(shape_of_graph(imagenet)) == repr(shape_of_graph(ours))
+    for mine, theirs in zip(ours.weights[:260], imagenet.weights[:260], strict=True):
+        assert np.array_equal(mine.numpy(), theirs.numpy())  # the other 6 are the head's
+
+
+def test_weights_as_text_or_path_and_random_otherwise(tmp_path, images):
+    keras.utils.set_random_seed(1)
+    first = build_model("small_cnn", None, image_size=SIZE)
+    extractor = keras.Model(first.input, first.get_layer("pool").input)
+    extractor.save_weights(tmp_path / "cnn.weights.h5")
+    expected = features(first, images)
+    for path in (tmp_path / "cnn.weights.h5", str(tmp_path / "cnn.weights.h5")):
+        loaded = build_model("small_cnn", path, image_size=SIZE)
+        assert np.array_equal(features(loaded, images), expected)
+    assert not np.allclose(
+        features(build_model("small_cnn", None, image_size=SIZE), images), expected
+    )
+
+
+# Bad input
+
+
+def test_an_unknown_backbone_gets_the_list():
+    with pytest.raises(ValueError) as caught:
+        build_model("vgg16", None)
+    assert str(caught.value) == (
+        f"backbone must be one of {', '.join(BACKBONES)}. Received: 'vgg16'."
+    )
+
+
+@pytest.mark.parametrize("weights", ["best.keras", "ImageNet", "", "weights.pkl"])
+def test_weights_of_another_kind(weights):
+    with pytest.raises(ValueError) as caught:
+        build_model("small_cnn", weights)
+    assert str(caught.value) == (
+        "weights must be 'imagenet', None or the path of an .h5 file of backbone weights. "
+        f"Received: {weights!r}."
+    )
+
+
+def test_weights_that_are_not_there(tmp_path):
+    (tmp_path / "folder.h5").mkdir()
+    for path in (tmp_path / "none.h5", tmp_path / "folder.h5"):
+        with pytest.raises(FileNotFoundError) as caught:
+            build_model("small_cnn", path)
+        assert str(caught.value) == (
+            f"weights must be 'imagenet', None or the path of a file. There is none at {path}."
+        )
+
+
+@pytest.mark.filterwarnings("ignore:Skipping nested container")
+@pytest.mark.parametrize("file", ["other.weights.h5", "other.h5", "garbage.h5", "empty.weights.h5"])
+def test_weights_that_do_not_fit(tmp_path, file):
+    path = tmp_path / file
+    if file.startswith("other"):
+        other = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(5, 3)])
+        other.save_weights(path) if ".weights" in file else other.save(path)
+    else:
+        path.write_bytes(b"" if file.startswith("empty") else b"no HDF5 " * 50)
+    with pytest.raises(ValueError) as caught:
+        build_model("small_cnn", path)
+    assert str(caught.value).startswith(
+        "the weights do not fit: expected those of small_cnn without its classifier. "
+        f"Received: {path}, of which Keras says: "
+    )
+
+
+def test_xception_takes_less_than_71_pixels(tmp_path):
+    """Keras' refuses them; the tables' small runs are of 64."""
+    model = build_model("xception", None, image_size=64)
+    assert model.count_params() == 20_871_721
+    model.save(tmp_path / "small.keras")
+    reloaded = keras.models.load_model(tmp_path / "small.keras")
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype("float32")
+    np.testing.assert_allclose(reloaded.predict(images), model.predict(images), rtol=1e-5)
+
+
+def test_small_cnn_has_no_imagenet_weights():
+    with pytest.raises(ValueError) as caught:
+        build_model("small_cnn", "imagenet")
+    assert str(caught.value) == (
+        "small_cnn has no ImageNet weights. Expected None (--weights none) or the path of an .h5 "
+        "file. Received: 'imagenet'."
+    )
+
+
+def test_a_distribution_has_two_classes_or_more():
+    with pytest.raises(ValueError, match=r"from 2 up\. Received: 1"):
+        build_model("small_cnn", None, classes=1)
+
+
+def test_imagenet_weights_that_cannot_be_downloaded(monkeypatch):
+    def refuse(**settings):
+        raise Exception("URL fetch failure on https://weights: None -- no network")  # Keras' own
+
+    monkeypatch.setattr(keras.applications, "MobileNetV2", refuse)
+    with pytest.raises(ConnectionError, match=r"URL fetch failure .*Go online once, or give the"):
+        build_model("mobilenet_v2", "imagenet")
+
+
+def test_resnet18_without_keras_hub_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras_hub.models", None)
+    with pytest.raises(ImportError, match=r"Install the extra: pip install 'mura-tf\[resnet18\]'"):
+        build_model("resnet18", None)

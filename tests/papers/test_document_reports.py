@@ -1,0 +1,329 @@
+"""Reports on the systems of documents 001 to 004, from runs that were never trained."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from pages import listed, markdown
+from run_folders import TWO_TYPES, finish, views_of
+from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
+
+from mura_tf.data.tasks import abnormality_of, class_names, class_of
+from mura_tf.papers.document_reports import report_comparison
+from mura_tf.papers.reproduce import find_experiment
+from mura_tf.training.run import Run
+
+
+def done(experiment, out, *, lacking=(), **options):
+    """Writes finished runs of an experiment, but for `lacking`, and returns the plan."""
+    views = views_of(TWO_TYPES)
+    plan = experiment.plan(out, sorted(TWO_TYPES), **options)
+    for index, run in enumerate(plan):
+        if index not in lacking:
+            finish(run, views)
+            _with_accuracies(run)
+            if run.recipe.task != "abnormality":
+                _with_classes(run, views)
+    experiment.folder(out).mkdir(parents=True, exist_ok=True)
+    views.to_csv(experiment.folder(out) / "views.csv", index=False)
+    return plan
+
+
+def _with_accuracies(run):
+    path = run.folder / "history.csv"
+    history = pd.read_csv(path)
+    rng = np.random.default_rng([*run.folder.name.encode(), run.recipe.batch_size])
+    for column in ("accuracy", "val_accuracy"):
+        history[column] = rng.uniform(0, 1, len(history))
+    if run.recipe.task != "abnormality":
+        history["val_f1"] = rng.uniform(0, 1, len(history))
+    history.to_csv(path, index=False)
+
+
+def _with_classes(run, views):
+    """Class probabilities that are right about as often as not."""
+    path = run.folder / "predictions.csv"
+    predictions = pd.read_csv(path)
+    classes = class_names(views, run.recipe.task)
+    rng = np.random.default_rng([*run.folder.parent.parent.name.encode(), run.recipe.member])
+    outputs = rng.dirichlet(np.ones(len(classes)), len(predictions))
+    truth = pd.Categorical(class_of(predictions, run.recipe.task), classes).codes
+    outputs[np.arange(len(predictions)), truth] += 0.3
+    outputs /= outputs.sum(axis=1, keepdims=True)
+    predictions["probability"] = abnormality_of(outputs, classes)
+    for index, name in enumerate(classes):
+        predictions[f"p:{name}"] = outputs[:, index]
+    predictions.to_csv(path, index=False, na_rep="nan")
+
+
+@pytest.fixture(scope="module")
+def unified(tmp_path_factory):
+    out = tmp_path_factory.mktemp("unified")
+    experiment = find_experiment("unified_vs_specialised")
+    systems = ["densenet121_unified", "densenet121_specialised", "cnn_4_specialised"]
+    plan = done(experiment, out, systems=systems, members=2)
+    return experiment, plan, report_comparison(experiment, plan, out), out / experiment.name
+
+
+def test_scores_are_scikit_learns(unified):
+    _, plan, report, _ = unified
+    for row in report.scores.itertuples():
+        runs = [run for run in plan if run.folder.parent.parent.name == row.system]
+        views = pd.concat([pd.read_csv(run.folder / "predictions.csv") for run in runs])
+        if row.study_type != "overall":
+            views = views[views.study_type == row.study_type]
+        key = ["study_type", "patient", "study", "view"]
+        means = views.groupby(key)[["label", "probability"]].mean()
+        decided = means.probability > 0.5
+        assert row.views == row.studies == len(means)  # one view per study
+        assert row.accuracy == pytest.approx(accuracy_score(means.label, decided))
+        assert row.kappa == pytest.approx(cohen_kappa_score(means.label, decided))
+        assert row.auroc == pytest.approx(roc_auc_score(means.label, means.probability))
+    assert set(report.scores.study_type) == {"humerus", "wrist", "overall"}
+
+
+def test_published_accuracies_stand_where_the_document_has_them(unified):
+    _, _, report, folder = unified
+    published = report.scores.set_index(["system", "study_type"]).published_accuracy
+    assert published["densenet121_unified", "overall"] == 0.7832
+    assert np.isnan(published["densenet121_unified", "wrist"])
+    assert published["densenet121_specialised", "wrist"] == 0.83
+    assert np.isnan(published["densenet121_specialised", "overall"])
+    assert published["cnn_4_specialised", "wrist"] == 0.6844
+    rows = markdown(folder, "Accuracy of views, by study type")
+    assert rows[:5] == [
+        ["System", "humerus", "wrist", "overall"],
+        ["studies", "54", "70", "124"],
+        ["published: total images", "727", "3,697", "14,656"],
+        ["views", "54", "70", "124"],
+        ["published: augmented total", "1,560", "10,411", "40,005"],
+    ]
+    assert ["published", "0.847", "0.830", ""] in rows
+    quoted = "published: MURA's own model, as 001 quotes it (kappas, by 000)"
+    assert [quoted, "0.600", "0.931", "0.705"] in rows
+    assert ["published: ResNet-18 or ResNet-50", "0.826", "0.830", "0.785"] in rows
+
+
+def test_a_report_of_one_type_has_its_published_accuracy(tmp_path):
+    experiment = find_experiment("unified_vs_specialised")
+    options = {"systems": ["densenet121_specialised"], "study_types": ["wrist"]}
+    report_comparison(experiment, done(experiment, tmp_path, **options), tmp_path)
+    _, row = markdown(tmp_path / experiment.name, "Result")
+    assert row[2] == "wrist" and row[5] == "0.830"
+
+
+def test_what_a_document_leaves_open_is_told_as_it_was_chosen(tmp_path):
+    experiment = find_experiment("unified_vs_specialised")
+    settings = {"image_size": 64, "batch_size": 16}
+    plan = done(experiment, tmp_path, systems=["cnn_2_unified"], settings=settings)
+    told = report_comparison(experiment, plan, tmp_path).deviations
+    assert any("batches of 16, dropout of 0.5 and Adam 0.001." in one for one in told)
+    assert "It resizes to a size that it does not name; here 64 pixels." in told
+    assert not any(one.startswith(("Side of", "Views per step", "{")) for one in told)
+
+
+def test_study_types_that_lack_are_told_unless_the_document_names_none(tmp_path):
+    for name, system, sentence in (
+        ("unified_vs_specialised", "resnet50_specialised", "ResNet-50, specialised"),
+        ("densenet169", "base", None),
+    ):
+        experiment = find_experiment(name)
+        plan = done(experiment, tmp_path, systems=[system], study_types=["wrist"])
+        told = report_comparison(experiment, plan, tmp_path).deviations
+        expected = [f"{sentence}: wrist instead of humerus, wrist."] if sentence else []
+        assert [one for one in told if one.endswith("instead of humerus, wrist.")] == expected
+
+
+def test_a_choice_that_concerns_no_run_is_not_told(tmp_path):
+    experiment = find_experiment("unified_vs_specialised")
+    plan = done(experiment, tmp_path, systems=["resnet50_unified"], settings={"batch_size": 16})
+    told = report_comparison(experiment, plan, tmp_path).deviations
+    assert not any("batches of" in one for one in told)
+    assert "Views per step: 16; the document has 32." in told
+    assert "It resizes to a size that it does not name; here 224 pixels." in told
+
+
+def test_the_chosen_epoch_is_told_as_the_mean_over_models(unified):
+    _, plan, report, _ = unified
+    for row in report.epochs.itertuples():
+        runs = [run for run in plan if run.folder.parent.parent.name == row.system]
+        chosen = [Run(run.folder).history.set_index("epoch").loc[2] for run in runs]
+        assert row.models == len(runs)
+        assert row.val_accuracy == pytest.approx(np.mean([one.val_accuracy for one in chosen]))
+        assert row.loss == pytest.approx(np.mean([one.loss for one in chosen]))
+
+
+def test_published_values_of_the_unified_model_are_not_the_specialised_ones(unified):
+    _, _, report, _ = unified
+    values = report.epochs.set_index("system").published_val_accuracy
+    assert values["densenet121_unified"] == 0.8103
+    assert np.isnan(values["densenet121_specialised"])
+
+
+def test_claims_are_answered_from_paired_samples(unified):
+    _, _, report, _ = unified
+    claims = report.claims.set_index("claim")
+    asked = claims.loc["DenseNet-121: one model per study type is ahead of one for all"]
+    kappa = report.scores.set_index(["system", "study_type"]).kappa
+    expected = kappa["densenet121_specialised", "overall"] - kappa["densenet121_unified", "overall"]
+    assert asked.value == pytest.approx(expected)
+    assert asked.low < asked.value < asked.high
+    lacking = claims.loc["ResNet-50: one model per study type is ahead of one for all"]
+    assert lacking.answer == "systems lacking"
+
+
+def test_a_report_is_written_whole(unified):
+    experiment, _, report, folder = unified
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    assert names == {
+        "table.md", "report.html", "scores.csv", "epochs.csv", "experiment.json", "views.csv",
+        "kappa1.svg", "curves1.svg",
+    }  # fmt: skip
+    told = listed(folder, "Deviations from the document")
+    assert told == report.deviations
+    assert told[:2] == [
+        "The studies are not those of the document, but others (humerus 54, wrist 70, overall "
+        "124): the published values are there for orientation, and no difference is taken.",
+        "Models per system and study type: 2; the document has 1.",
+    ]
+    assert told[2].startswith("Left out: 2 convolutions, unified; ")
+    assert set(experiment.choices[1:3]) <= set(told)
+    assert told[-1].endswith("padded with black to a square.")
+    assert not any("by image, so" in sentence for sentence in told)
+    assert {row[2] for row in markdown(folder, "Result")[1:]} == {"humerus, wrist"}
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Not a medical device" in page and "DenseNet-121, specialised" in page
+
+
+def test_a_type_that_lacks_a_member_is_missing(tmp_path):
+    experiment = find_experiment("densenet169")
+    plan = done(experiment, tmp_path, lacking=[1])
+    report = report_comparison(experiment, plan, tmp_path)
+    assert len(report.missing) == 1 and "base/wrist" in report.missing[0]
+    base = report.scores[report.scores.system == "base"]
+    assert base.study_type.tolist() == ["humerus"]  # no overall without all types
+    assert "overall" in set(report.scores[report.scores.system == "modified"].study_type)
+    headers, *rows = markdown(
+        tmp_path / "densenet169",
+        "Kappa of studies with its 95 % interval, by study type, beside three radiologists",
+    )
+    readers = {row[0]: dict(zip(headers, row, strict=True)) for row in rows}
+    assert readers["radiologist 1"]["humerus"] == "0.867"
+    assert readers["radiologist 3"]["overall"] == "0.778"
+
+
+def test_what_is_told_of_runs_comes_from_their_folders(tmp_path):
+    experiment = find_experiment("densenet169")
+    done(experiment, tmp_path, backbones=["small_cnn"], systems=["base"])
+    plan = experiment.plan(tmp_path, sorted(TWO_TYPES), systems=["base"])  # as without --backbones
+    report = report_comparison(experiment, plan, tmp_path)
+    assert set(report.scores.backbone) == {"small_cnn"}
+    assert report.deviations[1] == "Backbone: small_cnn instead of densenet169."
+
+
+def test_a_damaged_run_is_named_and_the_rest_reported(tmp_path):
+    experiment = find_experiment("densenet169")
+    plan = done(experiment, tmp_path)
+    (plan[0].folder / "run.json").write_text("{")
+    report = report_comparison(experiment, plan, tmp_path)
+    assert str(plan[0].folder / "run.json") in report.missing[0]
+    assert "base/humerus" in report.missing[1]
+    scored = set(zip(report.scores.system, report.scores.study_type, strict=True))
+    assert ("base", "wrist") in scored and ("modified", "overall") in scored
+    assert not {("base", "humerus"), ("base", "overall")} & scored
+
+
+def test_other_types_than_the_documents_are_told(tmp_path):
+    experiment = find_experiment("resnet18")
+    systems = ["frozen_two_linear", "two_linear_humerus"]
+    plan = done(experiment, tmp_path, systems=systems, study_types=["wrist"])
+    told = report_comparison(experiment, plan, tmp_path).deviations
+    assert "one type, Adam 0.01; then Adam 0.001: wrist instead of humerus." in told
+
+
+@pytest.mark.parametrize("types", [["humerus"], ["humerus", "wrist"]])
+def test_a_claim_is_answered_on_the_study_types_of_both(tmp_path, types):
+    experiment = find_experiment("resnet18")
+    systems = ["frozen_two_linear", "two_linear_humerus"]
+    plan = done(experiment, tmp_path, systems=systems, study_types=types)
+    report = report_comparison(experiment, plan, tmp_path)
+    claim = "A model for one study type is ahead of one for all"
+    asked = report.claims.set_index("claim").loc[claim]
+    kappas = []
+    for system in systems:
+        runs = [run for run in plan if run.folder.parts[-3] == system]
+        views = pd.concat([pd.read_csv(run.folder / "predictions.csv") for run in runs])
+        views = views[views.study_type.isin(types)]
+        kappas.append(cohen_kappa_score(views.label, views.probability > 0.5))
+    assert asked.value == pytest.approx(kappas[1] - kappas[0])
+    assert asked.low < asked.value < asked.high
+
+
+def test_nothing_finished_is_a_sentence(tmp_path):
+    experiment = find_experiment("densenet169")
+    plan = done(experiment, tmp_path, lacking=range(6))
+    with pytest.raises(ValueError, match=r"no system of densenet169 .* 0 of 6 planned runs are\."):
+        report_comparison(experiment, plan, tmp_path)
+
+
+def test_a_step_is_told_without_scores(tmp_path):
+    experiment = find_experiment("resnet18")
+    plan = done(experiment, tmp_path, systems=["intermediate_task", "frozen_two_linear"])
+    report = report_comparison(experiment, plan, tmp_path)
+    assert set(report.scores.system) == {"intermediate_task", "frozen_two_linear"}
+    steps = report.epochs.set_index("system")
+    assert list(steps.index) == ["frozen_two_linear", "study_types", "intermediate_task"]
+    assert not np.isnan(steps.val_f1["study_types"])
+    assert np.isnan(steps.val_f1["intermediate_task"])
+
+
+def test_classes_are_counted_as_classes(tmp_path):
+    """Accuracy is over the classes, kappa over abnormal and normal."""
+    experiment = find_experiment("fourteen_classes")
+    plan = done(experiment, tmp_path, systems=["exp_6"], members=2)
+    report = report_comparison(experiment, plan, tmp_path)
+    views = pd.concat([pd.read_csv(run.folder / "predictions.csv") for run in plan])
+    classes = [name for name in views if name.startswith("p:")]
+    assert len(classes) == 4
+    key = ["study_type", "patient", "study", "view", "label"]
+    means = views.groupby(key)[[*classes, "probability"]].mean().reset_index()
+    decided = means[classes].idxmax(axis=1).str[2:]
+    truth = means.label.map({0: "normal ", 1: "abnormal "}) + means.study_type
+    (overall,) = report.scores.query("study_type == 'overall'").itertuples()
+    assert overall.accuracy == pytest.approx(accuracy_score(truth, decided))
+    assert overall.published_accuracy == 0.79
+    kappa = cohen_kappa_score(means.label, means.probability > 0.5)
+    assert overall.kappa == pytest.approx(kappa)
+    (row,) = report.epochs.itertuples()
+    assert (row.published_loss, row.published_val_accuracy) == (0.37, 0.81)
+
+
+def test_a_split_by_image_is_said_to_leak(tmp_path):
+    experiment = find_experiment("fourteen_classes")
+    plan = done(experiment, tmp_path, systems=["exp_1"])
+    path = tmp_path / "fourteen_classes/views.csv"
+    views = pd.read_csv(path, dtype=str)
+    views.assign(split=["train", "test"] * (len(views) // 2)).to_csv(path, index=False)
+    report = report_comparison(experiment, plan, tmp_path)
+    assert any("views of one patient are trained on and reported" in s for s in report.deviations)
+    assert not any(
+        "views of one patient" in sentence
+        for sentence in report_comparison(experiment, plan, _other(tmp_path, views)).deviations
+    )
+
+
+def test_a_holdout_by_image_leaks_and_is_the_documents(tmp_path):
+    experiment = find_experiment("unified_vs_specialised")
+    systems = ["densenet121_unified"]
+    plan = done(experiment, tmp_path, systems=systems, split_by="image")
+    told = report_comparison(experiment, plan, tmp_path).deviations
+    assert sum("The holdout is split off by image" in sentence for sentence in told) == 1
+    assert not any("the document has" in sentence for sentence in told)
+
+
+def _other(tmp_path, views):
+    views.to_csv(tmp_path / "fourteen_classes/views.csv", index=False)
+    return tmp_path
+
+
+# ------------------------------------------------------------------------------------------------
+# The split

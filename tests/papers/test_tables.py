@@ -1,0 +1,687 @@
+"""Finished run folders with generated predictions -> a document's table, read back."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pages import Page, listed, markdown
+from run_folders import TYPES, finish, finished, views_of
+from sklearn.metrics import accuracy_score, cohen_kappa_score
+
+from mura_tf.grid.plan import PlannedRun
+from mura_tf.papers.reproduce import find_experiment
+from mura_tf.papers.tables import report_table
+from mura_tf.published import OVERALL, published_digits, published_table
+
+MINUS = "\N{MINUS SIGN}"
+DASH = "\N{EN DASH}"
+FILES = {"table.md", "table.csv", "report.html", "experiment.json"}
+PLOTS = {"kappa.svg", "reliability.svg", "curves.svg"}
+
+
+def mura_views():
+    valid = published_table("table_i").query("split == 'valid' and study_type != 'all'")
+    counts = valid.pivot_table(index="study_type", columns="label", values="studies")
+    return views_of({name: row.astype(int) for name, row in counts.iterrows()})
+
+
+def expected_scores(plan, study_type):
+    """(backbone, stage) -> accuracies and kappas of the repeats, by scikit-learn."""
+    runs = [run for run in plan if run.recipe.study_types]
+    views = pd.concat([pd.read_csv(run.folder / "predictions.csv") for run in runs])
+    views = views if study_type == OVERALL else views[views.study_type == study_type]
+    study = ["study_type", "patient", "study"]
+    found = {}
+    for system, rows in views.groupby(["backbone", "stage"]):
+        repeats = []
+        for _, group in rows.groupby("repeat"):
+            studies = group.groupby(study)[["label", "probability"]].mean()
+            decided = studies.probability > 0.5
+            repeats.append(
+                (accuracy_score(studies.label, decided), cohen_kappa_score(studies.label, decided))
+            )
+        found[system] = np.transpose(repeats)
+    return found
+
+
+def lines_of(rows):
+    """(study type, what the line says) -> cells."""
+    named, study_type = {}, ""
+    for name, kind, *cells in rows:
+        study_type = name or study_type
+        named[study_type, kind] = cells
+    return named
+
+
+@pytest.fixture(scope="module")
+def table_iv(tmp_path_factory):
+    """Table IV with the paper's own settings on as many studies as MURA has."""
+    experiment, out = find_experiment("table_iv"), tmp_path_factory.mktemp("paper")
+    plan = finished(experiment, out, mura_views())
+    return plan, report_table(experiment, plan, out), out / "table_iv"
+
+
+COUNTS = {"elbow": (20, 16), "wrist": (24, 20)}
+
+
+@pytest.fixture(scope="module")
+def table_v(tmp_path_factory):
+    """Table V on other data: two study types, two members, two repeats."""
+    experiment, out = find_experiment("table_v"), tmp_path_factory.mktemp("other")
+    plan = finished(experiment, out, views_of(COUNTS), members=2, repeats=2)
+    return plan, report_table(experiment, plan, out), out / "table_v"
+
+
+# ------------------------------------------------------------------------------------------------
+# Numbers
+
+
+@pytest.mark.parametrize("name", ["table_iv", "table_v"])
+def test_the_csv_has_scikit_learns_scores_of_the_ensembles(name, request):
+    plan, _, folder = request.getfixturevalue(name)
+    table = pd.read_csv(folder / "table.csv", index_col="study_type")
+    types = sorted({run.recipe.study_types[0] for run in plan if run.recipe.study_types})
+    assert list(table.index) == [*types, OVERALL]
+    for study_type in table.index:
+        for (backbone, stage), (accuracies, kappas) in expected_scores(plan, study_type).items():
+            cells = table.loc[study_type].filter(like=f"{backbone}/{stage} ")
+            cells.index = cells.index.str.split().str[1]
+            assert cells["accuracy"] == pytest.approx(accuracies.mean())
+            assert cells["kappa"] == pytest.approx(kappas.mean())
+            assert cells["repeats"] == len(kappas)
+            assert cells["kappa_low"] <= cells["kappa"] <= cells["kappa_high"]
+            if len(kappas) > 1:
+                assert cells["kappa_std"] == pytest.approx(np.std(kappas, ddof=1))
+                assert cells["accuracy_std"] == pytest.approx(np.std(accuracies, ddof=1))
+            else:
+                assert np.isnan(cells["kappa_std"].astype(float))
+
+
+def test_counts_are_whole_numbers(table_iv):
+    with open(table_iv[2] / "table.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    counts = (
+        published_table("table_i").query("split == 'valid'").groupby("study_type").studies.max()
+    )
+    assert rows[-1]["efficientnet_b3/type n"] == "1199" == str(counts["all"])
+    assert {row["efficientnet_b3/imagenet members"] for row in rows} == {"5"}
+    assert {row["efficientnet_b3/imagenet repeats"] for row in rows} == {"1"}
+
+
+@pytest.mark.parametrize("name", ["table_iv", "table_v"])
+def test_markdown_and_html_show_the_csvs_numbers(name, request):
+    _, report, folder = request.getfixturevalue(name)
+    digits = {"table_iv": 4, "table_v": 3}[name]
+    csv_table = pd.read_csv(folder / "table.csv", index_col="study_type")
+    systems = list(dict.fromkeys(column.split()[0] for column in csv_table))
+    shown = lines_of(markdown(folder)[1:])
+    kinds = ["here", "95 %", "published", *(["difference"] if report.same_data else [])]
+    assert list(shown) == [(row.capitalize(), kind) for row in csv_table.index for kind in kinds]
+
+    def text(value, deviation=np.nan, sign=""):
+        if np.isnan(value):
+            return DASH
+        return f"{value:{sign}.{digits}f}" + (
+            "" if np.isnan(deviation) else f" ({deviation:.{digits}f})"
+        )
+
+    for study_type, values in csv_table.iterrows():
+        for index, system in enumerate(systems):
+            cell = {key.split()[1]: values[key] for key in csv_table if key.startswith(system)}
+            mine = slice(2 * index, 2 * index + 2)
+            expected = {
+                "here": [
+                    text(cell["accuracy"], cell["accuracy_std"]),
+                    text(cell["kappa"], cell["kappa_std"]),
+                ],
+                "95 %": ["", f"{text(cell['kappa_low'])} to {text(cell['kappa_high'])}"],
+                "published": [
+                    text(cell["published_accuracy"], cell["published_accuracy_std"]),
+                    text(cell["published_kappa"], cell["published_kappa_std"]),
+                ],
+                "difference": [
+                    text(cell["accuracy_difference"], sign="+"),
+                    text(cell["kappa_difference"], sign="+"),
+                ],
+            }
+            for kind in kinds:
+                cells = [entry.strip("*") for entry in shown[study_type.capitalize(), kind][mine]]
+                assert cells == expected[kind]
+
+    page = Page(folder / "report.html").tables[0]
+    assert page[1] == ["Accuracy", "Kappa"] * len(systems)
+    rows = [row if len(row) > len(page[2]) - 1 else ["", *row] for row in page[2:]]
+    html = lines_of([[cell.replace(MINUS, "-") for cell in row] for row in rows])
+    plain = {key: [cell.strip("*") for cell in cells] for key, cells in shown.items()}
+    assert html == plain
+
+
+def test_the_difference_is_ours_minus_the_published(table_iv):
+    table = pd.read_csv(table_iv[2] / "table.csv", index_col="study_type")
+    for stage in ("imagenet", "type"):
+        ours, theirs, minus = (
+            table[f"efficientnet_b3/{stage} {name}"]
+            for name in ("kappa", "published_kappa", "kappa_difference")
+        )
+        np.testing.assert_allclose(minus, ours - theirs, atol=1e-12)
+        assert table[f"efficientnet_b3/{stage} accuracy_difference"].isna().all()
+
+
+@pytest.mark.parametrize("name", ["table_iv", "table_v", "table_vi"])
+def test_published_values_are_the_csvs_to_the_last_digit(name, tmp_path, table_iv, table_v):
+    if name == "table_vi":
+        experiment = find_experiment(name)
+        plan = finished(experiment, tmp_path, views_of(dict.fromkeys(TYPES, (6, 6))), members=1)
+        report_table(experiment, plan, tmp_path)
+        folder = tmp_path / name
+    else:
+        folder = {"table_iv": table_iv, "table_v": table_v}[name][2]
+    path = Path(__file__).resolve().parents[2] / "experiments" / "published" / f"{name}.csv"
+    printed = pd.read_csv(path, dtype=str).fillna("")
+    headers, *rows = markdown(folder)
+    shown = lines_of(rows)
+    experiment = find_experiment(name)
+    checked = 0
+    for cell in printed.itertuples():
+        key = (cell.study_type.capitalize(), "published")
+        if key not in shown:
+            continue
+        if name == "table_iv":
+            system = ["imagenet", "type"].index(cell.stage)
+            expected = [DASH, cell.kappa]
+        else:
+            system = experiment.backbones.index(cell.backbone)
+            expected = [
+                f"{cell.accuracy} ({cell.accuracy_std})",
+                f"{cell.kappa} ({cell.kappa_std})",
+            ]
+        assert shown[key][2 * system : 2 * system + 2] == expected
+        checked += 1
+    assert checked == {"table_iv": 16, "table_v": 9, "table_vi": 32}[name]
+    assert headers[:2] == ["Study type", ""]
+
+
+@pytest.mark.parametrize(
+    ("names", "digits"), [(["table_iv"], 4), (["table_v"], 3), (["table_v", "table_vi"], 3)]
+)
+def test_digits_are_the_documents(names, digits):
+    assert published_digits(*names) == digits
+
+
+def test_the_best_kappa_of_each_row_is_bold(table_v):
+    _, report, folder = table_v
+    shown = lines_of(markdown(folder)[1:])
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    cells = report.cells
+    for study_type in ("elbow", "wrist", OVERALL):
+        rows = cells[cells.study_type == study_type].reset_index(drop=True)
+        bold = [cell.startswith("**") for cell in shown[study_type.capitalize(), "here"]]
+        best = (rows.kappa == rows.kappa.max()).tolist()
+        assert bold == [flag for one in best for flag in (False, one)]
+        text = shown[study_type.capitalize(), "here"][2 * best.index(True) + 1].strip("*")
+        assert f"<b>{text}</b>" in page
+    assert not any(
+        "*" in cell for (_, kind), row in shown.items() if kind != "here" for cell in row
+    )
+
+
+def test_equal_bests_are_all_bold(tmp_path):
+    experiment = find_experiment("table_iv")
+    plan = experiment.plan(tmp_path, ["elbow"], members=1)
+    for run in plan:
+        finish(run, views_of({"elbow": (10, 10)}), skill=50)
+    report = report_table(experiment, plan, tmp_path)
+    assert report.cells.best.all() and (report.cells.kappa == 1).all()
+
+
+def test_nothing_is_bold_beside_nothing(tmp_path):
+    experiment = find_experiment("table_v")
+    plan = experiment.plan(tmp_path, ["elbow"], members=1, repeats=1, backbones=["small_cnn"])
+    for run in plan:
+        finish(run, views_of({"elbow": (10, 10)}))
+    report_table(experiment, plan, tmp_path)
+    assert not any("*" in cell for row in markdown(tmp_path / "table_v") for cell in row)
+    assert '<td class="n"><b>' not in (tmp_path / "table_v/report.html").read_text("utf-8")
+
+
+def test_equal_repeats_in_another_order_are_both_bold(tmp_path):
+    """The means of three kappas differ by an ulp when they are added in another order."""
+    experiment = find_experiment("table_iv")
+    orders = {"imagenet": (0, 1, 2), "type": (0, 2, 1)}
+    views = views_of({"elbow": (23, 19)})
+    plan = experiment.plan(tmp_path, ["elbow"], members=1, repeats=3)
+    wrong = [4, 1, 2]  # views decided wrongly, of each of three ensembles
+    for run in plan:
+        finish(run, views)
+        if run.recipe.study_types:
+            path = run.folder / "predictions.csv"
+            table = pd.read_csv(path)
+            turned = table.index < wrong[orders[run.recipe.stage][run.recipe.repeat]]
+            table.assign(probability=abs(table.label - turned)).to_csv(path, index=False)
+    report = report_table(experiment, plan, tmp_path)
+    assert report.cells.kappa.nunique() == 2 and report.cells.best.all()
+    shown = lines_of(markdown(tmp_path / "table_iv")[1:])
+    for cells in (shown["Elbow", "here"], shown["Overall", "here"]):
+        assert cells[1] == cells[3] and cells[1].startswith("**")
+
+
+def test_pairs_are_all_pairs_of_systems(table_v):
+    plan, report, folder = table_v
+    expected = {
+        system[0]: kappas.mean() for system, (_, kappas) in expected_scores(plan, OVERALL).items()
+    }
+    rows = markdown(folder, "Systems in pairs")[1:]
+    names = find_experiment("table_v").backbones
+    assert [tuple(row[:2]) for row in rows] == [
+        (names[0], names[1]), (names[0], names[2]), (names[1], names[2])
+    ]  # fmt: skip
+    for (one, other, difference, _), pair in zip(rows, report.pairs.itertuples(), strict=True):
+        assert float(difference) == pytest.approx(expected[one] - expected[other], abs=5.01e-4)
+        assert pair.low <= pair.difference <= pair.high
+
+
+# ------------------------------------------------------------------------------------------------
+# What is told
+
+
+def test_the_papers_recipe_on_muras_counts_leaves_the_choices(table_iv):
+    _, report, folder = table_iv
+    assert report.same_data and report.missing == []
+    assert len(report.deviations) == 4
+    assert all("document has" not in sentence for sentence in report.deviations)
+    assert listed(folder, "Deviations from the document") == report.deviations
+    text = (folder / "table.md").read_text(encoding="utf-8")
+    for number, sentence in enumerate(report.deviations, start=1):
+        assert f"\n{number}. {sentence}\n" in text
+    assert "Epochs were selected on the valid split. The valid split is also" in text
+
+
+def test_other_data_are_told_and_not_subtracted_from(table_v):
+    _, report, folder = table_v
+    assert not report.same_data
+    assert report.cells[["accuracy_difference", "kappa_difference"]].isna().all(axis=None)
+    assert report.deviations[:3] == [
+        "The studies are not those of the document, but others (elbow 36, overall 80, wrist 44): "
+        "the published values are there for orientation, and no difference is taken.",
+        "Members per ensemble: 2; the document has 5.",
+        "Repeats: 2; the document has 3.",
+    ]
+    assert len(report.deviations) == 3 + 3
+    assert not any(kind == "difference" for _, kind in lines_of(markdown(folder)[1:]))
+
+
+def test_another_backbones_published_values_are_not_subtracted(tmp_path):
+    experiment = find_experiment("table_iv")
+    options = {"members": 1, "backbones": ["efficientnet_b0"]}
+    plan = finished(experiment, tmp_path, mura_views(), **options)
+    report = report_table(experiment, plan, tmp_path)
+    assert report.same_data and report.cells.published_kappa.notna().all()
+    assert report.cells[["accuracy_difference", "kappa_difference"]].isna().all(axis=None)
+
+
+def test_some_of_muras_types_have_an_overall_of_their_own(tmp_path):
+    experiment = find_experiment("table_iv")
+    views = mura_views()
+    views = views[views.study_type.isin(["elbow", "wrist"])]
+    report = report_table(experiment, finished(experiment, tmp_path, views, members=1), tmp_path)
+    assert report.same_data
+    assert report.deviations[0] == (
+        "Study types: elbow, wrist; the document has elbow, finger, forearm, hand, humerus, "
+        "shoulder, wrist, and its overall values are of all of them."
+    )
+    difference = report.cells.set_index(["stage", "study_type"]).kappa_difference
+    assert difference.isna().tolist() == [name == OVERALL for _, name in difference.index]
+
+
+def test_other_backbones_are_told(tmp_path):
+    experiment = find_experiment("table_v")
+    views = views_of(COUNTS)
+    names = ["xception", "small_cnn"]
+    plan = finished(experiment, tmp_path, views, backbones=names, members=1, repeats=1)
+    report = report_table(experiment, plan, tmp_path)
+    assert report.deviations[1] == (
+        "Backbones: xception, small_cnn; the document has mobilenet_v2, densenet169, xception."
+    )
+    cells = report.cells.set_index(["backbone", "study_type"]).published_kappa
+    assert cells["xception", "elbow"] == 0.705 and np.isnan(cells["small_cnn", "elbow"])
+    assert markdown(tmp_path / "table_v", "The document's claims")[1][1] == "systems lacking"
+
+
+def test_settings_are_told_from_the_folders_not_from_the_plan(tmp_path):
+    """--report-only gives no setting, and must still tell what was trained."""
+    experiment = find_experiment("table_iv")
+    plan = experiment.plan(tmp_path, ["elbow"], members=1)
+    for run in plan:
+        settings = {"weights": "weights/b3.h5", "image_size": 64, "select_on": "holdout"}
+        finish(run, views_of({"elbow": (10, 10)}), **settings)
+    report = report_table(experiment, plan, tmp_path)
+    assert {
+        "Initial weights: the file b3.h5; the document has ImageNet.",
+        "Side of the images in pixels: 64; the document has each backbone's own.",
+        "Epochs selected on: 10% of train, split off by patient; the document has valid.",
+    } <= set(report.deviations)
+    text = (tmp_path / "table_iv/table.md").read_text(encoding="utf-8")
+    assert "The valid split is reported: no run trained or selected on it." in text
+
+
+def test_a_missing_member_removes_its_ensemble_and_is_named(tmp_path):
+    experiment = find_experiment("table_v")
+    changed = {"backbones": ["xception", "mobilenet_v2"], "members": 2, "repeats": 2}
+    views = views_of(COUNTS)
+    plan = experiment.plan(tmp_path, list(COUNTS), **changed)
+    lost = [
+        index
+        for index, run in enumerate(plan)
+        if run.folder.parts[-4:]
+        in [
+            ("xception", "type", "elbow", "repeat1-member0"),
+            ("mobilenet_v2", "type", "wrist", "repeat0-member1"),
+            ("mobilenet_v2", "type", "wrist", "repeat1-member0"),
+            ("mobilenet_v2", "type", "wrist", "repeat1-member1"),
+        ]
+    ]
+    assert len(lost) == 4
+    finished(experiment, tmp_path, views, lacking=lost, **changed)
+    report = report_table(experiment, plan, tmp_path)
+    assert report.missing == [
+        f"{tmp_path}/xception/type/elbow: repeat 1 lacks 1 of 2 members, numbers 0.",
+        f"{tmp_path}/mobilenet_v2/type/wrist: repeat 0 lacks 1 of 2 members, numbers 1.",
+        f"{tmp_path}/mobilenet_v2/type/wrist: repeat 1 lacks 2 of 2 members, numbers 0, 1.",
+    ]
+    folder = tmp_path / "table_v"
+    assert listed(folder, "Missing") == report.missing
+    repeats = report.cells.set_index(["backbone", "study_type"])["repeats"].to_dict()
+    assert repeats == {
+        ("xception", "elbow"): 1,
+        ("xception", "wrist"): 2,
+        ("xception", OVERALL): 1,
+        ("mobilenet_v2", "elbow"): 2,
+    }
+    shown = lines_of(markdown(folder)[1:])
+    assert shown["Wrist", "here"][2:] == [DASH, DASH]
+    assert shown["Wrist", "published"][2:] == ["", ""]
+    assert "Repeats: 1 or 2; the document has 3." in report.deviations
+    assert pd.read_csv(folder / "table.csv").filter(like="mobilenet").iloc[1:].isna().all(axis=None)
+
+
+def test_runs_of_incomplete_ensembles_are_no_part_of_it(tmp_path):
+    experiment = find_experiment("table_v")
+    changed = {"backbones": ["xception", "mobilenet_v2"], "members": 2, "repeats": 1}
+    plan = experiment.plan(tmp_path, ["elbow"], **changed)
+    for run in plan[:-1]:  # all of Xception, the whole-data run and one member of MobileNetV2
+        finish(run, views_of({"elbow": (9, 9)}), batch_size=8 if run in plan[:3] else 16)
+    report = report_table(experiment, plan, tmp_path)
+    assert len(report.missing) == 1
+    assert not any("Views per step" in sentence for sentence in report.deviations)
+    facts = json.loads((tmp_path / "table_v/experiment.json").read_text())
+    assert facts["runs"] == 3
+    assert {recipe["backbone"] for recipe in facts["recipes"]} == {"xception"}
+
+
+def test_facts_list_what_differs_between_the_runs(tmp_path):
+    experiment = find_experiment("table_iv")
+    plan = finished(experiment, tmp_path, views_of({"elbow": (9, 9)}), members=1)
+    path = plan[-1].folder / "run.json"
+    info = json.loads(path.read_text())
+    info |= {"device": "NVIDIA H200", "versions": {"keras": "3.16.0", "jax": "0.8.0"}}
+    path.write_text(json.dumps(info))
+    report_table(experiment, plan, tmp_path)
+    facts = json.loads((tmp_path / "table_iv/experiment.json").read_text())
+    assert facts["devices"] == ["NVIDIA H200", "none"]
+    assert facts["versions"] == {"keras": ["3.15.1", "3.16.0"], "jax": ["0.8.0"]}
+
+
+def test_nothing_complete_is_a_sentence_and_no_table(tmp_path):
+    experiment = find_experiment("table_vi")
+    plan = experiment.plan(tmp_path, ["elbow"], members=2, repeats=1)
+    finish(plan[0], views_of({"elbow": (6, 6)}))
+    finish(plan[1], views_of({"elbow": (6, 6)}))
+    with pytest.raises(ValueError, match=r"no ensemble of table_vi .*: 2 of 12 planned runs"):
+        report_table(experiment, plan, tmp_path)
+    assert not (tmp_path / "table_vi").exists()
+
+
+def test_runs_on_other_studies_are_a_sentence_and_no_table(tmp_path):
+    experiment = find_experiment("table_iv")
+    plan = experiment.plan(tmp_path, ["elbow"], members=1)
+    for run in plan:
+        studies = 10 if run.recipe.stage == "imagenet" else 11
+        finish(run, views_of({"elbow": (studies, 10)}))
+    with pytest.raises(ValueError, match="stage imagenet, repeat 0 lacks 1 of 21, the first: "):
+        report_table(experiment, plan, tmp_path)
+    assert not (tmp_path / "table_iv").exists()
+
+
+def cut_short(text):
+    """What is written of a table before its last number."""
+    return text.rpartition(",")[0]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_text("no table"),
+        lambda path: path.write_text(cut_short(path.read_text())),
+        lambda path: path.write_bytes(b"\xff" + path.read_bytes()),
+    ],
+    ids=["foreign", "cut", "bytes"],
+)
+def test_damaged_predictions_are_named(tmp_path, damage):
+    experiment = find_experiment("table_iv")
+    plan = finished(experiment, tmp_path, views_of({"elbow": (9, 9)}), members=2)
+    path = plan[1].folder / "predictions.csv"
+    damage(path)
+    with pytest.raises(ValueError, match="is damaged") as raised:
+        report_table(experiment, plan, tmp_path)
+    assert str(path.parent) in str(raised.value)
+
+
+def test_a_run_whose_predictions_are_lost_is_missing(tmp_path):
+    experiment = find_experiment("table_iv")
+    plan = finished(experiment, tmp_path, views_of({"elbow": (9, 9)}), members=2)
+    (plan[1].folder / "predictions.csv").unlink()
+    report = report_table(experiment, plan, tmp_path)
+    assert report.missing == [
+        f"{tmp_path}/efficientnet_b3/imagenet/elbow: repeat 0 lacks 1 of 2 members, numbers 1."
+    ]
+    assert set(report.cells.stage) == {"type"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("run.json", '{"finished": tr', "run.json must be JSON"),
+        ("run.json", "[]", "an object is expected. Received: []"),
+        ("history.csv", "", "history.csv must be a CSV with a row of numbers per epoch"),
+        ("history.csv", "epoch,loss\n1,x\n", "history.csv must be a CSV"),
+        ("history.csv", None, "No such file or directory"),
+        ("recipe.json", "{", "recipe.json must be JSON"),
+    ],
+)
+def test_an_unreadable_run_is_named_and_the_rest_reported(tmp_path, name, content, sentence):
+    experiment = find_experiment("table_iv")
+    plan = finished(experiment, tmp_path, views_of({"elbow": (9, 9)}), members=2)
+    path = plan[1].folder / name
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    report = report_table(experiment, plan, tmp_path)
+    unreadable, incomplete = report.missing
+    assert str(path) in unreadable and sentence in unreadable
+    assert incomplete.endswith("imagenet/elbow: repeat 0 lacks 1 of 2 members, numbers 1.")
+    assert set(report.cells.stage) == {"type"}
+    text = (tmp_path / "table_iv/table.md").read_text(encoding="utf-8")
+    assert f"- {unreadable}\n- {incomplete}\n" in text
+
+
+def test_a_lost_run_that_others_started_from_is_told(tmp_path):
+    experiment = find_experiment("table_iv")
+    plan = finished(experiment, tmp_path, views_of({"elbow": (9, 9)}), members=2)
+    (whole,) = (run for run in plan if run.recipe.stage == "mura")
+    shutil.rmtree(whole.folder)
+    report = report_table(experiment, plan, tmp_path)
+    assert report.missing == [
+        f"{whole.folder}: 2 of the runs reported started from its model, and it is not there, or "
+        "not finished."
+    ]
+    assert set(report.cells.stage) == {"imagenet", "type"}
+
+
+def test_skipped_views_are_told_once(tmp_path):
+    experiment = find_experiment("table_iv")
+    plan = finished(experiment, tmp_path, views_of(COUNTS), members=2)
+    for run in plan:
+        info = json.loads((run.folder / "run.json").read_text())
+        skipped = {None: 3, ("elbow",): 1, ("wrist",): 2}[run.recipe.study_types]
+        (run.folder / "run.json").write_text(json.dumps(info | {"skipped": skipped}))
+    sentence = "Left out because their files are unreadable: 3 views."
+    report = report_table(experiment, plan, tmp_path)
+    assert report.deviations.count(sentence) == 1
+    direct = [run for run in plan if run.recipe.stage == "imagenet"]
+    assert report_table(experiment, direct, tmp_path).deviations.count(sentence) == 1
+
+
+# ------------------------------------------------------------------------------------------------
+# Files
+
+
+@pytest.mark.parametrize(
+    ("name", "plots"), [("table_iv", PLOTS), ("table_v", PLOTS | {"parameters.svg"})]
+)
+def test_the_files_of_a_table(name, plots, request):
+    _, _, folder = request.getfixturevalue(name)
+    assert {path.name for path in folder.iterdir()} == FILES | plots
+    text = (folder / "table.md").read_text(encoding="utf-8")
+    for plot in plots:
+        assert text.count(f"]({plot})") == 1
+        assert (folder / plot).read_text(encoding="utf-8").startswith("<?xml")
+    page = Page(folder / "report.html")
+    assert [name for name, _ in page.tags].count("svg") == len(plots)
+    assert not {"script", "link", "iframe", "object", "img"} & {name for name, _ in page.tags}
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert "Not a medical device." in text and "Not a medical device." in page.text
+    assert find_experiment(name).title in page.text
+
+
+def test_the_page_says_what_the_markdown_says(table_v):
+    _, report, folder = table_v
+    page = Page(folder / "report.html")
+    for sentence in report.deviations:
+        assert sentence in page.text
+    for heading in ("The document's claims", "Systems in pairs"):
+        rows = markdown(folder, heading)
+        (table,) = [table for table in page.tables if table[0] == rows[0]]
+        assert [[cell.replace(MINUS, "-") for cell in row] for row in table] == rows
+    assert "Xception is ahead of DenseNet-169" in page.text  # a hyphen is no minus
+    assert page.tables[0][0] == ["Study type", "", *find_experiment("table_v").backbones]
+
+
+def test_the_same_runs_give_the_same_bytes_wherever_they_are(table_v, tmp_path):
+    _, _, folder = table_v
+    moved = tmp_path / "moved"
+    shutil.copytree(folder.parent, moved)
+    experiment = find_experiment("table_v")
+    plan = experiment.plan(moved, list(COUNTS), members=2, repeats=2)
+    report_table(experiment, plan, moved)
+    for path in sorted(folder.iterdir()):
+        assert (moved / "table_v" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_more_systems_than_colours(tmp_path):
+    experiment = find_experiment("table_iv")
+    names = ["small_cnn", "mobilenet_v2_035", "mobilenet_v2", "xception"]
+    views = views_of({"elbow": (12, 12)})
+    plan = finished(experiment, tmp_path, views, backbones=names, members=1)
+    report = report_table(experiment, plan, tmp_path)
+    assert len(report.cells) == 8 * 2 and len(report.pairs) == 8 * 7 / 2
+    headers = markdown(tmp_path / "table_iv")[0]
+    assert headers[2] == "small_cnn, ImageNet: accuracy"
+    drawn = (tmp_path / "table_iv/kappa.svg").read_text(encoding="utf-8")
+    assert "mobilenet_v2, ImageNet + whole data" in drawn
+    assert drawn.count("xception, ImageNet") == 1  # seven colours
+
+
+def test_text_from_outside_is_text(tmp_path):
+    nasty = '<b>|"elbow"|</b> $x$_-'
+    views = views_of({nasty.replace("/", "."): (9, 9), "XR_hand": (9, 9)})
+    experiment = find_experiment("table_iv")
+    report_table(experiment, finished(experiment, tmp_path, views, members=1), tmp_path)
+    name = nasty.replace("/", ".")
+    shown = [row[0] for row in markdown(tmp_path / "table_iv")[1:] if row[0]]
+    assert shown == [name, "XR_hand", "Overall"]
+    page = Page(tmp_path / "table_iv/report.html")
+    assert [row[0] for row in page.tables[0][2::3]] == shown
+    assert set(pd.read_csv(tmp_path / "table_iv/table.csv").study_type) == {
+        name, "XR_hand", OVERALL
+    }  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------
+# Plans
+
+
+def test_tables_iv_and_vi_share_the_runs_that_they_have_in_common(tmp_path):
+    plans = [find_experiment(name).plan(tmp_path, TYPES) for name in ("table_iv", "table_vi")]
+    iv, vi = ({run.folder: run.recipe for run in plan} for plan in plans)
+    shared = set(iv) & set(vi)
+    assert len(iv) == 71 and len(vi) == 4 * 106 and len(shared) == 36
+    assert all(iv[folder] == vi[folder] for folder in shared)
+    assert {iv[folder].stage for folder in shared} == {"mura", "type"}
+
+
+def test_shared_runs_are_reported_by_both(table_iv):
+    _, report, folder = table_iv
+    out = folder.parent
+    experiment = find_experiment("table_vi")
+    plan = experiment.plan(out, TYPES, backbones=["efficientnet_b3"], repeats=1)
+    assert all(isinstance(run, PlannedRun) and run.folder.is_dir() for run in plan)
+    other = report_table(experiment, plan, out)
+    mine = report.cells[report.cells.stage == "type"].set_index("study_type").kappa
+    assert other.cells.set_index("study_type").kappa.to_dict() == mine.to_dict()
+    shutil.rmtree(out / "table_vi")
+
+
+def test_a_plan_is_the_documents_but_for_what_is_given(tmp_path):
+    experiment = find_experiment("table_vi")
+    assert len(experiment.plan(tmp_path, iter(TYPES))) == 4 * (1 + 7 * 5 * 3)
+    changed = {"settings": {"batch_size": 4}, "backbones": ["xception"], "members": 2, "repeats": 1}
+    plan = experiment.plan(f"{tmp_path}/x/..", TYPES, study_types=["elbow"], **changed)
+    assert [run.recipe.batch_size for run in plan] == [4, 4, 4]
+    assert {run.recipe.backbone for run in plan} == {"xception"}
+    assert plan[1].needs == plan[0].folder == tmp_path / "xception/mura/all/repeat0-member0"
+    with pytest.raises(ValueError, match=r"backbone must be one of .* Received: 'knee_net'"):
+        experiment.plan(tmp_path, TYPES, backbones=["knee_net"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "option"),
+    [
+        ({"initial": "elsewhere/best.keras"}, "--weights"),
+        ({"study_types": ["elbow"]}, "--types"),
+        ({"stage": "mura"}, "--scheme"),
+        ({"member": 1}, "--members"),
+        ({"repeat": 2}, "--repeats"),
+    ],
+)
+def test_what_a_table_sets_run_by_run_is_refused_in_a_recipe(tmp_path, settings, option):
+    ((name, _),) = settings.items()
+    with pytest.raises(ValueError, match=rf"{name} .* set run by run.*Received.*{option}"):
+        find_experiment("table_v").plan(tmp_path, TYPES, settings=settings)
+
+
+def test_a_backbone_that_the_table_has_not_is_refused_in_a_recipe(tmp_path):
+    sentence = r"table_iv has the backbones efficientnet_b3\. Received a .*'xception'.*--backbones"
+    with pytest.raises(ValueError, match=sentence):
+        find_experiment("table_iv").plan(tmp_path, TYPES, settings={"backbone": "xception"})
+
+
+def test_a_whole_recipe_file_that_agrees_with_the_table_is_taken(tmp_path):
+    experiment = find_experiment("table_iv")
+    settings = replace(experiment.recipe, batch_size=4).to_dict()
+    assert experiment.plan(tmp_path, TYPES, settings=settings)[0].recipe.batch_size == 4

@@ -1,0 +1,114 @@
+"""Study figures and pages, read back."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from mura_tf.data.radiograph import read_radiograph
+from mura_tf.data.views import load_mura
+from mura_tf.evaluation.predictions import predict_views
+from mura_tf.explain.ensemble import Ensemble
+from mura_tf.explain.localization import load_boxes
+from mura_tf.models.build import build_model
+from mura_tf.reports.study_page import BOX_COLOUR, explain_studies, overlaid, plot_study
+
+pytestmark = pytest.mark.usefixtures("eagerly")
+
+
+@pytest.fixture(scope="module")
+def ensemble(members, lesions):
+    return Ensemble(sorted(members.iterdir()), lesions)
+
+
+def test_no_heat_shows_the_radiograph():
+    radiograph = np.random.default_rng(0).integers(0, 256, (48, 40), np.uint8)
+    picture = overlaid(radiograph, np.zeros((32, 32)))
+    np.testing.assert_array_equal(picture, np.repeat(radiograph[..., None], 3, axis=2))
+
+
+def test_heat_lies_where_it_is_in_the_square():
+    radiograph = np.full((64, 32), 100, np.uint8)
+    heat = np.zeros((32, 32))
+    heat[:8, 8:16] = 1  # the radiograph fills columns 8 to 24; this is its upper left
+    changed = (overlaid(radiograph, heat) != 100).any(axis=-1)
+    assert changed[:14, :14].all()
+    assert not changed[20:].any()
+    assert not changed[:, 20:].any()
+
+
+def test_a_figure_has_every_view_and_probability(ensemble, lesions):
+    views = ensemble.study("valid/elbow/valid00001/study1")
+    figure = plot_study(
+        views, ensemble.heatmaps(views), load_boxes(lesions, views), title="small_cnn, cam"
+    )
+    *panels, bar = figure.axes
+    titles = [axes.get_title() for axes in panels]
+    for view in views.itertuples():
+        assert f"{view.view}\nprobability {view.probability:.2f}" in titles
+    pictures = [axes.images[0].get_array() for axes in panels if axes.images]
+    assert len(pictures) == 4
+    for picture in pictures:  # the lesion's frame is on the radiographs and on the heatmaps
+        assert (picture == BOX_COLOUR).all(axis=-1).any()
+    assert bar.get_ylim() == (0, 1)
+    title = figure.get_suptitle()
+    assert "valid/elbow/valid00001/study1" in title
+    assert f"study: probability {views.probability_study[0]:.2f}" in title
+    assert title.endswith("labelled abnormal")
+    assert "Not a medical device" in figure.get_supxlabel()
+
+
+def test_a_figure_of_ones_own_predictions(lesions):
+    views = load_mura(lesions).query("split == 'valid'").iloc[:2]
+    with pytest.raises(ValueError, match=r"a table without\. Give rows of mura_tf\.predict"):
+        plot_study(views, np.zeros((2, 32, 32)))
+    model = build_model("small_cnn", None, image_size=32)
+    table = predict_views(model, views)
+    title = plot_study(table, np.zeros((2, 32, 32))).get_suptitle()
+    assert f"probability {table.probability.mean():.2f}, so" in title
+    assert title.endswith(("labelled abnormal", "labelled normal"))
+    unknown = plot_study(table.assign(label=np.nan), np.zeros((2, 32, 32))).get_suptitle()
+    assert "labelled" not in unknown
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_a_study_of_any_number_of_views(ensemble, count):
+    views = ensemble.reported.iloc[:count]
+    figure = plot_study(views, np.zeros((count, 32, 32)))
+    assert sum(bool(axes.images) for axes in figure.axes) == 2 * count
+
+
+def test_a_page_has_every_study_and_needs_no_file(ensemble, lesions, tmp_path):
+    studies = ensemble.top("confident", 3)
+    *figures, page = explain_studies(ensemble, studies, lesions, tmp_path, order="confident")
+    assert page == tmp_path / "index.html"
+    assert len(figures) == 3
+    assert all(read_radiograph(path).shape[1] > 500 for path in figures)
+    text = page.read_text()
+    names = re.findall(r"<h2>(.*?)</h2>", text)
+    assert names == [
+        "/".join(views.iloc[0][["split", "study_type", "patient", "study"]]) for views in studies
+    ]
+    sources = re.findall(r'src="([^"]{0,30})', text)
+    assert len(sources) == 2 * sum(map(len, studies))
+    assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
+    assert "Not a medical device" in text
+    assert "The surest first, right or wrong" in text
+    verdicts = re.findall(r'"verdict">(\S+) (\w+)', text)
+    for (mark, word), views in zip(verdicts, studies, strict=True):
+        right = (views.probability_study[0] > 0.5) == views.label[0]
+        assert (mark, word) == (("✓", "right") if right else ("✗", "wrong"))
+
+
+def test_a_data_set_without_boxes(ensemble, lesions, tmp_path):
+    bare = shutil.copytree(lesions, tmp_path / "MURA-v1.1")
+    (bare / "lesions.csv").unlink()
+    studies = [ensemble.study("valid/elbow/valid00001/study1")]
+    *_, page = explain_studies(ensemble, studies, bare, tmp_path / "out")
+    assert "Blue frames" not in page.read_text()
+
+
+def test_nothing_to_show(ensemble, lesions, tmp_path):
+    with pytest.raises(ValueError, match="nothing of the valid split is among the wrong decisions"):
+        explain_studies(ensemble, [], lesions, tmp_path, order="wrong")

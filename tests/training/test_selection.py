@@ -1,0 +1,78 @@
+"""Which views a recipe trains on, selects on and predicts."""
+
+import pandas as pd
+import pytest
+from run_folders import views_of
+
+from mura_tf.training.recipe import Recipe
+from mura_tf.training.selection import selected_views, split_views
+
+COUNTS = {"elbow": (40, 30), "wrist": (50, 40)}
+
+
+@pytest.fixture
+def views():
+    """A train and a valid split of views with paths of their own."""
+    train = views_of(COUNTS).assign(split="train")
+    valid = views_of(COUNTS).assign(patient=lambda rows: "v" + rows.patient)
+    views = pd.concat([train, valid], ignore_index=True)
+    return views.assign(path=[f"{number}.png" for number in range(len(views))])
+
+
+@pytest.mark.parametrize("by", ["patient", "image"])
+def test_a_holdout_is_a_fraction_of_each_type_and_label(views, by):
+    recipe = Recipe(select_on="holdout", holdout=0.25, holdout_by=by)
+    chosen = selected_views(views, recipe)
+    training = chosen[chosen.split != "valid"]
+    shares = (training.split == "holdout").groupby([training.study_type, training.label]).mean()
+    assert shares.to_list() == pytest.approx([0.25] * 4, abs=0.06)
+    assert chosen[chosen.split == "valid"].path.tolist() == views.path[160:].tolist()
+    both = training.groupby("patient").split.nunique().max() > 1
+    assert both == (by == "image")
+    parts = split_views(chosen, recipe)
+    assert set(parts["select"].split) == {"holdout"} and set(parts["predict"].split) == {"valid"}
+
+
+def test_the_index_of_a_table_does_not_matter(views):
+    recipe = Recipe(select_on="holdout", holdout=0.25)
+    repeated = views.set_axis([*range(100), *range(len(views) - 100)])
+    assert selected_views(repeated, recipe).equals(selected_views(views, recipe))
+
+
+def test_a_holdout_is_the_same_for_one_type_and_for_all(views):
+    recipe = Recipe(select_on="holdout", holdout=0.25)
+    every = selected_views(views, recipe).query("study_type == 'wrist' and split == 'holdout'")
+    wrist = selected_views(views, Recipe(**recipe.to_dict() | {"study_types": ("wrist",)}))
+    assert wrist[wrist.split == "holdout"].path.tolist() == every.path.tolist()
+
+
+@pytest.mark.parametrize("by", ["patient", "image"])
+def test_a_holdout_needs_two_of_each_class(views, by):
+    rare = (views.split == "train") & (views.study_type == "wrist") & (views.label == 1)
+    views = views.drop(views.index[rare][1:])
+    recipe = Recipe(select_on="holdout", holdout_by=by)
+    with pytest.raises(ValueError, match=rf"2 {by}s of each class. Rec.*: abnormal wrist with 1\."):
+        selected_views(views, recipe)
+
+
+def test_only_abnormality_needs_both_labels(views):
+    views = views[(views.study_type == "elbow") | (views.label == 0)]
+    recipe = Recipe(task="study_type", balance="none", monitor="val_f1")
+    assert len(selected_views(views, recipe)) == len(views)
+    with pytest.raises(ValueError, match="'wrist' with label 0 only"):
+        selected_views(views, Recipe())
+
+
+@pytest.mark.parametrize("task", ["study_type", "type_and_abnormality"])
+def test_a_class_without_training_views_is_named(views, task):
+    views = views[(views.study_type == "elbow") | (views.split == "valid")]
+    recipe = Recipe(task=task, balance="none", monitor="val_loss")
+    with pytest.raises(ValueError, match=rf"task {task} needs training views.* none of wrist\."):
+        selected_views(views, recipe)
+    assert len(selected_views(views, Recipe())) == len(views)
+
+
+def test_one_study_type_cannot_be_told_apart(views):
+    recipe = Recipe(task="study_type", balance="none", monitor="val_f1", study_types=("wrist",))
+    with pytest.raises(ValueError, match=r"two study types or more\. Received: wrist alone"):
+        selected_views(views, recipe)
