@@ -16,6 +16,7 @@ from mura_tf.grid.plan import plan_runs, run_plan
 from mura_tf.grid.worker import RunError
 from mura_tf.published import OVERALL
 from mura_tf.reports.experiment_page import write_scored
+from mura_tf.reports.numbers import interval_text, number_text
 from mura_tf.training.facts import write_facts
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import finished_runs
@@ -92,16 +93,10 @@ def print_scores(scores: pd.DataFrame) -> None:
             table.add_row(
                 escape(row.study_type),
                 str(row.n),
-                f"{row.kappa:.3f}",
-                _interval(row, "kappa"),
-                f"{row.auroc:.3f}",
-                _interval(row, "auroc"),
+                number_text(row.kappa),
+                interval_text(row.kappa_low, row.kappa_high),
+                number_text(row.auroc),
+                interval_text(row.auroc_low, row.auroc_high),
                 style="bold" if row.study_type == OVERALL else None,
             )
         Console().print(table)
-
-
-def _interval(row, name: str) -> str:
-    if not hasattr(row, f"{name}_low"):
-        return ""
-    return f"{getattr(row, f'{name}_low'):.3f} to {getattr(row, f'{name}_high'):.3f}"

@@ -113,9 +113,7 @@ def load_predictions(run_dirs: Iterable[str | os.PathLike]) -> pd.DataFrame:
     Raises:
         FileNotFoundError: a folder holds no `predictions.csv`; all such folders are named.
     """
-    if isinstance(run_dirs, str | os.PathLike):
-        run_dirs = [run_dirs]
-    paths = [Path(run_dir) / "predictions.csv" for run_dir in run_dirs]
+    paths = [folder / "predictions.csv" for folder in run_folders(run_dirs)]
     missing = [str(path.parent) for path in paths if not path.is_file()]
     if missing or not paths:
         raise FileNotFoundError(
@@ -132,6 +130,13 @@ def load_predictions(run_dirs: Iterable[str | os.PathLike]) -> pd.DataFrame:
             # all at once, because hundreds of small tables take seconds to parse
             return read_predictions(io.BytesIO(header + b"".join(rows)))
     return pd.concat([read_predictions(path) for path in paths], ignore_index=True)
+
+
+def run_folders(run_dirs: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
+    """The folders, also where one is given alone."""
+    if isinstance(run_dirs, str | os.PathLike):
+        run_dirs = [run_dirs]
+    return [Path(run_dir) for run_dir in run_dirs]
 
 
 def read_predictions(path: str | os.PathLike) -> pd.DataFrame:

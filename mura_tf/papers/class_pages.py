@@ -9,7 +9,8 @@ from mura_tf.evaluation.classes import AVERAGES, MACRO, MEASURES, MICRO, ClassSc
 from mura_tf.published import published_table
 from mura_tf.reports.class_plots import plot_confusion, plot_roc
 from mura_tf.reports.curve_plots import plot_learning_rates
-from mura_tf.reports.markdown import markdown_table, number_text
+from mura_tf.reports.markdown import markdown_table
+from mura_tf.reports.numbers import interval_text, number_text
 from mura_tf.reports.page import captioned, escaped, text_table
 
 NO_VIEWS = " †"
@@ -52,9 +53,10 @@ def class_section(title: str, scores: ClassScores, drawings: dict[str, tuple[str
         scores: of `score_classes`.
         drawings: `class_figures`, drawn: file name -> `page.svg`, caption.
     """
-    listed = text_table(*_report(scores))
+    published = published_report(scores.classes)
+    listed = text_table(*_report(scores, published))
     shown = "".join(captioned(drawing, stem, text) for stem, (drawing, text) in drawings.items())
-    notes = "".join(f"<p class='note'>{escaped(sentence)}</p>" for sentence in _notes(scores))
+    notes = "".join(f"<p class='note'>{escaped(text)}</p>" for text in _notes(scores, published))
     return (
         f"<section><h2>{escaped(title)}</h2><p>{escaped(class_summary(scores))}</p>"
         f"<div class='stack'><div>{listed}{notes}</div>{shown}</div></section>"
@@ -63,8 +65,10 @@ def class_section(title: str, scores: ClassScores, drawings: dict[str, tuple[str
 
 def class_lines(title: str, scores: ClassScores, drawings: dict[str, tuple[str, str]]) -> list[str]:
     """Markdown: what `class_section` has, with the figures as SVG files beside it."""
-    lines = [f"## {title}", "", class_summary(scores), "", *markdown_table(*_report(scores)), ""]
-    for sentence in _notes(scores):
+    published = published_report(scores.classes)
+    lines = [f"## {title}", "", class_summary(scores), ""]
+    lines += [*markdown_table(*_report(scores, published)), ""]
+    for sentence in _notes(scores, published):
         lines += [sentence, ""]
     for stem, (_, caption) in drawings.items():
         lines += [f"![{caption}]({stem}.svg)", ""]
@@ -75,10 +79,11 @@ def class_summary(scores: ClassScores) -> str:
     """Accuracy, kappa with its interval, micro and macro AUROC, in a sentence."""
     count = scores.members
     models = "one model" if count == 1 else f"the mean of {count} models"
+    interval = interval_text(scores.kappa_low, scores.kappa_high)
     return (
         f"{scores.table.support[MICRO]:,} views of the {scores.split} split, {models}, image "
         f"level: accuracy {scores.accuracy:.3f}, kappa of the {len(scores.classes)} classes "
-        f"{scores.kappa:.3f} (95 % {scores.kappa_low:.3f} to {scores.kappa_high:.3f}), AUROC "
+        f"{number_text(scores.kappa)} (95 % {interval}), AUROC "
         f"{number_text(scores.table.auroc[MICRO])} micro, "
         f"{number_text(scores.table.auroc[MACRO])} macro."
     )
@@ -111,9 +116,10 @@ def published_report(classes: list[str]) -> pd.DataFrame | None:
     return texts.loc[[*classes, *AVERAGES], [*MEASURES, "support"]]
 
 
-def _report(scores: ClassScores) -> tuple[list[str], list[list[str]]]:
+def _report(
+    scores: ClassScores, published: pd.DataFrame | None
+) -> tuple[list[str], list[list[str]]]:
     """Headers and rows of the report table, as text."""
-    published = published_report(scores.classes)
     headers = ["Class", "Views"]
     for name in MEASURES:
         headers += [_HEADERS[name], "003"] if published is not None else [_HEADERS[name]]
@@ -128,7 +134,7 @@ def _report(scores: ClassScores) -> tuple[list[str], list[list[str]]]:
     return headers, rows
 
 
-def _notes(scores: ClassScores) -> list[str]:
+def _notes(scores: ClassScores, published: pd.DataFrame | None) -> list[str]:
     support = scores.table.support
     sentences = []
     if (support == 0).any():
@@ -136,7 +142,6 @@ def _notes(scores: ClassScores) -> list[str]:
             "† No view of this class is in the split: nothing can be said of it, and the averages "
             "are those of the other classes."
         )
-    published = published_report(scores.classes)
     if published is not None:
         same = (published.support[scores.classes] == support[scores.classes].map(str)).all()
         views = "these views" if same else "MURA's validation set, and these are other views"

@@ -103,6 +103,15 @@ def data_deviations(studies: pd.Series, same_data: bool) -> list[str]:
     ]
 
 
+def type_deviation(ours: Iterable[str], theirs: Iterable[str], of: str = "") -> list[str]:
+    """Where the study types are not the document's, `of` some systems or of all."""
+    ours, theirs = sorted(set(ours)), sorted(set(theirs))
+    if ours == theirs:
+        return []
+    whose = f" of {of}" if of else ""
+    return [f"Study types{whose}: {', '.join(ours)}; the document has {', '.join(theirs)}."]
+
+
 def skipped_deviation(runs: Iterable[Run]) -> list[str]:
     """What --skip-bad left out, if anything; whole-data runs see what all types see."""
     by_types = {run.recipe.study_types: run.info.get("skipped", 0) for run in runs}

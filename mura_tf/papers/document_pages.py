@@ -17,6 +17,7 @@ from mura_tf.published import OVERALL, published_table
 from mura_tf.reports.curve_plots import plot_system_curves
 from mura_tf.reports.experiment_page import protocol
 from mura_tf.reports.markdown import ending, markdown_table, missing_lines
+from mura_tf.reports.numbers import interval_text, number_text, with_interval
 from mura_tf.reports.page import (
     WARNING,
     drawn,
@@ -140,11 +141,11 @@ def _result_section(report: DocumentReport) -> Section:
                     row.backbone,
                     ", ".join(named) if len(named) <= 3 else str(len(named)),
                     f"{row.views:,}",
-                    _text(row.accuracy),
-                    _text(row.published_accuracy),
+                    number_text(row.accuracy),
+                    number_text(row.published_accuracy),
                     f"{row.studies:,}",
-                    _with_interval(row.kappa, row.kappa_low, row.kappa_high),
-                    _with_interval(row.auroc, row.auroc_low, row.auroc_high),
+                    with_interval(row.kappa, row.kappa_low, row.kappa_high),
+                    with_interval(row.auroc, row.auroc_low, row.auroc_high),
                 ]
             )
     note = (
@@ -164,12 +165,12 @@ def _accuracy_section(report: DocumentReport) -> Section:
         rows.append([title, *("" if np.isnan(count) else f"{count:,.0f}" for count in counts)])
     for title, group in report.scores.groupby("title", sort=False):
         by_type = group.set_index("study_type").reindex(types)
-        rows.append([title, *map(_text, by_type.accuracy)])
+        rows.append([title, *map(number_text, by_type.accuracy)])
         if by_type.published_accuracy.notna().any():
-            rows.append(["published", *map(_text, by_type.published_accuracy)])
+            rows.append(["published", *map(number_text, by_type.published_accuracy)])
     for title, group in report.quoted.groupby("title"):
         accuracies = group.set_index("study_type").accuracy.reindex(types)
-        rows.append([f"published: {title}", *map(_text, accuracies)])
+        rows.append([f"published: {title}", *map(number_text, accuracies)])
     return Section("Accuracy of views, by study type", "", ["System", *types], rows)
 
 
@@ -185,8 +186,8 @@ def _kappa_section(report: DocumentReport) -> Section:
     rows = []
     for title, group in scores.groupby("title", sort=False):
         by_type = group.set_index("study_type").reindex(types)
-        rows.append([title, *map(_text, by_type.kappa)])
-        rows.append(["95 %", *map(_interval, by_type.kappa_low, by_type.kappa_high)])
+        rows.append([title, *map(number_text, by_type.kappa)])
+        rows.append(["95 %", *map(interval_text, by_type.kappa_low, by_type.kappa_high)])
     return Section(heading, note, ["System", *types], rows)
 
 
@@ -199,30 +200,13 @@ def _epoch_section(report: DocumentReport) -> Section:
     headers += ["Validation loss", "Accuracy", "Macro F1"]
     rows = []
     for row in report.epochs.itertuples():
-        ours = [_text(getattr(row, name)) for name in CHOSEN]
+        ours = [number_text(getattr(row, name)) for name in CHOSEN]
         rows.append([row.title, str(row.models), f"{row.epochs:.1f}", f"{row.chosen:.1f}", *ours])
         theirs = [getattr(row, f"published_{name}") for name in CHOSEN[:4]]
         if not np.isnan(theirs).all():
-            rows.append(["published", "", "", "", *map(_text, theirs), ""])
+            rows.append(["published", "", "", "", *map(number_text, theirs), ""])
     note = "Means over a system's models. The loss is weighted where the recipe balances labels."
     return Section("At the chosen epoch", note, headers, rows)
-
-
-def _with_interval(value: float, low: float, high: float) -> str:
-    return f"{_text(value)} {_interval(low, high)}".strip()
-
-
-def _text(value: float) -> str:
-    """Three digits, or nothing for NaN.
-
-    >>> _text(-0.0004), _text(-0.0006)
-    ('0.000', '-0.001')
-    """
-    return "" if np.isnan(value) else f"{round(value, 3) + 0:.3f}"  # -0.0 + 0 is 0.0
-
-
-def _interval(low: float, high: float) -> str:
-    return "" if np.isnan(low) else f"[{_text(low)}, {_text(high)}]"
 
 
 # ------------------------------------------------------------------------------------------------

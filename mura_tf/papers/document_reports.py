@@ -22,7 +22,13 @@ from mura_tf.evaluation.predictions import (
 from mura_tf.grid.finished import complete_ensembles, lost_starts, readable_runs
 from mura_tf.grid.plan import PlannedRun
 from mura_tf.papers.claims import answer_claims
-from mura_tf.papers.deviations import data_deviations, differences, listed, skipped_deviation
+from mura_tf.papers.deviations import (
+    data_deviations,
+    differences,
+    listed,
+    skipped_deviation,
+    type_deviation,
+)
 from mura_tf.papers.document_pages import CHOSEN, DocumentReport, write_pages
 from mura_tf.papers.documents import Comparison, System
 from mura_tf.published import OVERALL, mura_studies, published_accuracies, published_table
@@ -249,14 +255,14 @@ def _deviations(
     members = len({run.recipe.member for run in every})
     if members > 1:
         sentences.append(f"Models per system and study type: {members}; the document has 1.")
-    other_types: dict[tuple[str, str], list[str]] = {}
+    by_types: dict[tuple[frozenset, frozenset], list[str]] = {}
     for system, found in runs.items():
-        ours = sorted({name for run in found for name in run.recipe.study_types or ()})
-        theirs = sorted(system.study_types or views.study_type.unique())
-        if system.per_type and "study_types" not in system.left_open and ours != theirs:
-            other_types.setdefault((", ".join(ours), ", ".join(theirs)), []).append(system.title)
-    for (ours, theirs), titles in other_types.items():
-        sentences.append(f"{'; '.join(titles)}: {ours} instead of {theirs}.")
+        if system.per_type and "study_types" not in system.left_open:
+            ours = frozenset(name for run in found for name in run.recipe.study_types or ())
+            theirs = frozenset(system.study_types or views.study_type)
+            by_types.setdefault((ours, theirs), []).append(system.title)
+    for (ours, theirs), titles in by_types.items():
+        sentences += type_deviation(ours, theirs, of="; ".join(titles))
     if left_out := [system.title for system in comparison.systems if system not in runs]:
         sentences.append(f"Left out: {'; '.join(left_out)}.")
     if views.groupby("patient").split.nunique().max() > 1:

@@ -13,7 +13,8 @@ from mura_tf.files import write_texts
 from mura_tf.published import OVERALL
 from mura_tf.reports.curve_plots import plot_run_curves
 from mura_tf.reports.experiment_page import protocol
-from mura_tf.reports.markdown import NOTHING, ending, markdown_table, missing_lines, number_text
+from mura_tf.reports.markdown import ending, markdown_table, missing_lines
+from mura_tf.reports.numbers import NOTHING, interval_text, number_text, with_interval
 from mura_tf.reports.page import (
     WARNING,
     drawn,
@@ -178,7 +179,7 @@ def _texts(cell, kind: str, digits: int, bold: str) -> tuple[str, str]:
         accuracy = _with_deviation(cell.accuracy, cell.accuracy_std, digits)
         return accuracy, bold.format(kappa) if cell.best else kappa
     if kind == "95 %":
-        return "", f"{cell.kappa_low:.{digits}f} to {cell.kappa_high:.{digits}f}"
+        return "", interval_text(cell.kappa_low, cell.kappa_high, f".{digits}f")
     if kind == "published":
         return (
             _with_deviation(cell.published_accuracy, cell.published_accuracy_std, digits),
@@ -189,9 +190,7 @@ def _texts(cell, kind: str, digits: int, bold: str) -> tuple[str, str]:
 
 
 def _with_deviation(value: float, deviation: float, digits: int) -> str:
-    if np.isnan(value):
-        return NOTHING
-    text = f"{value:.{digits}f}"
+    text = number_text(value, f".{digits}f")
     return text if np.isnan(deviation) else f"{text} ({deviation:.{digits}f})"
 
 
@@ -254,7 +253,7 @@ def claim_rows(claims: pd.DataFrame) -> list[list[str]]:
             row.claim,
             row.answer,
             row.measure,
-            NOTHING if np.isnan(row.value) else f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]",
+            with_interval(row.value, row.low, row.high),
             f"{row.above:.3f}",
             row.source,
         ]
@@ -264,7 +263,12 @@ def claim_rows(claims: pd.DataFrame) -> list[list[str]]:
 
 def _pair_rows(report: TableReport) -> list[list[str]]:
     return [
-        [row.one, row.other, f"{row.difference:+.3f}", f"{row.low:+.3f} to {row.high:+.3f}"]
+        [
+            row.one,
+            row.other,
+            number_text(row.difference, "+.3f"),
+            interval_text(row.low, row.high, "+.3f"),
+        ]
         for row in report.pairs.itertuples()
     ]
 

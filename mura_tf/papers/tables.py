@@ -25,7 +25,12 @@ from mura_tf.evaluation.predictions import (
 from mura_tf.grid.finished import complete_ensembles, lost_starts, readable_runs
 from mura_tf.grid.plan import PlannedRun, plan_runs, require_unset
 from mura_tf.papers.claims import Claim, answer_claims
-from mura_tf.papers.deviations import data_deviations, deviations, skipped_deviation
+from mura_tf.papers.deviations import (
+    data_deviations,
+    deviations,
+    skipped_deviation,
+    type_deviation,
+)
 from mura_tf.papers.table_pages import MEASURES, TableReport, system_labels, write_pages
 from mura_tf.published import OVERALL, mura_studies, published_digits, published_table
 from mura_tf.training.facts import write_facts
@@ -245,12 +250,10 @@ def _pairs(scores: dict[System, dict[str, RepeatedScore]]) -> pd.DataFrame:
 def _other_deviations(cells: pd.DataFrame, experiment: Experiment, same_data: bool) -> list[str]:
     """What no recipe tells: the data, and which of the document's runs there are."""
     sentences = data_deviations(cells.groupby("study_type").n.first(), same_data)
-    ours = sorted(set(cells.study_type) - {OVERALL})
-    theirs = sorted(set(mura_studies("valid").index) - {OVERALL})
-    if same_data and ours != theirs:
-        sentences.append(
-            f"Study types: {', '.join(ours)}; the document has {', '.join(theirs)}, and its "
-            "overall values are of all of them."
+    if same_data:
+        published = mura_studies("valid").index
+        sentences += type_deviation(
+            *({*types} - {OVERALL} for types in (cells.study_type, published))
         )
     if set(cells.backbone) != set(experiment.backbones):
         ours = ", ".join(dict.fromkeys(cells.backbone))

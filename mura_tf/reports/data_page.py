@@ -12,7 +12,8 @@ from mura_tf.data.tasks import type_and_label
 from mura_tf.files import write_texts
 from mura_tf.published import published_table
 from mura_tf.reports.data_plots import plot_distribution, plot_elbows, plot_intensities
-from mura_tf.reports.markdown import closing, markdown_table, number_text
+from mura_tf.reports.markdown import closing, markdown_table
+from mura_tf.reports.numbers import number_text
 from mura_tf.reports.page import (
     WARNING,
     captioned,

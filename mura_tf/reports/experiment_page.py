@@ -19,6 +19,7 @@ from mura_tf.evaluation.predictions import (
 )
 from mura_tf.grid.progress import duration
 from mura_tf.reports.curve_plots import plot_learning_curves
+from mura_tf.reports.numbers import with_interval
 from mura_tf.reports.page import (
     WARNING,
     distinct,
@@ -27,9 +28,9 @@ from mura_tf.reports.page import (
     inline_svg,
     minus,
     number,
+    score_cell,
     svg,
     table,
-    with_interval,
     write_page,
 )
 from mura_tf.reports.score_plots import plot_kappa
@@ -86,8 +87,8 @@ def _result_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
         [
             [
                 escaped(system_name(row)),
-                with_interval(row, "kappa"),
-                with_interval(row, "auroc"),
+                score_cell(row, "kappa"),
+                score_cell(row, "auroc"),
                 number(row.accuracy),
                 row.n,
                 row.members,
@@ -100,7 +101,7 @@ def _result_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
     models = f"ensemble of {first.members} {first.backbone}"
     models = models if first.members > 1 else f"one {first.backbone}"
     models += " per study type" if first.stage == "type" else ""
-    kappa = f"{first.kappa:.2f} [{first.kappa_low:.2f}, {first.kappa_high:.2f}]"
+    kappa = with_interval(first.kappa, first.kappa_low, first.kappa_high, ".2f")
     return f"""<header>
 <p class="kind">mura_tf report</p>
 <h1>Abnormality detection in bone radiographs</h1>
@@ -147,8 +148,8 @@ def _system_section(systems: list[pd.DataFrame], index: int) -> str:
         [
             [
                 escaped(row.study_type) + ('<sup class="mark">†</sup>' if row.one_class else ""),
-                with_interval(row, "kappa"),
-                with_interval(row, "auroc"),
+                score_cell(row, "kappa"),
+                score_cell(row, "auroc"),
                 number(row.accuracy),
                 number(row.sensitivity),
                 number(row.specificity),

@@ -2,10 +2,6 @@
 
 from collections.abc import Iterable
 
-import numpy as np
-
-NOTHING = "\u2013"
-
 
 def markdown_table(
     headers: list[str], rows: Iterable[list[str]], text_columns: Iterable[int] = (0,)
@@ -15,11 +11,6 @@ def markdown_table(
     rule = ["---" if column in words else "---:" for column in range(len(headers))]
     rows = ([cell.replace("|", "\\|") for cell in row] for row in rows)
     return [f"| {' | '.join(row)} |" for row in (headers, rule, *rows)]
-
-
-def number_text(value: float, form: str = ".3f") -> str:
-    """A number in that format; a dash where it is NaN."""
-    return NOTHING if np.isnan(value) else format(value, form)
 
 
 def ending(figures: dict[str, tuple[str, str]], deviations: list[str]) -> list[str]:

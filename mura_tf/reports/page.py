@@ -13,9 +13,11 @@ from string import Template
 import cv2
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from mura_tf.files import written_whole
+from mura_tf.reports.numbers import number_text, with_interval
 from mura_tf.reports.style import COLOURS
 
 WARNING = """\
@@ -67,15 +69,15 @@ def text_table(
     return table([escaped(header) for header in headers], cells, words)
 
 
-def with_interval(row, name: str) -> str:
-    if np.isnan(row[name]):
-        return number(row[name])
-    low, high = number(row[f"{name}_low"]), number(row[f"{name}_high"])
-    return f'{number(row[name])} <span class="interval">[{low}, {high}]</span>'
+def score_cell(row: pd.Series, name: str) -> str:
+    """A score, and in grey its interval: `name`, `name_low`, `name_high` of a row of `score`."""
+    value, low, high = row[[name, f"{name}_low", f"{name}_high"]]
+    text = escaped(with_interval(value, low, high))
+    return minus(re.sub(r" (\[.*\])", r' <span class="interval">\1</span>', text))
 
 
 def number(value: float) -> str:
-    return "&ndash;" if np.isnan(value) else minus(f"{value:.3f}")
+    return minus(number_text(value))
 
 
 def minus(text: str) -> str:

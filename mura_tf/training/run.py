@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mura_tf.evaluation.predictions import SYSTEM_KEY, read_predictions
+from mura_tf.evaluation.predictions import SYSTEM_KEY, read_predictions, run_folders
 from mura_tf.training.recipe import Recipe
 
 
@@ -118,9 +118,7 @@ class Run:
 
 def finished_runs(run_dirs: Iterable[str | os.PathLike]) -> list[Run]:
     """The runs of folders, all of which must be finished; ValueError names those that are not."""
-    if isinstance(run_dirs, str | os.PathLike):
-        run_dirs = [run_dirs]
-    runs = [Run(run_dir) for run_dir in run_dirs]
+    runs = [Run(folder) for folder in run_folders(run_dirs)]
     unfinished = [str(run.path) for run in runs if not run.finished]
     if unfinished or not runs:
         raise ValueError(

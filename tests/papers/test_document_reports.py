@@ -97,7 +97,7 @@ def test_published_accuracies_stand_where_the_document_has_them(unified):
         ["views", "54", "70", "124"],
         ["published: augmented total", "1,560", "10,411", "40,005"],
     ]
-    assert ["published", "0.847", "0.830", ""] in rows
+    assert ["published", "0.847", "0.830", "\u2013"] in rows
     quoted = "published: MURA's own model, as 001 quotes it (kappas, by 000)"
     assert [quoted, "0.600", "0.931", "0.705"] in rows
     assert ["published: ResNet-18 or ResNet-50", "0.826", "0.830", "0.785"] in rows
@@ -129,8 +129,9 @@ def test_study_types_that_lack_are_told_unless_the_document_names_none(tmp_path)
         experiment = find_experiment(name)
         plan = done(experiment, tmp_path, systems=[system], study_types=["wrist"])
         told = report_comparison(experiment, plan, tmp_path).deviations
-        expected = [f"{sentence}: wrist instead of humerus, wrist."] if sentence else []
-        assert [one for one in told if one.endswith("instead of humerus, wrist.")] == expected
+        theirs = "the document has humerus, wrist."
+        expected = [f"Study types of {sentence}: wrist; {theirs}"] if sentence else []
+        assert [one for one in told if one.endswith(theirs)] == expected
 
 
 def test_a_choice_that_concerns_no_run_is_not_told(tmp_path):
@@ -237,7 +238,10 @@ def test_other_types_than_the_documents_are_told(tmp_path):
     systems = ["frozen_two_linear", "two_linear_humerus"]
     plan = done(experiment, tmp_path, systems=systems, study_types=["wrist"])
     told = report_comparison(experiment, plan, tmp_path).deviations
-    assert "one type, Adam 0.01; then Adam 0.001: wrist instead of humerus." in told
+    assert (
+        "Study types of one type, Adam 0.01; then Adam 0.001: wrist; the document has humerus."
+        in told
+    )
 
 
 @pytest.mark.parametrize("types", [["humerus"], ["humerus", "wrist"]])

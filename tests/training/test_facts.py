@@ -1,0 +1,41 @@
+"""What a report is traced back to."""
+
+import json
+import sys
+
+import pytest
+from run_folders import finish, views_of
+
+from mura_tf.grid.plan import plan_runs
+from mura_tf.training.facts import write_facts
+from mura_tf.training.recipe import Recipe
+from mura_tf.training.run import Run
+
+
+@pytest.fixture
+def runs(tmp_path):
+    views = views_of({"elbow": (4, 4), "wrist": (4, 4)})
+    plan = plan_runs(Recipe(backbone="small_cnn"), tmp_path, ["elbow", "wrist"], members=2)
+    for run in plan:
+        finish(run, views)
+    return [Run(run.folder) for run in plan]
+
+
+def test_the_facts_name_every_command_that_trained(runs, tmp_path, monkeypatch):
+    def write(*arguments, report_only=False):
+        monkeypatch.setattr(sys, "argv", ["bin/mura-tf", "reproduce", *arguments])
+        write_facts(runs, tmp_path, report_only=report_only)
+        return json.loads((tmp_path / "experiment.json").read_text())["commands"]
+
+    one, two = "mura-tf reproduce --data 'my MURA'", "mura-tf reproduce --jobs 2"
+    assert write("--data", "my MURA") == [one]
+    assert write("--anything", report_only=True) == [one]
+    assert write("--jobs", "2") == write("--jobs", "2") == [one, two]
+    assert write("--anything", report_only=True) == [one, two]
+
+
+def test_a_recipe_is_listed_once_for_the_runs_of_a_stage(runs, tmp_path):
+    write_facts(runs, tmp_path)
+    facts = json.loads((tmp_path / "experiment.json").read_text())
+    assert [recipe["stage"] for recipe in facts["recipes"]] == ["mura", "type"]
+    assert facts["runs"] == 5 and facts["epochs"] == 5 * 8
