@@ -10,6 +10,8 @@ import pandas as pd
 TYPES = ["elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist"]
 TWO_TYPES = {"humerus": (30, 24), "wrist": (40, 30)}
 """For `views_of`."""
+SMALL = {"elbow": (20, 16), "wrist": (24, 20)}
+"""For `views_of`, where small samples do."""
 
 
 def views_of(counts):
