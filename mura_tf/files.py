@@ -16,10 +16,11 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
     the part is removed and `path` stays as it was. The temporary name keeps the suffix, because
     Keras and Matplotlib choose the format by it.
 
-    >>> with written_whole("/tmp/doctest_scores.csv") as part:
-    ...     _ = part.write_text("kappa\\n0.717\\n")
-    >>> Path("/tmp/doctest_scores.csv").read_text()
-    'kappa\\n0.717\\n'
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with written_whole(f"{folder}/scores.csv") as part:
+    ...         _ = part.write_text("kappa 0.717")
+    ...     Path(folder, "scores.csv").read_text()
+    'kappa 0.717'
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

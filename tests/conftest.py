@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from eager import run_eagerly
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -36,12 +37,8 @@ def fracatlas(shared):
 
 @pytest.fixture
 def eagerly():
-    """Spares the seconds of tracing, where nothing hangs on the last bit."""
-    import tensorflow as tf  # most test files do without
-
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    with run_eagerly():
+        yield
 
 
 MURA_IMAGES = [
@@ -107,25 +104,22 @@ def lesions(tmp_path_factory):
 @pytest.fixture(scope="session")
 def members(lesions, tmp_path_factory):
     """The folders of two finished runs on `lesions`, and what is above them."""
-    import tensorflow as tf
-
     from mura_tf import Recipe, load_mura, train
 
     out = tmp_path_factory.mktemp("members")
-    tf.config.run_functions_eagerly(True)
-    for member in range(2):
-        recipe = Recipe(
-            backbone="small_cnn",
-            weights=None,
-            image_size=32,
-            preprocessing="native",
-            max_epochs=1,
-            learning_rate=0.01,
-            stage="mura",
-            member=member,
-        )
-        train(recipe, load_mura(lesions), out / f"member{member}", verbose=0)
-    tf.config.run_functions_eagerly(False)
+    with run_eagerly():
+        for member in range(2):
+            recipe = Recipe(
+                backbone="small_cnn",
+                weights=None,
+                image_size=32,
+                preprocessing="native",
+                max_epochs=1,
+                learning_rate=0.01,
+                stage="mura",
+                member=member,
+            )
+            train(recipe, load_mura(lesions), out / f"member{member}", verbose=0)
     return out
 
 

@@ -15,8 +15,8 @@ from mura_tf.training.train import train
 STEPS = 5
 """Per epoch of RECIPE on `views`: 40 training views by 8."""
 
-# Random everywhere (dropout, flip, rotation), and both of its schedules happen: the learning rate
-# drops, and it ends before max_epochs, after four epochs or more.
+# Random everywhere (dropout, flip, rotation), and with both schedules: the learning rate drops, and
+# it ends before max_epochs, where learning stalls. It has four epochs or more.
 RECIPE = Recipe(
     backbone="small_cnn",
     weights=None,

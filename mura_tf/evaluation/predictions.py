@@ -181,7 +181,7 @@ def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
     ...     "split": "valid", "study_type": "finger", "patient": "p1", "study": "study1",
     ...     "view": ["image1.png", "image2.png"], "label": 1, "backbone": "efficientnet_b3",
     ...     "stage": "type", "repeat": 0, "member": 0, "probability": [0.715, 0.957]})
-    >>> float(study_probabilities(one_study).probability[0])
+    >>> round(float(study_probabilities(one_study).probability[0]), 3)
     0.836
     """
     key = STUDY_KEY + SYSTEM_KEY

@@ -234,7 +234,7 @@ def test_given_class_weights_are_used(views):
     given = {"elbow": (1.0, 2.0), "wrist": (3.0, 4.0), "hand": (9.0, 9.0)}
     weights = one_pass(dataset(views, class_weights=given))[2]
     expected = [given[row.study_type][row.label] for row in views.itertuples()]
-    assert weights.tolist() == expected
+    assert weights.tolist() == expected  # float32 knows these numbers
 
 
 @pytest.mark.parametrize("augment", [("flip",), ("flip", "rotation:10"), ("zoom:0.2",)])
@@ -317,7 +317,7 @@ def test_each_augmentation_changes_images_within_the_range(photos, spec):
         assert 2 <= changed.sum() <= 10  # fair draws for 12
     else:
         assert changed.all()
-    assert first[0].min() >= 0 and first[0].max() <= 255
+    assert first[0].min() >= -1e-3 and first[0].max() <= 255 + 1e-3
     assert np.array_equal(first[0][..., 0], first[0][..., 2])  # stays grey
     assert np.array_equal(first[1], plain[1]) and np.array_equal(first[2], plain[2])
     assert not np.array_equal(np.sort(first[0], axis=0), np.sort(second[0], axis=0))
@@ -338,7 +338,8 @@ def test_each_augmentation_comes_back_from_seed_and_epoch(photos, spec):
 def test_images_of_a_batch_are_augmented_differently(views, spec):
     same = views.iloc[[0] * 16].assign(label=0)
     images = one_pass(dataset(same, training=True, augment=(spec,), batch_size=16))[0]
-    distinct = len(np.unique(images.reshape(16, -1), axis=0))
+    apart = np.abs(images[:, None] - images[None]).max(axis=(2, 3, 4)) > 0.01
+    distinct = len(np.unique(apart, axis=0))
     assert distinct == 2 if spec.startswith("autocontrast") else distinct >= 15
 
 

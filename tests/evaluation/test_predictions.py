@@ -214,7 +214,7 @@ def test_a_one_class_type_is_defined_and_flagged():
     wrist = scores.loc["wrist"]
     assert wrist.kappa == wrist.kappa_low == wrist.kappa_high == 0
     assert wrist[["auroc", "auroc_low", "auroc_high", "sensitivity"]].isna().all()
-    assert wrist.specificity == wrist.accuracy and 0 < wrist.accuracy < 1
+    assert wrist.specificity == pytest.approx(wrist.accuracy) and 0 < wrist.accuracy < 1
     assert scores.drop(index="wrist").notna().all(axis=None)
 
 
@@ -256,10 +256,8 @@ def test_intervals_resample_patients_not_studies():
 def test_a_perfect_system_has_a_closed_interval():
     studies = study_probabilities(predictions_of())
     perfect = score(studies.assign(probability=studies.label.astype(float)))
-    assert (perfect[["accuracy", "kappa", "auroc", "sensitivity", "specificity"]] == 1).all(
-        axis=None
-    )
-    assert (perfect[["kappa_low", "auroc_low"]] == 1).all(axis=None)
+    ones = ["accuracy", "kappa", "kappa_low", "auroc", "auroc_low", "sensitivity", "specificity"]
+    np.testing.assert_allclose(perfect[ones], 1)
 
 
 def test_scores_without_intervals_and_their_seed():
@@ -455,13 +453,13 @@ def test_predict_views_does_not_depend_on_batches_or_the_order_of_rows(mura, tin
     views = load_mura(mura)
     table = predict_views(tiny, views)
     small = predict_views(tiny, views, batch_size=3)
-    np.testing.assert_allclose(small.probability, table.probability, atol=1e-6)
+    np.testing.assert_allclose(small.probability, table.probability, atol=1e-5)
     shuffled = views.sample(frac=1, random_state=0)
     mixed = predict_views(tiny, shuffled)
     assert mixed.index.equals(pd.RangeIndex(len(views)))
     assert mixed.path.tolist() == shuffled.path.tolist()
     by_path = mixed.set_index("path").probability[table.path]
-    np.testing.assert_allclose(by_path, table.probability, atol=1e-6)
+    np.testing.assert_allclose(by_path, table.probability, atol=1e-5)
 
 
 def test_a_predicted_table_is_scored_to_the_end(mura, tiny, tmp_path):

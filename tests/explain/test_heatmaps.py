@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from eager import run_eagerly
 from keras import layers
 from scipy.ndimage import zoom
 
@@ -23,10 +24,7 @@ from mura_tf.models.build import build_model
 from mura_tf.models.graph import layer_name, logits_of
 from mura_tf.training.run import Run
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run"),
-    pytest.mark.usefixtures("eagerly"),
-]
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 PAPER = ["mobilenet_v2", "densenet169", "xception"]
 PAPER += [f"efficientnet_b{number}" for number in range(4)]
@@ -67,20 +65,20 @@ def built(backbone="small_cnn", side=32, seed=1, **settings):
 
 @pytest.fixture(scope="module")
 def small():
-    tf.config.run_functions_eagerly(True)
-    return built()
+    with run_eagerly():
+        return built()
 
 
 @pytest.fixture(scope="module")
 def classifier():
-    tf.config.run_functions_eagerly(True)
-    return built(head=("pool", "dense:16", "batch_norm", "dropout:0.5"), classes=4)
+    with run_eagerly():
+        return built(head=("pool", "dense:16", "batch_norm", "dropout:0.5"), classes=4)
 
 
 @pytest.fixture(scope="module")
 def attentive():
-    tf.config.run_functions_eagerly(True)
-    return built(head=HEAD_003)
+    with run_eagerly():
+        return built(head=HEAD_003)
 
 
 def brightness_model(side=32):
@@ -149,7 +147,7 @@ def test_a_reloaded_model_has_the_same_maps(small, tmp_path):
     small.save(tmp_path / "best.keras")
     reloaded = keras.models.load_model(tmp_path / "best.keras", compile=False)
     images = images_of(32)
-    np.testing.assert_array_equal(cam(reloaded, images), cam(small, images))
+    assert_maps_equal(cam(reloaded, images), cam(small, images))
 
 
 def test_cam_needs_no_tf_keras_vis_and_any_backend(small, attentive, monkeypatch):
@@ -180,9 +178,10 @@ def test_further_training_changes_the_maps(classifier):
 def test_cam_shows_the_bright_square():
     images = np.full((1, 32, 32, 3), -0.5, np.float32)
     images[0, 8:14, 20:26] = 1
-    heat = cam(brightness_model(), images, frames=[(0, 0, 32, 32)])
-    assert heat[0, 9:13, 21:25].min() == 1
-    assert heat[0, 7:15, 19:27].sum() == heat.sum()
+    (heat,) = cam(brightness_model(), images, frames=[(0, 0, 32, 32)])
+    np.testing.assert_allclose(heat[9:13, 21:25], 1, rtol=1e-5)
+    heat[7:15, 19:27] = 0
+    assert not heat.any()  # where the brightness is below 0
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "attention"])
@@ -276,6 +275,11 @@ def test_attention_is_the_mean_of_the_heads(attentive):
     assert_map_of(heatmaps(attentive, images, "attention"), np.mean(maps, axis=0)[..., 0])
 
 
+def assert_maps_equal(one, other):
+    """But for the rounding of float32 sums; the largest value is 1."""
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
 def assert_map_of(heat, maps):
     """Around the middle of each cell a map enlarged has the cell's value, up to one scale."""
     cell = heat.shape[1] // maps.shape[1]
@@ -296,7 +300,7 @@ def test_methods_explain_another_layer_than_the_last(small):
     images = images_of(32)
     for method in [name for name, one in METHODS.items() if one.takes_layer]:
         last = heatmaps(small, images, method)
-        np.testing.assert_array_equal(heatmaps(small, images, method, layer="stage4_relu"), last)
+        assert_maps_equal(heatmaps(small, images, method, layer="stage4_relu"), last)
         assert not np.allclose(heatmaps(small, images, method, layer="stage2_relu"), last)
 
 
@@ -534,8 +538,8 @@ def run(classifier, tmp_path):
 def test_a_run_knows_its_classes(run, classifier):
     for index, name in enumerate(CLASSES):
         expected = cam(classifier, USUAL, index)
-        np.testing.assert_array_equal(cam(run, USUAL, name), expected)
-        np.testing.assert_array_equal(cam([run, run], USUAL, index), expected)
+        assert_maps_equal(cam(run, USUAL, name), expected)
+        assert_maps_equal(cam([run, run], USUAL, index), expected)
     with pytest.raises(ValueError, match=r"must be one of abnormal elbow, .* Received: 'elbow'"):
         cam(run, USUAL, "elbow")
 
@@ -568,4 +572,4 @@ def test_a_run_folder_that_was_trained_anew_is_loaded_anew(run, small):
     cam(run, USUAL, 0)
     small.save(run.path / "best.keras")
     shutil.copystat(__file__, run.path / "best.keras")  # another time of change
-    np.testing.assert_array_equal(cam(run, USUAL), cam(small, USUAL))
+    assert_maps_equal(cam(run, USUAL), cam(small, USUAL))

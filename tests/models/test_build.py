@@ -204,7 +204,7 @@ def test_classes_are_a_distribution(images):
     model = build_model("small_cnn", None, image_size=SIZE, classes=5)
     distribution = model.predict(images, verbose=0)
     assert distribution.shape == (3, 5)
-    np.testing.assert_allclose(distribution.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(distribution.sum(axis=1), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -273,14 +273,15 @@ def test_mixed_precision_keeps_the_output_float32(images, name):
 
 
 @pytest.mark.parametrize("name", ["small_cnn", "mobilenet_v2_035", "resnet18"])
-def test_a_saved_model_predicts_identically(tmp_path, images, name):
+def test_a_saved_model_predicts_the_same(tmp_path, images, name):
     if name == "resnet18":
         pytest.importorskip("keras_hub")
     model = build_model(name, None, image_size=SIZE)
     before = outputs(model, images)
     model.save(tmp_path / "best.keras")
     loaded = keras.models.load_model(tmp_path / "best.keras")  # safe mode, no custom objects
-    assert np.array_equal(outputs(loaded, images), before)
+    assert_weights_equal(loaded, model)
+    np.testing.assert_allclose(outputs(loaded, images), before, rtol=1e-5)
     assert [layer.name for layer in loaded.layers] == [layer.name for layer in model.layers]
 
 
@@ -327,6 +328,15 @@ def outputs(model, images):
     return keras.ops.convert_to_numpy(model(images, training=False))
 
 
+def assert_weights_equal(one, other):
+    for ours, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def backbone_of(model):
+    return keras.Model(model.input, model.get_layer("pool").input)
+
+
 def features(model, images):
     """What the pooling layer gives: the backbone's part of the model."""
     return outputs(keras.Model(model.input, model.get_layer("pool").output), images)
@@ -350,7 +360,7 @@ def test_a_path_is_the_same_network_as_imagenet(b0, images):
     for layer in ("head1_batch_norm", "probability"):
         b0.by_path.get_layer(layer).set_weights(b0.imagenet.get_layer(layer).get_weights())
     expected = outputs(b0.imagenet, images)
-    np.testing.assert_allclose(outputs(b0.by_path, images), expected, rtol=1e-6)
+    np.testing.assert_allclose(outputs(b0.by_path, images), expected, rtol=1e-5)
     np.testing.assert_allclose(
         features(b0.by_path, images), mean_over_places(b0.keras_own, images), rtol=1e-4, atol=1e-6
     )
@@ -365,17 +375,17 @@ def test_the_trap_that_build_model_avoids(b0, images):
     assert len(b0.plain.layers) == len(b0.keras_own.layers) - 1
     b0.plain.load_weights(b0.published)
     b0.plain.load_weights(b0.saved)
-    for ours, theirs in zip(b0.plain.weights, b0.keras_own.weights, strict=True):
-        assert np.array_equal(ours.numpy(), theirs.numpy())
+    assert_weights_equal(b0.plain, b0.keras_own)
     expected = mean_over_places(b0.keras_own, images)
     trapped = mean_over_places(b0.plain, images)
     assert np.abs(trapped - expected).max() > 0.1 * np.abs(expected).max()
 
 
-def test_a_saved_efficientnet_predicts_identically(b0, tmp_path, images):
+def test_a_saved_efficientnet_predicts_the_same(b0, tmp_path, images):
     b0.by_path.save(tmp_path / "best.keras")
     loaded = keras.models.load_model(tmp_path / "best.keras")
-    assert np.array_equal(outputs(loaded, images), outputs(b0.by_path, images))
+    assert_weights_equal(loaded, b0.by_path)
+    np.testing.assert_allclose(outputs(loaded, images), outputs(b0.by_path, images), rtol=1e-5)
 
 
 REAL = {
@@ -423,15 +433,15 @@ def test_real_imagenet_weights_are_those_of_the_path(shared, monkeypatch):
 def test_weights_as_text_or_path_and_random_otherwise(tmp_path, images):
     keras.utils.set_random_seed(1)
     first = build_model("small_cnn", None, image_size=SIZE)
-    extractor = keras.Model(first.input, first.get_layer("pool").input)
+    extractor = backbone_of(first)
     extractor.save_weights(tmp_path / "cnn.weights.h5")
     expected = features(first, images)
     for path in (tmp_path / "cnn.weights.h5", str(tmp_path / "cnn.weights.h5")):
         loaded = build_model("small_cnn", path, image_size=SIZE)
-        assert np.array_equal(features(loaded, images), expected)
-    assert not np.allclose(
-        features(build_model("small_cnn", None, image_size=SIZE), images), expected
-    )
+        assert_weights_equal(backbone_of(loaded), extractor)
+        np.testing.assert_allclose(features(loaded, images), expected, rtol=1e-4, atol=1e-5)
+    other = build_model("small_cnn", None, image_size=SIZE)
+    assert not np.allclose(features(other, images), expected, rtol=0.1)
 
 
 # Bad input
