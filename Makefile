@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test notebooks slow bench clean
+.PHONY: demo test anywhere notebooks slow bench clean
 
 demo: $(VENV)/installed  ## the whole line on synthetic radiographs -> demo/report.html
 	$(BIN)/mura-tf demo demo
@@ -11,6 +11,9 @@ test: $(VENV)/installed  ## ruff, doctests and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
+
+anywhere: $(VENV)/installed  ## the fast tests as on other machines; ONLY="one-core random-order" for some
+	$(BIN)/python tests/anywhere.py $(addprefix --only=,$(ONLY)) $(ARGS)
 
 notebooks: $(VENV)/installed  ## executes the notebooks in place
 	$(BIN)/python notebooks/execute.py

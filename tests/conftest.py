@@ -8,6 +8,13 @@ import pytest
 from eager import run_eagerly
 
 
+def pytest_terminal_summary(terminalreporter, config):
+    """Names the order of tests that failed, which `-q` keeps to itself."""
+    seed = config.getoption("randomly_seed", None)
+    if seed is not None and terminalreporter.stats.get("failed"):
+        terminalreporter.write_line(f"The same order again: --randomly-seed={seed}")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def cache_dir(tmp_path_factory):
     """No test writes to the user's cache."""

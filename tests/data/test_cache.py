@@ -225,7 +225,7 @@ import pandas as pd
 from mura_tf.data import cache
 
 folder, log, die_at, first, last = sys.argv[1], sys.argv[2], sys.argv[3], *map(int, sys.argv[4:])
-paths = open(os.path.join(os.path.dirname(log), "paths.txt")).read().split()[first:last]
+paths = open(os.path.join(os.path.dirname(log), "paths.txt")).read().splitlines()[first:last]
 log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 die_at, die_where = int(die_at[1:]), die_at[0]
 seen = {"d": 0, "w": 0}
@@ -263,7 +263,7 @@ def many(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def never_killed(many):
-    paths = (many / "paths.txt").read_text().split()
+    paths = (many / "paths.txt").read_text().splitlines()
     prepare(table(paths), SIZE, many / "whole")
     return files(many / "whole")
 
@@ -302,7 +302,7 @@ def test_a_killed_builder_loses_the_chunk_it_wrote_and_the_one_it_decoded(
     index = cache / f"{SIZE}px" / "index.jsonl"
     kept = len(index.read_bytes().splitlines())
     assert kept in {CHUNK * count for count in chunks_kept}
-    paths = (many / "paths.txt").read_text().split()
+    paths = (many / "paths.txt").read_text().splitlines()
     prepared = prepare(table(paths), SIZE, cache)
     assert files(cache) == never_killed
     assert prepared.rows.tolist() == list(range(COUNT))
@@ -327,7 +327,7 @@ def test_two_builders_of_overlapping_tables(many, never_killed, cache, no_decodi
     assert go(first, second) == [0, 0]
     assert sorted(log.read_text().split()) == sorted(f"image{n}.png" for n in range(COUNT))
     no_decoding()
-    prepared = prepare(table((many / "paths.txt").read_text().split()), SIZE, cache)
+    prepared = prepare(table((many / "paths.txt").read_text().splitlines()), SIZE, cache)
     assert sorted(prepared.rows) == list(range(COUNT))
     assert squares(prepared).tobytes() == never_killed[0]
 
