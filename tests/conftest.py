@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from eager import run_eagerly
+from mura_folders import study_folders
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -89,21 +90,15 @@ def lesions(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lesions") / "MURA-v1.1"
     rng = np.random.default_rng(0)
     rows = ["split,study_type,patient,study,view,kind,x,y,width,height"]
-    for split, patients in (("train", 8), ("valid", 6)):
-        for study_type in ("ELBOW", "WRIST"):
-            for patient in range(patients):
-                label = patient % 2
-                study = folder / f"{split}/XR_{study_type}/{split}{patient:05d}"
-                study /= f"study1_{('negative', 'positive')[label]}"
-                study.mkdir(parents=True)
-                for view in range(1 + (patient < 2)):
-                    image = rng.integers(5, 90, (48, 40), np.uint8)
-                    if label:
-                        x, y = rng.integers(4, 24, 2)
-                        image[y : y + 10, x : x + 8] = rng.integers(230, 256, (10, 8))
-                        key = f"{split},{study_type.lower()},{split}{patient:05d},study1"
-                        rows.append(f"{key},image{view + 1}.png,fracture,{x},{y},8,10")
-                    cv2.imwrite(str(study / f"image{view + 1}.png"), image)
+    for split, study_type, patient, study in study_folders(folder, {"train": 8, "valid": 6}):
+        for view in range(1 + (patient < 2)):
+            image = rng.integers(5, 90, (48, 40), np.uint8)
+            if patient % 2:
+                x, y = rng.integers(4, 24, 2)
+                image[y : y + 10, x : x + 8] = rng.integers(230, 256, (10, 8))
+                key = f"{split},{study_type},{split}{patient:05d},study1"
+                rows.append(f"{key},image{view + 1}.png,fracture,{x},{y},8,10")
+            cv2.imwrite(str(study / f"image{view + 1}.png"), image)
     (folder / "lesions.csv").write_text("\n".join(rows) + "\n")
     return folder
 

@@ -5,7 +5,7 @@ import zlib
 
 import cv2
 import pytest
-from dataset_csvs import remove_csvs
+from mura_folders import remove_csvs
 
 from mura_tf.data.check import check_dataset, check_views
 from mura_tf.data.views import load_fracatlas, load_mura

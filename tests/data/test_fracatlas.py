@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from dataset_csvs import edit
+from mura_folders import edit
 
 from mura_tf.data.splits import deal_patients, split_anew
 from mura_tf.data.table import SPLITS

@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from dataset_csvs import edit, prepend, remove_csvs
+from mura_folders import edit, prepend, remove_csvs
 
 from mura_tf.data.mura import scan_mura
 from mura_tf.data.views import load_mura

@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+from mura_folders import study_folders
 from trainings import RECIPE
 
 from mura_tf.data.views import load_mura
@@ -12,18 +13,12 @@ def views(tmp_path_factory):
     """40 training and 16 validation views of two study types; a bright square is the lesion."""
     root = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
-    for split, patients in (("train", 15), ("valid", 6)):
-        for study_type in ("ELBOW", "WRIST"):
-            for patient in range(patients):
-                label = patient % 2
-                folder = root / f"{split}/XR_{study_type}/{split}{patient:05d}"
-                folder /= f"study1_{('negative', 'positive')[label]}"
-                folder.mkdir(parents=True)
-                for view in range(1 if patient % 3 else 2):
-                    image = rng.integers(0, 120, (40, 48), np.uint8)
-                    if label and rng.random() < 0.7:
-                        image[10:20, 10:20] += 100
-                    cv2.imwrite(str(folder / f"image{view + 1}.png"), image)
+    for _, _, patient, folder in study_folders(root, {"train": 15, "valid": 6}):
+        for view in range(1 if patient % 3 else 2):
+            image = rng.integers(0, 120, (40, 48), np.uint8)
+            if patient % 2 and rng.random() < 0.7:
+                image[10:20, 10:20] += 100
+            cv2.imwrite(str(folder / f"image{view + 1}.png"), image)
     return load_mura(root)
 
 
