@@ -1,0 +1,36 @@
+"""How tables appear on the terminal."""
+
+from pathlib import Path
+
+
+def print_table(table) -> None:
+    """A DataFrame with rules around its cells."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from mura_tf.terminal import Output
+
+    drawn = Table(*map(escape, table.columns))
+    for row in table.itertuples(index=False):
+        cells = (f"{value:,}" if isinstance(value, int) else str(value) for value in row)
+        drawn.add_row(*map(escape, cells))
+    Output().print(drawn)
+
+
+def print_report(scores, out: Path) -> None:
+    """The table of `score_systems`, and where it lies."""
+    from mura_tf.experiment import print_scores
+
+    print_scores(scores)
+    print(f"Scores: {out / 'scores.csv'}\nReport: {out / 'report.html'}")
+
+
+def print_summary(data: Path) -> None:
+    """Table I of a data set, and whether it is the paper's."""
+    import mura_tf as mt
+
+    table = mt.summarize(mt.load_views(data, progress=True))
+    print(table.to_string())
+    published = table.attrs["published"]
+    if published is not None:
+        print("The counts are " + ("" if published else "not ") + "those of the paper's Table I.")
