@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
+    SpinnerColumn,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -56,6 +57,7 @@ def waiting(
     counted = total is not None
     times = (TaskProgressColumn(), TimeRemainingColumn()) if counted else (TimeElapsedColumn(),)
     bars = Progress(
+        SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         *times,

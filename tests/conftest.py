@@ -1,6 +1,8 @@
 import os
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -127,6 +129,36 @@ def members(lesions, tmp_path_factory):
         train(recipe, load_mura(lesions), out / f"member{member}", verbose=0)
     tf.config.run_functions_eagerly(False)
     return out
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """The folder of a finished Table V with one small backbone."""
+    from run_folders import FEW_STUDIES, finished, views_of
+
+    from mura_tf.papers.reproduce import find_experiment
+
+    out, views = tmp_path / "runs", views_of(FEW_STUDIES)
+    experiment = find_experiment("table_v")
+    finished(experiment, out, views, backbones=["small_cnn"], members=2, repeats=1)
+    views.to_csv(out / "views.csv", index=False)
+    return out
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Makes a step of each backbone 10 images/s, and keeps the recipes that were measured."""
+    from mura_tf.models.backbones import BACKBONES
+
+    measured = []
+
+    def measure_step(recipe):
+        measured.append(recipe)
+        return 10.0, BACKBONES[recipe.backbone].parameters
+
+    training = SimpleNamespace(measure_step=measure_step)  # the real one imports TensorFlow
+    monkeypatch.setitem(sys.modules, "mura_tf.training.train", training)
+    return measured
 
 
 class EndlessRun:

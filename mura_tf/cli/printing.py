@@ -1,5 +1,6 @@
 """How tables appear on the terminal."""
 
+from numbers import Integral
 from pathlib import Path
 
 
@@ -12,8 +13,7 @@ def print_table(table) -> None:
 
     drawn = Table(*map(escape, table.columns))
     for row in table.itertuples(index=False):
-        cells = (f"{value:,}" if isinstance(value, int) else str(value) for value in row)
-        drawn.add_row(*map(escape, cells))
+        drawn.add_row(*(escape(_cell(value)) for value in row))
     Output().print(drawn)
 
 
@@ -34,3 +34,15 @@ def print_summary(data: Path) -> None:
     published = table.attrs["published"]
     if published is not None:
         print("The counts are " + ("" if published else "not ") + "those of the paper's Table I.")
+
+
+def _cell(value) -> str:
+    import pandas as pd
+
+    from mura_tf.reports.numbers import NOTHING
+
+    if pd.isna(value):
+        return NOTHING
+    if pd.api.types.is_bool(value):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, Integral) else str(value)
