@@ -4,11 +4,13 @@ import typer
 
 from mura_tf.cli.options import Data
 from mura_tf.cli.printing import print_summary
+from mura_tf.terminal import waiting
 
 
 def check(data: Data):
     """List everything that is wrong with a data set, file by file; exit 1 if anything is."""
-    from mura_tf.data.check import check_dataset
+    with waiting("Starting"):
+        from mura_tf.data.check import check_dataset
 
     problems = check_dataset(data, progress=True)
     if problems.empty:

@@ -6,12 +6,14 @@ from typing import Annotated
 import typer
 
 from mura_tf.cli.printing import print_report
+from mura_tf.terminal import waiting
 
 
 def demo(
     out: Annotated[Path, typer.Argument(help="Folder of data, runs and report.")] = Path("demo"),
 ):
     """The whole line on synthetic radiographs, offline, in minutes; leaves OUT/report.html."""
-    from mura_tf.demo import run_demo
+    with waiting("Starting"):
+        from mura_tf.demo import run_demo
 
     print_report(run_demo(out), out)

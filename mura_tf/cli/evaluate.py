@@ -7,6 +7,7 @@ import typer
 
 from mura_tf.cli.options import Runs, run_folders
 from mura_tf.cli.printing import print_report
+from mura_tf.terminal import waiting
 
 
 def evaluate(
@@ -18,6 +19,7 @@ def evaluate(
     """Score finished runs as ensembles, from their predictions alone, and write the report."""
     folders, out = run_folders(runs), out or runs[0]
 
-    from mura_tf.experiment import report_runs
+    with waiting("Starting"):
+        from mura_tf.experiment import report_runs
 
     print_report(report_runs(folders, out, progress=True), out)

@@ -8,6 +8,7 @@ import typer
 from mura_tf.cli.failures import wrong_usage
 from mura_tf.cli.options import DATA, CacheDir, Runs, listed, run_folders
 from mura_tf.cli.printing import print_table
+from mura_tf.terminal import waiting
 
 SHOWN, LOOKED = "What is shown", "How it is looked for"
 
@@ -85,7 +86,8 @@ def explain(
     order, count = _order(top or "wrong:20")
     folders, out = run_folders(runs), out or runs[0] / "explained"
 
-    from mura_tf.explain.ensemble import Ensemble, require_order
+    with waiting("Starting"):
+        from mura_tf.explain.ensemble import Ensemble, require_order
 
     with wrong_usage():
         require_order(order)
@@ -97,7 +99,8 @@ def explain(
     ensemble = Ensemble(folders, data, cache_dir, progress=True)
     print(f"{ensemble.name}: {len(ensemble.runs)} runs, {ensemble.split} split.")
     if score:
-        from mura_tf.explain.scores import write_scores
+        with waiting("Starting"):
+            from mura_tf.explain.scores import write_scores
 
         scores = write_scores(
             ensemble, data, out, chosen, layer=layer, sanity=sanity, progress=True
@@ -106,7 +109,8 @@ def explain(
         print("* better than the centred blob (95 %). Intervals: 95 %, patients resampled.")
         print(f"Scores: {out / 'heatmap_scores.csv'}")
         return
-    from mura_tf.reports.study_page import explain_studies
+    with waiting("Starting"):
+        from mura_tf.reports.study_page import explain_studies
 
     named = study is not None
     for path in explain_studies(

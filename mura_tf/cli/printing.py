@@ -3,15 +3,17 @@
 from numbers import Integral
 from pathlib import Path
 
+from rich.markup import escape
+from rich.table import Table
+
+from mura_tf.terminal import Output
+
 
 def print_table(table) -> None:
     """A DataFrame with rules around its cells."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    from mura_tf.terminal import Output
-
-    drawn = Table(*map(escape, table.columns))
+    drawn = Table()
+    for name in table.columns:
+        drawn.add_column(escape(name), overflow="fold")  # nothing is cut off where it is narrow
     for row in table.itertuples(index=False):
         drawn.add_row(*(escape(_cell(value)) for value in row))
     Output().print(drawn)

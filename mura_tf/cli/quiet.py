@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 
+from mura_tf.terminal import Notice, waiting
+
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _DONE = b"\0"
 _KEEPER = f"""
@@ -51,8 +53,6 @@ def quiet(verbose: bool) -> Iterator[None]:
 @contextmanager
 def _notices_as_sentences(others: Callable) -> Iterator[None]:
     """Each of the package's own warnings once; `others` shows those of libraries."""
-    from mura_tf.terminal import Notice
-
     told = set()
 
     def show(message, category, *where):
@@ -101,8 +101,6 @@ class _QuietTensorFlow(MetaPathFinder):
 @contextmanager
 def _kept_back() -> Iterator[None]:
     """Keeps what is written to descriptor 2, unless the block raises or the process crashes."""
-    from mura_tf.terminal import waiting
-
     errors, stream = os.dup(2), sys.stderr
     keeper = subprocess.Popen(
         [sys.executable, "-IS", "-c", _KEEPER],

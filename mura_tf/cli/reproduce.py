@@ -22,6 +22,7 @@ from mura_tf.cli.options import (
     settings_of,
 )
 from mura_tf.cli.printing import print_table
+from mura_tf.terminal import waiting
 
 CPUS_PER_RUN, GPUS_PER_RUN = 1, 0
 
@@ -121,8 +122,9 @@ def reproduce(
     """
     _require_engine(engine, jobs, ray_address, cpus_per_run, gpus_per_run)
 
-    from mura_tf.papers import reproduce as lib
-    from mura_tf.papers.parameters import ParameterTable
+    with waiting("Starting"):
+        from mura_tf.papers import reproduce as lib
+        from mura_tf.papers.parameters import ParameterTable
 
     if list_all:
         _print_listing(lib.listing())
@@ -203,7 +205,10 @@ def _require_engine(name: str, jobs: int, address: str | None, cpus: float, gpus
 def _engine(name: str, jobs: int, address: str | None, cpus: float, gpus: float):
     from mura_tf.grid.engines import LocalEngine, RayEngine
 
-    return RayEngine(address, cpus, gpus) if name == "ray" else LocalEngine(jobs)
+    if name == "local":
+        return LocalEngine(jobs)
+    with waiting("Starting Ray"):
+        return RayEngine(address, cpus, gpus)
 
 
 def _count_parameters(found, out: Path, backbones: tuple[str, ...] | None, dry_run: bool) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mura_tf.cli.options import DATA, CacheDir, Data, Side, SkipBad, listed
+from mura_tf.terminal import waiting
 
 
 def study(
@@ -24,13 +25,13 @@ def study(
     """Study a data set: its classes, its grey levels, PCA against incremental PCA."""
     sizes = _sizes(per_class)
 
-    import mura_tf as mt
-    from mura_tf.data.study import study_data
-    from mura_tf.reports.data_page import write_data_study
-    from mura_tf.terminal import waiting
+    with waiting("Starting"):
+        from mura_tf.data.study import study_data
+        from mura_tf.data.views import load_views
+        from mura_tf.reports.data_page import write_data_study
 
     found = study_data(
-        mt.load_views(data, progress=True),
+        load_views(data, progress=True),
         image_size=image_size,
         per_class=sizes,
         skip_bad=skip_bad,

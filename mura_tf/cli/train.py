@@ -23,6 +23,7 @@ from mura_tf.cli.options import (
     settings_of,
 )
 from mura_tf.cli.printing import print_report
+from mura_tf.terminal import waiting
 
 
 def train(
@@ -117,12 +118,13 @@ def train(
     }
     plan = {"scheme": scheme, "members": members, "repeats": repeats, "study_types": listed(types)}
 
-    import mura_tf as mt
-    from mura_tf.experiment import require_options, run_experiment
-    from mura_tf.grid.engines import LocalEngine
+    with waiting("Starting"):
+        from mura_tf.experiment import require_options, run_experiment
+        from mura_tf.grid.engines import LocalEngine
+        from mura_tf.training.recipe import Recipe
 
     with wrong_usage():
-        settings = mt.Recipe.from_dict(settings_of(recipe, given))
+        settings = Recipe.from_dict(settings_of(recipe, given))
         require_options(settings, **plan)
     scores = run_experiment(
         settings,
