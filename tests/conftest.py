@@ -1,3 +1,4 @@
+import io
 import os
 import sys
 import time
@@ -34,6 +35,17 @@ def fracatlas(shared):
     if not folder.is_dir():
         pytest.skip(f"needs FracAtlas in {folder}")
     return folder
+
+
+@pytest.fixture
+def bars(monkeypatch):
+    """What a terminal would be sent of progress bars: `bars.getvalue()`."""
+    from mura_tf import terminal
+
+    sent = io.StringIO()
+    console = terminal.Output(file=sent, force_terminal=True, force_interactive=True, width=100)
+    monkeypatch.setattr(terminal, "_ERRORS", console)
+    return sent
 
 
 @pytest.fixture
