@@ -51,7 +51,7 @@ def waiting(
     Yields:
         A function that says that a step is done; any thread may call it.
     """
-    if not (shown and (_ERRORS.is_interactive or _ERRORS.is_jupyter)):
+    if not (shown and _is_watched()):
         yield lambda: None
         return
     counted = total is not None
@@ -77,3 +77,8 @@ def track(
         for thing in things:
             yield thing
             step()
+
+
+def _is_watched() -> bool:
+    """Whether somebody sees standard error; FORCE_COLOR makes no terminal of a pipe."""
+    return _ERRORS.is_jupyter or (_ERRORS.is_interactive and _ERRORS.file.isatty())

@@ -43,6 +43,7 @@ def bars(monkeypatch):
     from mura_tf import terminal
 
     sent = io.StringIO()
+    sent.isatty = lambda: True
     console = terminal.Output(file=sent, force_terminal=True, force_interactive=True, width=100)
     monkeypatch.setattr(terminal, "_ERRORS", console)
     return sent

@@ -28,6 +28,7 @@ app = typer.Typer(
     cls=Commands,
     help="Abnormality detection in bone radiographs: train, evaluate and report.\n\n"
     "Not a medical device.",
+    epilog="Exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
