@@ -39,7 +39,7 @@ def run_demo(out: str | os.PathLike) -> pd.DataFrame:
     """
     out = Path(out)
     if not (out / FOLDER).exists():
-        write_synthetic_mura(out, STUDIES_PER_TYPE, seed=0)
+        write_synthetic_mura(out, STUDIES_PER_TYPE, seed=0, progress=True)
     return run_experiment(
         RECIPE,
         out / FOLDER,

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from mura_tf.grid.worker import RunError
 from mura_tf.published import OVERALL
 from mura_tf.reports.experiment_page import write_scored
 from mura_tf.reports.numbers import interval_text, number_text
+from mura_tf.terminal import Output, waiting
 from mura_tf.training.facts import write_facts
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import finished_runs
@@ -31,6 +31,7 @@ def run_experiment(
     study_types: Iterable[str] | None = None,
     members: int = 5,
     repeats: int = 1,
+    verbose: bool = True,
     **settings,
 ) -> pd.DataFrame:
     """Trains what is not trained yet below `out`, scores it and writes the report.
@@ -41,6 +42,7 @@ def run_experiment(
         out: folder of the runs, `scores.csv`, `experiment.json` and `report.html`.
         scheme, members, repeats: see `plan_runs`.
         study_types: those that get a model of their own; all by default. Not with "whole".
+        verbose: whether to show what is done.
         settings: for `run_plan`, such as `engine`, `skip_bad` and `cache_dir`.
 
     Returns:
@@ -49,24 +51,38 @@ def run_experiment(
     Raises:
         RunError: runs failed; their folders and reasons are named.
     """
-    if scheme == "whole" and study_types:
-        raise ValueError(
-            "the scheme 'whole' has no models per study type. Received: study_types "
-            f"{', '.join(study_types)}. Leave them out, or use the scheme 'direct' or 'two-stage'."
-        )
-    views = load_views(data)
+    options = {"scheme": scheme, "members": members, "repeats": repeats}
+    require_options(recipe, study_types, **options)
+    views = load_views(data, progress=verbose)
     types = study_types or sorted(views.study_type.unique())
-    plan = plan_runs(recipe, out, types, scheme=scheme, members=members, repeats=repeats)
-    failed = run_plan(plan, views, out, **settings)
+    plan = plan_runs(recipe, out, types, **options)
+    failed = run_plan(plan, views, out, verbose=verbose, **settings)
     if failed:
         raise RunError(
             f"{len(failed)} of {len(plan)} runs are not finished; the others are. "
             + "; ".join(f"{folder}: {reason}" for folder, reason in failed.items())
         )
-    return report_runs([run.folder for run in plan], out)
+    return report_runs([run.folder for run in plan], out, progress=verbose)
 
 
-def report_runs(run_dirs: Iterable[str | os.PathLike], out: str | os.PathLike) -> pd.DataFrame:
+def require_options(recipe: Recipe, study_types: Iterable[str] | None = None, **options) -> None:
+    """ValueError where `run_experiment` would raise one whatever the data are.
+
+    Args:
+        recipe, study_types: see `run_experiment`.
+        options: its scheme, members and repeats.
+    """
+    if options.get("scheme") == "whole" and study_types:
+        raise ValueError(
+            "the scheme 'whole' has no models per study type. Received: study_types "
+            f"{', '.join(study_types)}. Leave them out, or use the scheme 'direct' or 'two-stage'."
+        )
+    plan_runs(recipe, "", study_types or ["any"], **options)
+
+
+def report_runs(
+    run_dirs: Iterable[str | os.PathLike], out: str | os.PathLike, *, progress: bool = False
+) -> pd.DataFrame:
     """Writes `scores.csv`, `experiment.json` and `report.html` of finished runs into `out`.
 
     Returns:
@@ -74,11 +90,12 @@ def report_runs(run_dirs: Iterable[str | os.PathLike], out: str | os.PathLike) -
     """
     runs, out = finished_runs(run_dirs), Path(out)
     predictions = load_predictions(run.path for run in runs)
-    scores = score_systems(predictions)
+    scores = score_systems(predictions, progress=progress)
     with written_whole(out / "scores.csv") as part:
         scores.to_csv(part, index=False)
     write_facts(runs, out)
-    write_scored(runs, predictions, scores, out / "report.html")
+    with waiting("Writing the report", shown=progress):
+        write_scored(runs, predictions, scores, out / "report.html")
     return scores
 
 
@@ -99,4 +116,4 @@ def print_scores(scores: pd.DataFrame) -> None:
                 interval_text(row.auroc_low, row.auroc_high),
                 style="bold" if row.study_type == OVERALL else None,
             )
-        Console().print(table)
+        Output().print(table)

@@ -1,6 +1,9 @@
+import io
 import os
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -41,6 +44,18 @@ def fracatlas(shared):
     if not folder.is_dir():
         pytest.skip(f"needs FracAtlas in {folder}")
     return folder
+
+
+@pytest.fixture
+def bars(monkeypatch):
+    """What a terminal would be sent of progress bars: `bars.getvalue()`."""
+    from mura_tf import terminal
+
+    sent = io.StringIO()
+    sent.isatty = lambda: True
+    console = terminal.Output(file=sent, force_terminal=True, force_interactive=True, width=100)
+    monkeypatch.setattr(terminal, "_ERRORS", console)
+    return sent
 
 
 @pytest.fixture
@@ -123,6 +138,36 @@ def members(lesions, tmp_path_factory):
             )
             train(recipe, load_mura(lesions), out / f"member{member}", verbose=0)
     return out
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """The folder of a finished Table V with one small backbone."""
+    from run_folders import FEW_STUDIES, finished, views_of
+
+    from mura_tf.papers.reproduce import find_experiment
+
+    out, views = tmp_path / "runs", views_of(FEW_STUDIES)
+    experiment = find_experiment("table_v")
+    finished(experiment, out, views, backbones=["small_cnn"], members=2, repeats=1)
+    views.to_csv(out / "views.csv", index=False)
+    return out
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Makes a step of each backbone 10 images/s, and keeps the recipes that were measured."""
+    from mura_tf.models.backbones import BACKBONES
+
+    measured = []
+
+    def measure_step(recipe):
+        measured.append(recipe)
+        return 10.0, BACKBONES[recipe.backbone].parameters
+
+    training = SimpleNamespace(measure_step=measure_step)  # the real one imports TensorFlow
+    monkeypatch.setitem(sys.modules, "mura_tf.training.train", training)
+    return measured
 
 
 class EndlessRun:

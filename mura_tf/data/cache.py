@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from rich.progress import track
 
 from mura_tf.cores import usable_cores
 from mura_tf.data.radiograph import (
@@ -22,6 +21,7 @@ from mura_tf.data.radiograph import (
     read_content,
     resize_with_pad,
 )
+from mura_tf.terminal import Notice, track
 
 _CHUNK = 128
 """Images between two writes. A kill costs two chunks at most: one being written, one decoded."""
@@ -89,7 +89,7 @@ def prepare(
         raise ValueError(f"image_size must be a whole number from 1 up. Received: {image_size}.")
     store = _Store(Path(cache_dir or default_cache_dir()), image_size)
     paths = views.path.tolist()
-    files, problems = _stat_all(paths)
+    files, problems = _stat_all(paths, progress)
     entries = store.entries()
     if any(file not in entries for file in files.values()):
         with store.lock:
@@ -134,7 +134,8 @@ def prepare_readable(
         readable = views[~views.path.isin(error.problems.path)].reset_index(drop=True)
         if not skip_bad or readable.empty:
             raise
-        return readable, error.problems, prepare(readable, image_size, cache_dir)
+        prepared = prepare(readable, image_size, cache_dir, progress=progress)
+        return readable, error.problems, prepared
     return views, pd.DataFrame(columns=["path", "reason"]), prepared
 
 
@@ -190,6 +191,7 @@ class _Store:
             warnings.warn(
                 f"{self.images_path} is cut short: expected {len(lines)} images, found {rows}. "
                 f"The other {len(lines) - rows} are prepared again.",
+                Notice,
                 stacklevel=3,
             )
         kept = lines[:rows]
@@ -215,7 +217,7 @@ class _Store:
         ):
             upcoming = pool.map(self._square, files[:_CHUNK])
             pairs = list(pairwise([*chunks, []]))
-            for chunk, following in track(pairs, "Preparing", disable=not progress):
+            for chunk, following in track(pairs, "Preparing", shown=progress):
                 results, upcoming = upcoming, pool.map(self._square, following)
                 lines = []
                 for file, result in zip(chunk, results, strict=True):
@@ -252,10 +254,10 @@ class _Store:
         return self.images_path.stat().st_size // self.size**2
 
 
-def _stat_all(paths: list[str]) -> tuple[dict[str, tuple], dict[str, str]]:
+def _stat_all(paths: list[str], progress: bool) -> tuple[dict[str, tuple], dict[str, str]]:
     """path -> (absolute path, bytes, time of change in ns); path -> reason for those without."""
     files, problems = {}, {}
-    for path in paths:
+    for path in track(paths, "Looking at the files", shown=progress):
         try:
             status = os.stat(path)
         except OSError as error:

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
-from rich.progress import track
 
 from mura_tf.cores import usable_cores
 from mura_tf.data.findings import (
@@ -20,6 +19,7 @@ from mura_tf.data.layouts import find_dataset, scan
 from mura_tf.data.radiograph import BadRadiographError, read_radiograph
 from mura_tf.data.table import SPLITS
 from mura_tf.data.views import read_views
+from mura_tf.terminal import track, waiting
 
 
 def check_dataset(root: str | os.PathLike, progress: bool = False) -> pd.DataFrame:
@@ -41,8 +41,10 @@ def check_dataset(root: str | os.PathLike, progress: bool = False) -> pd.DataFra
         return check_views(read_views(root), progress)
     try:
         folder = find_dataset(root)
-        views, findings = scan(folder)
-        findings += [] if is_fracatlas(folder) else _unlisted(folder, views, findings)
+        views, findings = scan(folder, progress)
+        if not is_fracatlas(folder):
+            with waiting("Looking for others", shown=progress):
+                findings += _unlisted(folder, views, findings)
     except (ValueError, OSError) as error:
         return _table([Finding(str(root), "no data set", str(error))])
     return _table(findings + _findings(views, progress))
@@ -74,7 +76,7 @@ def _findings(views: pd.DataFrame, progress: bool) -> list[Finding]:
         *studies_in_two_labels(views),
         *contradicting_folders(views),
         *_bad_files(views, progress),
-        *_identical(views),
+        *_identical(views, progress),
     ]
 
 
@@ -159,9 +161,7 @@ def _patients_in_two_splits(views: pd.DataFrame) -> list[Finding]:
 def _bad_files(views: pd.DataFrame, progress: bool) -> list[Finding]:
     paths = list(dict.fromkeys(views["path"]))
     with ThreadPoolExecutor(usable_cores()) as pool:
-        found = track(
-            pool.map(_bad_file, paths), "Checking", total=len(paths), disable=not progress
-        )
+        found = track(pool.map(_bad_file, paths), "Checking", len(paths), shown=progress)
         return [finding for finding in found if finding]
 
 
@@ -177,10 +177,10 @@ def _bad_file(path: str) -> Finding | None:
     return None
 
 
-def _identical(views: pd.DataFrame) -> list[Finding]:
+def _identical(views: pd.DataFrame, progress: bool) -> list[Finding]:
     of_path = views.drop_duplicates("path").set_index("path")
     findings = []
-    for first, *others in identical_files(of_path.index):
+    for first, *others in identical_files(of_path.index, progress):
         split, label = of_path.loc[first, ["split", "label"]]
         for path in others:
             other_split, other_label = of_path.loc[path, ["split", "label"]]

@@ -57,6 +57,8 @@ def find_dataset(
     return below[0]
 
 
-def scan(folder: Path) -> tuple[pd.DataFrame, list[Finding]]:
+def scan(folder: Path, progress: bool = False) -> tuple[pd.DataFrame, list[Finding]]:
     """`scan_fracatlas` with its default split, or `scan_mura`, by what `folder` holds."""
-    return scan_fracatlas(folder) if is_fracatlas(folder) else scan_mura(folder)
+    if is_fracatlas(folder):
+        return scan_fracatlas(folder, progress=progress)
+    return scan_mura(folder, progress)

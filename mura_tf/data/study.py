@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from rich.progress import track
 from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import gen_batches
@@ -18,6 +17,7 @@ from mura_tf.data.radiograph import padded_box, read_size
 from mura_tf.data.table import SPLITS
 from mura_tf.data.tasks import class_names, class_of
 from mura_tf.published import published_table
+from mura_tf.terminal import track, waiting
 
 TASK = "type_and_abnormality"
 SHARE = 0.95
@@ -127,7 +127,8 @@ def study_data(
         chosen = _balanced_sample(codes, size, seed)
         remarks += _few_images(size, pixels.images.to_dict())
         for name, method in _methods(len(chosen), image_size, remarks).items():
-            curve, seconds = _timed(method, prepared, chosen)
+            with waiting(f"{name} of {len(chosen):,} images", shown=progress):
+                curve, seconds = _timed(method, prepared, chosen)
             curves[name, size] = curve
             reached = np.flatnonzero(curve >= SHARE)
             components = reached[0] + 1 if len(reached) else np.nan
@@ -157,7 +158,7 @@ def _grey_levels(
     histograms = np.zeros((len(classes), 256), np.int64)
     means = np.empty(len(codes))
     places = zip(training.path, prepared.rows, codes, strict=True)
-    bar = track(places, "Grey levels", len(codes), disable=not progress)
+    bar = track(places, "Grey levels", len(codes), shown=progress)
     for number, (path, row, code) in enumerate(bar):
         square = prepared.images[row]
         top, left, height, width = padded_box(*read_size(path), len(square))

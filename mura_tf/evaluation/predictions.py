@@ -17,6 +17,7 @@ from mura_tf.data.table import STUDY_KEY, VIEW_KEY
 from mura_tf.data.tasks import abnormality_of
 from mura_tf.evaluation.metrics import bootstrap_weights, interval, weighted_scores
 from mura_tf.published import OVERALL
+from mura_tf.terminal import track
 
 SYSTEM_KEY = ["backbone", "stage", "repeat"]
 STAGE_NAMES = {
@@ -280,12 +281,15 @@ def score(
     return pd.DataFrame(rows)[[column for column in columns if column in rows[0]]]
 
 
-def score_systems(predictions: pd.DataFrame, intervals: bool = True) -> pd.DataFrame:
+def score_systems(
+    predictions: pd.DataFrame, intervals: bool = True, *, progress: bool = False
+) -> pd.DataFrame:
     """Scores every system (backbone, stage, repeat) on the split that is reported for it.
 
     Args:
         predictions: predictions table of one or more systems.
         intervals: whether to add the intervals, see `score`.
+        progress: whether to show a progress bar.
 
     Returns:
         The rows of `score` of each system below `backbone, stage, repeat, members, split`.
@@ -293,7 +297,7 @@ def score_systems(predictions: pd.DataFrame, intervals: bool = True) -> pd.DataF
         differ. Systems of the stage "type" come first, then those with more members.
     """
     tables = []
-    for system, rows in predictions.groupby(SYSTEM_KEY):
+    for system, rows in track(predictions.groupby(SYSTEM_KEY), "Scoring", shown=progress):
         split = reported_split(rows)
         studies = study_probabilities(rows[rows.split == split])
         table = score(studies, intervals=intervals)

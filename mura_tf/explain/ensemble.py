@@ -21,6 +21,7 @@ from mura_tf.evaluation.predictions import (
     system_name,
     view_probabilities,
 )
+from mura_tf.terminal import waiting
 from mura_tf.training.run import Run, finished_runs
 
 ORDERS = {
@@ -38,6 +39,7 @@ class Ensemble:
             taken: fine-tuned per study type, then the one with the most members.
         data: the data set of the runs, where it lies now, see `load_views`.
         cache_dir: see `prepare`.
+        progress: whether to show a progress bar.
 
     Attributes:
         runs: the members.
@@ -57,6 +59,8 @@ class Ensemble:
         run_dirs: Iterable[str | os.PathLike],
         data: str | os.PathLike,
         cache_dir: str | os.PathLike | None = None,
+        *,
+        progress: bool = False,
     ):
         runs = finished_runs(run_dirs)
         predictions = load_predictions(run.path for run in runs)
@@ -80,7 +84,8 @@ class Ensemble:
                 f"{sorted(inputs)}. Name fewer runs."
             )
         ((self.side, self.preprocessing),) = inputs
-        self.views = _with_paths_of(load_views(data), view_probabilities(chosen), data)
+        there = load_views(data, progress=progress)
+        self.views = _with_paths_of(there, view_probabilities(chosen), data)
         self.split = reported_split(chosen)
         self._cache_dir = cache_dir
 
@@ -128,22 +133,42 @@ class Ensemble:
             )
 
     def heatmaps(
-        self, views: pd.DataFrame, method: str = "cam", layer: str | None = None
+        self,
+        views: pd.DataFrame,
+        method: str = "cam",
+        layer: str | None = None,
+        *,
+        progress: bool = False,
     ) -> np.ndarray:
         """Where the members looked for abnormality: float32 (n, S, S), in [0, 1].
 
         Args:
             views: rows of `views`.
             method, layer: see `explain.heatmaps`.
+            progress: whether to show a progress bar.
         """
         from mura_tf.explain.heatmaps import heatmaps
 
         images, frames = self.inputs(views)
         heat = np.zeros(images.shape[:3], np.float32)
-        for rows, members, of_class in self.groups(views):
-            heat[rows] = heatmaps(
-                members, images[rows], method, of_class, layer=layer, frames=frames[rows]
-            )
+        groups = list(self.groups(views))
+        models = sum(len(members) for _, members, _ in groups)
+        with waiting("Explaining", models, shown=progress) as step:
+            for rows, members, of_class in groups:
+                maps = []
+                for member in members:
+                    maps.append(
+                        heatmaps(
+                            member,
+                            images[rows],
+                            method,
+                            of_class,
+                            layer=layer,
+                            frames=frames[rows],
+                        )
+                    )
+                    step()
+                heat[rows] = np.mean(maps, axis=0)
         return heat
 
     def study(self, key: str) -> pd.DataFrame:
@@ -180,6 +205,7 @@ class Ensemble:
         Raises:
             ValueError: an unknown order, or disagreement of one member.
         """
+        require_order(order)
         views = self.reported
         probability = views.probability_study
         if order == "wrong":
@@ -187,19 +213,23 @@ class Ensemble:
             rank = (probability - views.label).abs()
         elif order == "confident":
             rank = (probability - THRESHOLD).abs()
-        elif order == "disagreement":
+        else:
             if len({run.recipe.member for run in self.runs}) < 2:
                 raise ValueError(
                     "the order 'disagreement' needs two members or more. Received: one. Name more "
                     "run folders, or use another order."
                 )
             rank = views.disagreement
-        else:
-            raise ValueError(f"order must be one of {', '.join(ORDERS)}. Received: {order!r}.")
         views = views.assign(rank=rank)
         ranked = views.sort_values("rank", ascending=False, kind="stable").drop(columns="rank")
         studies = [rows.reset_index(drop=True) for _, rows in ranked.groupby(STUDY_KEY, sort=False)]
         return studies[:count]
+
+
+def require_order(order: str) -> None:
+    """ValueError where `order` is no key of `ORDERS`."""
+    if order not in ORDERS:
+        raise ValueError(f"order must be one of {', '.join(ORDERS)}. Received: {order!r}.")
 
 
 def _with_paths_of(

@@ -11,6 +11,7 @@ import numpy as np
 
 from mura_tf.explain.methods import METHODS, find_method
 from mura_tf.models.graph import affine_head, attention_maps, part_of, require_flat
+from mura_tf.terminal import Notice
 from mura_tf.training.run import Run
 
 BATCH = 8
@@ -55,7 +56,7 @@ def heatmaps(
         ImportError: a method of tf-keras-vis without the extra `mura-tf[explain]`.
 
     Warns:
-        UserWarning: a `Run`, and images of another range than it was trained on.
+        Notice: a `Run`, and images of another range than it was trained on.
     """
     chosen = find_method(method)
     if layer is not None and not chosen.takes_layer:
@@ -242,6 +243,7 @@ def _warn_of_other_range(images: np.ndarray, inputs: dict) -> None:
             f"{images.std():.3g}; expected [{low:.3g}, {high:.3g}], about {mean:.3g} and "
             f"{deviation:.3g}. Prepare them with the run's preprocessing, "
             f"{inputs['preprocessing']!r}.",
+            Notice,
             stacklevel=4,
         )
 

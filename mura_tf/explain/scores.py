@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.progress import Progress
 from scipy.integrate import trapezoid
 
 from mura_tf.data.table import VIEW_KEY
@@ -27,6 +26,7 @@ from mura_tf.explain.localization import (
 from mura_tf.explain.methods import find_method
 from mura_tf.explain.sanity import SHARES, deletion_and_insertion, randomized, rank_correlations
 from mura_tf.files import written_whole
+from mura_tf.terminal import waiting
 from mura_tf.training.facts import write_facts
 
 DRAWS = 5
@@ -43,11 +43,16 @@ def write_scores(
     *,
     layer: str | None = None,
     sanity: bool = False,
+    progress: bool = False,
 ) -> pd.DataFrame:
     """Writes `out/heatmap_scores.csv`, the table of `score_heatmaps`, and `experiment.json`.
 
     In front are `system, members, split, layer`, whose maps they are. Rows of others, of other
-    methods or scores, stay where there are any. Shows the progress.
+    methods or scores, stay where there are any.
+
+    Args:
+        ensemble, data, methods, layer, sanity, progress: see `score_heatmaps`.
+        out: the folder.
 
     Returns:
         The `overview` of what was scored now.
@@ -57,7 +62,7 @@ def write_scores(
     """
     path = Path(out) / "heatmap_scores.csv"
     before = _scores_before(path)
-    scores = score_heatmaps(ensemble, data, methods, layer=layer, sanity=sanity, progress=True)
+    scores = score_heatmaps(ensemble, data, methods, layer=layer, sanity=sanity, progress=progress)
     whose = {
         "system": ensemble.name,
         "members": " ".join(map(str, sorted({run.recipe.member for run in ensemble.runs}))),
@@ -121,11 +126,10 @@ def score_heatmaps(
     groups = list(ensemble.groups(views))
     blanks: dict[Path, Any] = {}  # run folder -> its network, for random weights
     steps = len(methods) + (DRAWS * len(methods) + len(heat) if sanity else 0)
-    with Progress(disable=not progress) as bars:
-        bar = bars.add_task("Explaining", total=steps * len(groups))
+    with waiting("Explaining", steps * len(groups), shown=progress) as step:
 
         def maps_of(models, method, rows, of_class):
-            bars.advance(bar)
+            step()
             taken = layer if layered[method] else None
             return heatmaps(
                 models, images[rows], method, of_class, layer=taken, frames=frames[rows]
@@ -150,7 +154,7 @@ def score_heatmaps(
                     values[method]["randomized"][rows] += np.abs(correlations) / DRAWS
             predict = partial(probabilities, members, of_class=of_class)
             for method, maps in heat.items():
-                bars.advance(bar)
+                step()
                 curves = deletion_and_insertion(predict, images[rows], maps[rows], inside[rows])
                 for name, curve in zip(("deletion", "insertion"), curves, strict=True):
                     values[method][name][rows] = trapezoid(curve, SHARES)

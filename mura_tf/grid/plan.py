@@ -18,6 +18,7 @@ from mura_tf.grid.engines import Engine, LocalEngine
 from mura_tf.grid.progress import Board
 from mura_tf.grid.worker import RunError
 from mura_tf.models.backbones import require_weights
+from mura_tf.terminal import track
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
 from mura_tf.training.selection import selected_views, split_views, usable_views
@@ -232,7 +233,7 @@ def _check(plan, views, cache_dir, skip_bad, verbose) -> dict[Path, int]:
     """Raises what would fail hours later; returns how many views each run trains on."""
     known: dict[tuple, tuple[int, str]] = {}
     images = {}
-    for recipe, folder in plan:
+    for recipe, folder in track(plan, "Checking the runs", shown=verbose):
         run = Run(folder)
         run.require_recipe(recipe)
         if recipe.initial is None:

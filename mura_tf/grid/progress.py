@@ -8,12 +8,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
 from mura_tf.grid.worker import STARTED
+from mura_tf.terminal import Output
 from mura_tf.training.run import Run
 
 STATES = ("done", "running", "waiting", "failed")
@@ -38,7 +38,7 @@ class Board:
         self._seen_before = self._seen = self._images_seen()
         self._began = time.monotonic()
         self._rate = 0.0
-        self._console = Console(quiet=not shown)
+        self._console = Output(quiet=not shown)
         self._live = None
         if shown and self._console.is_terminal:
             self._live = Live(console=self._console, get_renderable=self._table, auto_refresh=False)

@@ -13,6 +13,7 @@ from mura_tf.models.backbones import find_backbone
 from mura_tf.published import published_table
 from mura_tf.reports.markdown import markdown_table
 from mura_tf.reports.page import table, write_page
+from mura_tf.terminal import track
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ def report_parameters(
     parameter_table: ParameterTable,
     out: str | os.PathLike,
     backbones: Iterable[str] | None = None,
+    *,
+    progress: bool = False,
 ) -> pd.DataFrame:
     """Builds every backbone, and writes `table.md`, `table.csv` and `report.html` to `out/NAME/`.
 
@@ -42,6 +45,7 @@ def report_parameters(
         parameter_table: of `find_experiment`.
         out: the folder above.
         backbones: instead of the document's.
+        progress: whether to show a progress bar.
 
     Returns:
         `backbone, image_size, top1 (published, fraction), parameters, published_parameters,
@@ -58,7 +62,7 @@ def report_parameters(
 
     published = published_table(parameter_table.name).set_index("backbone")
     rows = []
-    for name, facts in known.items():
+    for name, facts in track(known.items(), "Building", shown=progress):
         parameters = build_model(name, weights=None).count_params()
         keras.backend.clear_session()
         expected = published.parameters.get(name)

@@ -19,7 +19,8 @@ from mura_tf.papers.documents import Comparison
 from mura_tf.papers.parameters import ParameterTable
 from mura_tf.papers.table_pages import TableReport
 from mura_tf.papers.tables import Experiment, report_table
-from mura_tf.published import published_table
+from mura_tf.published import OVERALL, mura_studies, published_table
+from mura_tf.terminal import track, waiting
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
 
@@ -54,6 +55,7 @@ def reproduce(
     engine: Engine | None = None,
     cache_dir: str | os.PathLike | None = None,
     skip_bad: bool = False,
+    progress: bool = False,
     **options,
 ) -> tuple[TableReport | DocumentReport, dict[Path, str]]:
     """Trains what is not trained yet below `out`, and writes `out/NAME/`.
@@ -67,6 +69,7 @@ def reproduce(
         data: a MURA-shaped or FracAtlas folder, or the folder above it. Without it nothing is
             trained: the report is made from what is finished.
         engine, cache_dir, skip_bad: see `run_plan`.
+        progress: whether to show progress bars.
         options: of the experiment's `plan`, instead of what the document has.
 
     Returns:
@@ -77,9 +80,9 @@ def reproduce(
         ValueError: an option that the experiment has not, a folder begun with another split, or
             settings other than those of the runs that are there; see `run_plan` and the reports.
     """
-    _require_options(experiment, options)
+    require_options(experiment, options)
     folder = experiment.folder(out)
-    views = _views(experiment, data, options) if data else _begun_views(folder)
+    views = _views(experiment, data, options, progress) if data else _begun_views(folder)
     plan = experiment.plan(out, sorted(views.study_type.unique()), **options)
     failed = {}
     if data:
@@ -88,7 +91,8 @@ def reproduce(
     elif options.get("settings"):
         _require_recipes(plan)
     report = report_table if isinstance(experiment, Experiment) else report_comparison
-    return report(experiment, plan, out, report_only=not data), failed
+    with waiting("Writing the report", shown=progress):
+        return report(experiment, plan, out, report_only=not data), failed
 
 
 def _require_recipes(plan: list[PlannedRun]) -> None:
@@ -96,17 +100,22 @@ def _require_recipes(plan: list[PlannedRun]) -> None:
         Run(run.folder).require_recipe(run.recipe)
 
 
-def _require_options(experiment: Reproducible, options: Mapping) -> None:
+def require_options(experiment: Reproducible, options: Mapping) -> None:
+    """ValueError where `reproduce` would raise one for its `options` whatever the data are."""
     if unknown := options.keys() - experiment.OPTIONS:
         raise ValueError(
             f"{experiment.name} has the options {', '.join(sorted(experiment.OPTIONS))}. "
             f"Received: {', '.join(sorted(unknown))}."
         )
+    known = set(mura_studies("valid").index) - {OVERALL}
+    experiment.plan("", sorted(known.union(options.get("study_types") or ())), **options)
 
 
-def _views(experiment: Reproducible, data: str | os.PathLike, options: Mapping) -> pd.DataFrame:
+def _views(
+    experiment: Reproducible, data: str | os.PathLike, options: Mapping, progress: bool
+) -> pd.DataFrame:
     split_by = {name: value for name, value in options.items() if name == "split_by"}
-    return experiment.views(load_views(data), **split_by)
+    return experiment.views(load_views(data, progress=progress), **split_by)
 
 
 def _begun_views(folder: Path) -> pd.DataFrame:
@@ -123,6 +132,8 @@ def cost(
     experiment: Reproducible,
     out: str | os.PathLike,
     data: str | os.PathLike | None = None,
+    *,
+    progress: bool = False,
     **options,
 ) -> tuple[pd.DataFrame, str]:
     """What `reproduce` would cost, from a measured step of each kind on this machine.
@@ -133,6 +144,7 @@ def cost(
     Args:
         experiment, out, data, options: see `reproduce`; without `data` MURA's published counts are
             taken.
+        progress: whether to show progress bars.
 
     Returns:
         A table to print, a row per system and stage and "all": `done` counts runs, and what is
@@ -143,8 +155,8 @@ def cost(
     Raises:
         ValueError: a study type that the data has not, or a run folder of another recipe.
     """
-    _require_options(experiment, options)
-    views = _views(experiment, data, options) if data else None
+    require_options(experiment, options)
+    views = _views(experiment, data, options, progress) if data else None
     counts = _training_counts(experiment, views)
     plan = experiment.plan(out, sorted(counts), **options)
     unknown = {name for run in plan for name in run.recipe.study_types or ()} - set(counts)
@@ -158,7 +170,8 @@ def cost(
     from mura_tf.training.train import measure_step
 
     recipes = {_step(run.recipe): run.recipe for run in plan}
-    measured = {step: measure_step(recipe) for step, recipe in recipes.items()}
+    kinds = track(recipes.items(), "Measuring", shown=progress)
+    measured = {step: measure_step(recipe) for step, recipe in kinds}
     costs = pd.DataFrame(
         {"system": run.folder.relative_to(experiment.folder(out)).parts[0]}
         | {"stage": run.recipe.stage, "px": run.recipe.side}

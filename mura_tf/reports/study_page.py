@@ -22,6 +22,7 @@ from mura_tf.files import written_whole
 from mura_tf.reports.experiment_page import protocol
 from mura_tf.reports.page import WARNING, escaped, inline_jpeg, write_page
 from mura_tf.reports.style import colour_of
+from mura_tf.terminal import track
 
 VIEW_SIDE = 448
 VIEWS_PER_ROW = 4
@@ -43,6 +44,7 @@ def explain_studies(
     *,
     layer: str | None = None,
     order: str | None = None,
+    progress: bool = False,
 ) -> list[Path]:
     """Writes a PNG per study and `index.html` into `out`.
 
@@ -53,6 +55,7 @@ def explain_studies(
         out: the folder.
         method, layer: see `explain.heatmaps`.
         order: the key of `ORDERS` that `studies` follow, for the page's title.
+        progress: whether to show progress bars.
 
     Returns:
         The paths of what was written, the page last.
@@ -69,11 +72,11 @@ def explain_studies(
     views = pd.concat(studies, ignore_index=True)
     models = {len(ensemble.members(study_type)) for study_type in views.study_type}
     boxes = load_boxes(data, views) if box_file(data).is_file() else None
-    heat = iter(ensemble.heatmaps(views, method, layer))
+    heat = iter(ensemble.heatmaps(views, method, layer, progress=progress))
     shown = [(study, np.stack([next(heat) for _ in range(len(study))])) for study in studies]
     paths = []
     whose = f"{ensemble.name}, {method}"
-    for study, maps in shown:
+    for study, maps in track(shown, "Drawing", shown=progress):
         paths.append(out / ("-".join(study.iloc[0][STUDY_KEY]) + ".png"))
         with written_whole(paths[-1]) as part:
             plot_study(study, maps, boxes, title=whose).savefig(part, dpi=150)

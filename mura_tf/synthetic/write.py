@@ -16,6 +16,7 @@ from mura_tf.cores import usable_cores
 from mura_tf.synthetic.anatomy import ANATOMIES
 from mura_tf.synthetic.film import draw_view
 from mura_tf.synthetic.lesions import draw_lesions
+from mura_tf.terminal import track
 
 FOLDER = "MURA-v1.1"
 LESION_COLUMNS = (
@@ -25,7 +26,11 @@ LESION_COLUMNS = (
 
 
 def write_synthetic_mura(
-    root: str | os.PathLike, studies_per_type: int = 60, seed: int = 0
+    root: str | os.PathLike,
+    studies_per_type: int = 60,
+    seed: int = 0,
+    *,
+    progress: bool = False,
 ) -> Path:
     """Writes procedural radiographs in the layout of MURA v1.1, with a box for each lesion.
 
@@ -42,6 +47,7 @@ def write_synthetic_mura(
         studies_per_type: train and valid studies of each of the seven study types, at least 8;
             30 % of them are valid, 45 % abnormal.
         seed: at least 0.
+        progress: whether to show a progress bar.
 
     Returns:
         The path of the written `MURA-v1.1` folder, which appears whole or not at all.
@@ -70,7 +76,8 @@ def write_synthetic_mura(
         part = Path(aside) / FOLDER
         part.mkdir()
         with ThreadPoolExecutor(usable_cores()) as pool:
-            drawn = list(pool.map(partial(_write_study, Path(aside), seed), studies))
+            written = pool.map(partial(_write_study, Path(aside), seed), studies)
+            drawn = list(track(written, "Drawing", len(studies), shown=progress))
         for split in ("train", "valid"):
             members = [i for i, study in enumerate(studies) if study.split == split]
             labels = [(f"{studies[i].path}/", studies[i].label) for i in members]

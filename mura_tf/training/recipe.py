@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +260,27 @@ class Recipe:
     def load(cls, path: str | os.PathLike) -> "Recipe":
         """Reads a JSON file of settings; see `from_dict`."""
         return cls.from_dict(read_settings(path))
+
+
+def find_settings(recipe: str | os.PathLike) -> dict:
+    """The settings of a recipe that ships with the package, by its name, or of a JSON file.
+
+    Args:
+        recipe: the name of a file in `experiments/recipes`, such as "fracatlas_efficientnet", or
+            the path of any.
+
+    Raises:
+        FileNotFoundError: neither; the names are listed.
+        ValueError: see `read_settings`.
+    """
+    folder = files("mura_tf.experiments").joinpath("recipes")
+    named = {path.name.removesuffix(".json"): path for path in folder.iterdir()}
+    if recipe not in named and not os.path.exists(recipe):
+        raise FileNotFoundError(
+            f"a recipe must be one of {', '.join(sorted(named))}, or the path of a JSON file. "
+            f"Received: {os.fspath(recipe)!r}, and there is no such file."
+        )
+    return read_settings(named.get(recipe, recipe))
 
 
 def read_settings(path: str | os.PathLike) -> dict:

@@ -21,6 +21,7 @@ from mura_tf.data.cache import (
     prepare_readable,
 )
 from mura_tf.data.views import load_mura
+from mura_tf.terminal import Notice
 
 
 @pytest.fixture
@@ -129,11 +130,11 @@ def test_another_time_or_size_is_a_change(views, cache, decoded, change):
     assert decoded == ["image1.png"]
 
 
-def test_progress_is_shown_on_request(views, cache, capsys):
-    prepare(views, SIZE, cache, progress=True)
-    assert "Preparing" in capsys.readouterr().out
+def test_progress_is_shown_on_request(views, cache, bars):
     prepare(views, 48, cache)
-    assert capsys.readouterr().out == ""
+    assert bars.getvalue() == ""
+    prepare(views, SIZE, cache, progress=True)
+    assert "Looking at the files" in bars.getvalue() and "Preparing" in bars.getvalue()
 
 
 def test_the_cache_folder_by_default(views, tmp_path, monkeypatch):
@@ -179,7 +180,7 @@ def test_a_cache_cut_short_warns_and_is_mended(views, cache, decoded, length):
     os.truncate(images, length)
     rows = length // SIZE**2
     decoded.clear()
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(Notice) as caught:
         prepared = prepare(views, SIZE, cache)
     assert [str(warning.message) for warning in caught] == [
         f"{images} is cut short: expected 6 images, found {rows}. "
@@ -194,7 +195,7 @@ def test_a_cache_without_its_images_is_mended(views, cache):
     prepare(views, SIZE, cache)
     whole = files(cache)
     (cache / f"{SIZE}px" / "images.u8").unlink()
-    with pytest.warns(UserWarning, match="expected 6 images, found 0"):
+    with pytest.warns(Notice, match="expected 6 images, found 0"):
         prepare(views, SIZE, cache)
     assert files(cache) == whole
 

@@ -17,6 +17,7 @@ from mura_tf.explain.heatmaps import cam, frames_of, heatmaps, methods_for, prob
 from mura_tf.explain.methods import METHODS
 from mura_tf.models import graph
 from mura_tf.models.build import build_model
+from mura_tf.terminal import Notice
 from mura_tf.training.run import Run
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -271,9 +272,7 @@ def test_a_run_knows_its_classes(run, classifier):
     ids=["grey levels", "from 0 to 1", "divided twice", "blank", "nothing black"],
 )
 def test_a_run_warns_of_another_range(run, images):
-    with pytest.warns(
-        UserWarning, match="unlike those the run was trained on.*preprocessing, 'tf'"
-    ):
+    with pytest.warns(Notice, match="unlike those the run was trained on.*preprocessing, 'tf'"):
         cam(run, images, 0)
 
 

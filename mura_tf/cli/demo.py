@@ -1,0 +1,19 @@
+"""`mura-tf demo`: the whole line, offline."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mura_tf.cli.printing import print_report
+from mura_tf.terminal import waiting
+
+
+def demo(
+    out: Annotated[Path, typer.Argument(help="Folder of data, runs and report.")] = Path("demo"),
+):
+    """The whole line on synthetic radiographs, offline, in minutes; leaves OUT/report.html."""
+    with waiting("Starting"):
+        from mura_tf.demo import run_demo
+
+    print_report(run_demo(out), out)

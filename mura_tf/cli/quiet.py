@@ -1,0 +1,132 @@
+"""What is kept from the terminal: what libraries say of themselves.
+
+The package's own warnings are shown as sentences.
+"""
+
+import importlib.util
+import logging
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+
+from mura_tf.terminal import Notice, waiting
+
+LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_DONE = b"\0"
+_KEEPER = f"""
+import sys
+said = sys.stdin.buffer.read()
+if not said.endswith({_DONE}):
+    sys.stderr.buffer.write(said)
+"""
+"""A process that keeps what it is told, and tells it unless the end says that all is well."""
+
+
+@contextmanager
+def quiet(verbose: bool) -> Iterator[None]:
+    """Shows the package's own warnings as sentences, and nothing else below an error.
+
+    TensorFlow's lines, logs and other warnings are for `verbose`, and for the logs of the runs'
+    processes, which inherit nothing of this.
+    """
+    if verbose:
+        with _notices_as_sentences(others=warnings.showwarning):
+            yield
+        return
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    finder, disabled = _QuietTensorFlow(), logging.root.manager.disable
+    sys.meta_path.insert(0, finder)
+    logging.disable(logging.WARNING)
+    try:
+        with _notices_as_sentences(others=lambda *where: None):
+            yield
+    finally:
+        logging.disable(disabled)
+        if finder in sys.meta_path:
+            sys.meta_path.remove(finder)
+
+
+@contextmanager
+def _notices_as_sentences(others: Callable) -> Iterator[None]:
+    """Each of the package's own warnings once; `others` shows those of libraries."""
+    told = set()
+
+    def show(message, category, *where):
+        if not issubclass(category, Notice):
+            others(message, category, *where)
+        elif str(message) not in told:
+            told.add(str(message))
+            print(f"Note: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Notice)
+        warnings.showwarning = show
+        yield
+
+
+class _QuietTensorFlow(MetaPathFinder):
+    """Finds TensorFlow as ever, and has its import say nothing.
+
+    While it is imported, its C++ writes to descriptor 2 whatever the level is; the level counts
+    from then on, and is read then. What is wrong is raised, or kills the process, and is told.
+    """
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None:
+            load = spec.loader.exec_module
+
+            def load_quietly(module):
+                level = os.environ.get(LEVEL)
+                os.environ[LEVEL] = level or "3"
+                try:
+                    with _kept_back():
+                        load(module)
+                finally:
+                    del os.environ[LEVEL]
+                    if level:
+                        os.environ[LEVEL] = level
+
+            spec.loader.exec_module = load_quietly
+        return spec
+
+
+@contextmanager
+def _kept_back() -> Iterator[None]:
+    """Keeps what is written to descriptor 2, unless the block raises or the process crashes."""
+    errors, stream = os.dup(2), sys.stderr
+    keeper = subprocess.Popen(
+        [sys.executable, "-IS", "-c", _KEEPER],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is not for it
+    )
+    os.dup2(keeper.stdin.fileno(), 2)
+    last = _DONE
+    try:
+        if _is_descriptor_2(stream):  # what Python writes is shown, such as a progress bar
+            sys.stderr = os.fdopen(os.dup(errors), "w", 1, encoding=stream.encoding)
+        with waiting("Loading TensorFlow"):
+            yield
+    except Exception:
+        last = b""
+        raise
+    finally:
+        sys.stderr = stream
+        os.write(2, last)
+        os.dup2(errors, 2)
+        os.close(errors)
+        keeper.communicate()
+
+
+def _is_descriptor_2(stream) -> bool:
+    try:
+        return stream.fileno() == 2
+    except (AttributeError, OSError):
+        return False
