@@ -7,15 +7,6 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture(autouse=True, scope="session")
-def cache_dir(tmp_path_factory):
-    """No test writes to the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("MURA_TF_CACHE", str(folder))
-        yield folder
-
-
 @pytest.fixture(scope="session")
 def shared():
     """The folder of real data and weights, which is no part of the repository."""

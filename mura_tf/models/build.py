@@ -52,6 +52,11 @@ def build_model(
         ImportError: `resnet18` without the extra `mura-tf[resnet18]`.
 
     Source: the paper, Table II; parameter counts, Table III.
+
+    Examples:
+        >>> model = mt.build_model("mobilenet_v2_035", weights=None, image_size=96)
+        >>> model.input_shape, model.output_shape, model.count_params()
+        ((None, 96, 96, 3), (None, 1), 416609)
     """
     facts = find_backbone(backbone)
     require_weights(backbone, weights)
@@ -87,7 +92,7 @@ def freeze(extractor: keras.Model, trainable: str) -> None:
 
     Args:
         extractor: a backbone without a head.
-        trainable: "all", "none", "last:N" (from the N-th last convolution on) or "from:LAYER".
+        trainable: of `specs.TRAINABLE`.
 
     Raises:
         ValueError: no such layer, or fewer convolutions.
