@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test notebooks slow bench clean
+.PHONY: demo test docs notebooks slow bench clean
 
 demo: $(VENV)/installed  ## the whole line on synthetic radiographs -> demo/report.html
 	$(BIN)/mura-tf demo demo
@@ -11,6 +11,10 @@ test: $(VENV)/installed  ## ruff, doctests and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
+
+docs: $(VENV)/installed  ## the documentation site -> site/index.html
+	$(BIN)/python docs/build.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 notebooks: $(VENV)/installed  ## executes the notebooks in place
 	$(BIN)/python notebooks/execute.py
@@ -25,7 +29,7 @@ bench: $(VENV)/installed  ## the speed tables of benchmarks/README.md
 	$(BIN)/python benchmarks/explain.py
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo build site *.egg-info
 
 $(VENV)/installed: setup.cfg requirements.txt
 	$(PYTHON) -m venv $(VENV)

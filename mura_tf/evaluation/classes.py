@@ -42,8 +42,10 @@ class ClassScores:
             `support`, the number of views. A class without views has NaN, and so has the AUROC of
             a class that all views belong to. Precision is 0 where a class was never decided for.
         accuracy: share of views whose most probable class is theirs.
-        kappa, kappa_low, kappa_high: Cohen's over the K classes, with a 95 % percentile interval
-            of a bootstrap that resamples patients.
+        kappa: Cohen's over the K classes.
+        kappa_low: where its 95 % percentile interval begins, of a bootstrap that resamples
+            patients.
+        kappa_high: where it ends.
         curves: name in `table` -> ROC curve, float (m, 2): false and true positive rate. Without
             points where the AUROC is NaN; the weighted average has none.
     """

@@ -51,7 +51,7 @@ def predict_views(
             distribution (B, K) over `classes`.
         views: views table; every row is predicted, in its order.
         preprocessing: what the model was trained with, see `make_dataset`.
-        batch_size: views per step; it changes speed only.
+        batch_size: views per step, 32 by default; it changes speed only.
         cache_dir: where prepared images are kept, see `prepare`.
         classes: of `class_names`, for a model with classes.
         backbone: name for the table; the model's own name by default.

@@ -35,7 +35,7 @@ def build_model(
             backbone without its classifier (`.h5` or `.weights.h5`). The layers are the same in
             all three cases.
         image_size: side S of the input, pixels; by default the backbone's own.
-        head: specs of its layers, see `specs.HEAD_LAYERS`.
+        head: specs of its layers, see `specs.HEAD_LAYERS`; by default the paper's.
         classes: None for the probability of abnormality; K for a distribution over K classes.
         l1, l2: regularization of the head's dense kernels.
         trainable: which of the backbone's layers are trained, see `freeze`; the head

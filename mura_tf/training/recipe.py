@@ -54,9 +54,11 @@ class Recipe:
         augment: augmentations of the training views: see `specs.AUGMENTATIONS`.
         task: what the output says: "abnormality" (one probability), "study_type", or
             "type_and_abnormality" (a class for each pair; 003's fourteen on MURA).
-        head: specs of the layers between backbone and output, see `specs.HEAD_LAYERS`.
+        head: specs of the layers between backbone and output, see `specs.HEAD_LAYERS`; by default
+            the paper's.
         trainable: which backbone layers are trained, see `specs.TRAINABLE`. The head always is.
-        l1, l2: regularization of the head's dense kernels.
+        l1: regularization of the head's dense kernels by their absolute values.
+        l2: the same by their squares.
         batch_size: views per step.
         optimizer: of `specs.OPTIMIZERS`.
         learning_rate: at the start.
@@ -77,7 +79,8 @@ class Recipe:
         mixed_precision: whether layers compute in float16 (GPU) with float32 weights.
         seed: of everything random, together with `repeat` and `member`.
         stage: what the run starts from and trains on: "imagenet", "mura" or "type".
-        repeat, member: which of the ensembles, and which model of it.
+        repeat: which of the ensembles.
+        member: which model of it.
 
     Raises:
         ValueError: a value that cannot be, in one sentence.
