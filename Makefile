@@ -14,7 +14,7 @@ test: $(VENV)/installed  ## ruff, doctests and the fast tests
 
 docs: $(VENV)/installed  ## the documentation site -> site/index.html
 	$(BIN)/python docs/build.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 notebooks: $(VENV)/installed  ## executes the notebooks in place
 	$(BIN)/python notebooks/execute.py
