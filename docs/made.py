@@ -30,13 +30,17 @@ ROOMS = (
     *("grid", "explain", "reports", "papers", "cli"),
 )
 """The folders of the package, in the order in which a radiograph meets them."""
-RETURNED = {
-    "BACKBONES": "models.backbones.Backbone",
-    "prepare": "data.cache.PreparedViews",
-    "score_classes": "evaluation.classes.ClassScores",
-    "study_data": "data.study.DataStudy",
+BESIDE = {
+    "BACKBONES": ["models.backbones.Backbone"],
+    "prepare": ["data.cache.PreparedViews"],
+    "score_classes": ["evaluation.classes.ClassScores"],
+    "study_data": ["data.study.DataStudy"],
+    "run_experiment": [
+        *("grid.plan.plan_runs", "grid.plan.run_plan"),
+        *("grid.engines.LocalEngine", "grid.engines.RayEngine"),
+    ],
 }
-"""What a public name holds or returns, where that is a class without a public name."""
+"""What a public name takes or returns and is told beside it, without a public name of its own."""
 _MARK = re.compile(r"^<!-- made: (.+?) -->$", re.MULTILINE)
 
 
@@ -102,8 +106,8 @@ def _room_page(room: str) -> str:
     lines = [f"# {room}", ""]
     for name in _names_by_room()[room]:
         lines += _told(_identifier(name), f"mt.{name}")
-        if name in RETURNED:
-            lines += _told(f"mura_tf.{RETURNED[name]}", RETURNED[name].rpartition(".")[2])
+        for other in BESIDE.get(name, ()):
+            lines += _told(f"mura_tf.{other}", other)
     return "\n".join(lines)
 
 

@@ -38,7 +38,7 @@ def build_model(
         head: specs of its layers, see `specs.HEAD_LAYERS`; by default the paper's.
         classes: None for the probability of abnormality; K for a distribution over K classes.
         l1, l2: regularization of the head's dense kernels.
-        trainable: which of the backbone's layers are trained, see `freeze`; the head
+        trainable: which of the backbone's layers are trained, see `specs.TRAINABLE`; the head
             always is.
 
     Returns:
