@@ -6,6 +6,12 @@ Every public name is loaded on first use, so `import mura_tf` imports neither Te
 from importlib import import_module
 
 __version__ = "0.2.0"
+"""The version of the package, which each `run.json` repeats.
+
+Examples:
+    >>> mt.__version__.count(".")
+    2
+"""
 
 _HOME = {
     "Recipe": "training.recipe",

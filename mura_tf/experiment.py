@@ -50,6 +50,14 @@ def run_experiment(
 
     Raises:
         RunError: runs failed; their folders and reasons are named.
+
+    Examples:
+        >>> recipe = mt.Recipe(backbone="small_cnn", weights=None, image_size=32, max_epochs=1)
+        >>> scores = mt.run_experiment(
+        ...     recipe, "demo/MURA-v1.1", "demo/elbows",
+        ...     scheme="direct", study_types=["elbow"], members=1, verbose=False)
+        >>> scores.study_type.tolist()
+        ['elbow', 'overall']
     """
     options = {"scheme": scheme, "members": members, "repeats": repeats}
     require_options(recipe, study_types, **options)

@@ -19,15 +19,6 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(f"The same order again: --randomly-seed={seed}")
 
 
-@pytest.fixture(autouse=True, scope="session")
-def cache_dir(tmp_path_factory):
-    """No test writes to the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("MURA_TF_CACHE", str(folder))
-        yield folder
-
-
 @pytest.fixture(scope="session")
 def shared():
     """The folder of real data and weights, which is no part of the repository."""

@@ -82,6 +82,12 @@ def prepare(
     Raises:
         BadViewsError: some files are unreadable; all of them are listed, and the others are kept.
         ValueError: no view, or an image size below 1.
+
+    Examples:
+        >>> views = mt.load_mura("demo/MURA-v1.1")
+        >>> prepared = mt.prepare(views, 64)
+        >>> prepared.images[prepared.rows[:3]].shape
+        (3, 64, 64)
     """
     if views.empty:
         raise ValueError("views holds no row, expected at least one radiograph.")

@@ -36,6 +36,10 @@ def check_dataset(root: str | os.PathLike, progress: bool = False) -> pd.DataFra
         See `check_views`; in addition the problems "no data set", "empty", "header", "malformed
         line", "listed twice", "no images", "no label", "reserved name" and "unlisted". No row:
         nothing is wrong.
+
+    Examples:
+        >>> len(mt.check_dataset("demo/MURA-v1.1"))
+        0
     """
     if Path(root).suffix == ".csv":
         return check_views(read_views(root), progress)
@@ -64,6 +68,12 @@ def check_views(views: pd.DataFrame, progress: bool = False) -> pd.DataFrame:
         labels" of a study, "contradicting folder" (FracAtlas), "patient in two splits", "one
         class" of a type in a split, "no validation split". The reason says what was found and
         what was expected; the path of a problem of many files is the folder they share.
+
+    Examples:
+        >>> views = mt.load_mura("demo/MURA-v1.1")
+        >>> views.loc[0, "path"] = "gone.png"
+        >>> mt.check_views(views)[["path", "problem"]].values.tolist()
+        [['gone.png', 'missing']]
     """
     return _table(_findings(views, progress))
 

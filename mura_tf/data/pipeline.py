@@ -56,6 +56,13 @@ def make_dataset(
     Raises:
         BadViewsError: some files are unreadable.
         ValueError: no view, a column is lacking, or an unknown preprocessing or augmentation.
+
+    Examples:
+        >>> views = mt.load_mura("demo/MURA-v1.1")
+        >>> batches = mt.make_dataset(views[views.split == "train"], image_size=64, training=True)
+        >>> images, labels, weights = next(iter(batches))
+        >>> tuple(images.shape), tuple(labels.shape), tuple(weights.shape)
+        ((8, 64, 64, 3), (8,), (8,))
     """
     if lacking := {"study_type", "label", "path"} - set(views):
         raise ValueError(
@@ -131,6 +138,11 @@ def load_images(
 
     Args:
         views, image_size, preprocessing, cache_dir: see `make_dataset`.
+
+    Examples:
+        >>> views = mt.load_mura("demo/MURA-v1.1")
+        >>> mt.load_images(views[:3], image_size=64).shape
+        (3, 64, 64, 3)
     """
     prepared = prepare(views, image_size, cache_dir)
     return looked_up(prepared.images[prepared.rows], preprocessing_table(preprocessing))

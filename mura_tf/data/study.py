@@ -95,6 +95,11 @@ def study_data(
         BadViewsError: some training images are unreadable.
         ValueError: a number that cannot be, no training split, too few training images for a PCA,
             or images without any variance.
+
+    Examples:
+        >>> found = mt.study_data(mt.load_mura("demo/MURA-v1.1"), image_size=16, per_class=[2])
+        >>> found.reductions[["method", "images"]].values.tolist()
+        [['PCA', 28], ['incremental PCA', 28]]
     """
     sizes = list(dict.fromkeys(per_class))
     if not sizes or not all(isinstance(size, int) and size >= 1 for size in sizes):

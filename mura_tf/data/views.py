@@ -30,6 +30,10 @@ def load_views(root: str | os.PathLike, seed: int = 0, *, progress: bool = False
     Raises:
         FileNotFoundError: neither layout is there; the message describes both.
         ValueError: several data sets are there, or what the loader itself raises.
+
+    Examples:
+        >>> mt.load_views("demo").equals(mt.load_mura("demo/MURA-v1.1"))
+        True
     """
     if Path(root).suffix == ".csv":
         return read_views(root)
@@ -61,6 +65,11 @@ def load_mura(root: str | os.PathLike, *, progress: bool = False) -> pd.DataFram
         FileNotFoundError: the folder, or one CSV of a pair, is missing.
         ValueError: a CSV has a header or a malformed line; a study is in one CSV of a pair only,
             listed twice, without images or in two labels; or nothing was found.
+
+    Examples:
+        >>> views = mt.load_mura("demo/MURA-v1.1")
+        >>> views.loc[0, ["split", "study_type", "study", "view"]].tolist()
+        ['train', 'elbow', 'study1', 'image1.png']
     """
     folder = find_dataset(root, [is_mura])
     return _accept(folder, *scan_mura(folder, progress))
@@ -84,7 +93,8 @@ def load_fracatlas(
         root: the FracAtlas folder or the one above it; a partial copy will do if its `dataset.csv`
             lists what is there.
         seed: of the split.
-        fractions: of the images in train, valid and test; positive, with sum 1.
+        fractions: of the images in train, valid and test; positive, with sum 1; by default 0.70,
+            0.15 and 0.15.
         progress: whether to show a progress bar.
 
     Returns:
@@ -96,6 +106,11 @@ def load_fracatlas(
 
     Warns:
         Notice: images lie in the folder of the other label, or are not listed.
+
+    Examples:
+        >>> views = mt.load_fracatlas("FracAtlas", seed=0)
+        >>> sorted(views.split.unique())
+        ['test', 'train', 'valid']
     """
     fractions = tuple(fractions)
     if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:

@@ -22,8 +22,10 @@ def cohen_kappa(labels, predictions, num_classes: int = 2) -> float:
 
     Source: Cohen, "A coefficient of agreement for nominal scales", 1960.
 
-    >>> round(cohen_kappa([0] * 25 + [1] * 25, [0] * 20 + [1] * 5 + [0] * 10 + [1] * 15), 3)
-    0.4
+    Examples:
+        >>> one, other = [0] * 25 + [1] * 25, [0] * 20 + [1] * 5 + [0] * 10 + [1] * 15
+        >>> round(mt.cohen_kappa(one, other), 3)
+        0.4
     """
     confusion = np.zeros((num_classes, num_classes))
     np.add.at(confusion, (np.asarray(labels, int), np.asarray(predictions, int)), 1)

@@ -52,7 +52,7 @@ def predict_views(
             distribution (B, K) over `classes`.
         views: views table; every row is predicted, in its order.
         preprocessing: what the model was trained with, see `make_dataset`.
-        batch_size: views per step; it changes speed only.
+        batch_size: views per step, 32 by default; it changes speed only.
         cache_dir: where prepared images are kept, see `prepare`.
         classes: of `class_names`, for a model with classes.
         backbone: name for the table; the model's own name by default.
@@ -65,6 +65,13 @@ def predict_views(
 
     Raises:
         ValueError: a model of another form, or what `make_dataset` raises.
+
+    Examples:
+        >>> views = mt.load_mura("demo/MURA-v1.1")
+        >>> model = mt.build_model("small_cnn", weights=None, image_size=32)
+        >>> predictions = mt.predict_views(model, views[:3], preprocessing="tf")
+        >>> list(predictions)[-5:]
+        ['backbone', 'stage', 'repeat', 'member', 'probability']
     """
     from mura_tf.data.pipeline import make_dataset
 
@@ -113,6 +120,11 @@ def load_predictions(run_dirs: Iterable[str | os.PathLike]) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: a folder holds no `predictions.csv`; all such folders are named.
+
+    Examples:
+        >>> predictions = mt.load_predictions(Path("demo/small_cnn/type/wrist").iterdir())
+        >>> sorted(predictions.member.unique().tolist())
+        [0, 1]
     """
     paths = [folder / "predictions.csv" for folder in run_folders(run_dirs)]
     missing = [str(path.parent) for path in paths if not path.is_file()]
@@ -178,12 +190,13 @@ def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
 
     Source: the paper, section V-D.
 
-    >>> one_study = pd.DataFrame({
-    ...     "split": "valid", "study_type": "finger", "patient": "p1", "study": "study1",
-    ...     "view": ["image1.png", "image2.png"], "label": 1, "backbone": "efficientnet_b3",
-    ...     "stage": "type", "repeat": 0, "member": 0, "probability": [0.715, 0.957]})
-    >>> round(float(study_probabilities(one_study).probability[0]), 3)
-    0.836
+    Examples:
+        >>> one_study = pd.DataFrame({
+        ...     "split": "valid", "study_type": "finger", "patient": "p1", "study": "study1",
+        ...     "view": ["image1.png", "image2.png"], "label": 1, "backbone": "efficientnet_b3",
+        ...     "stage": "type", "repeat": 0, "member": 0, "probability": [0.715, 0.957]})
+        >>> round(float(mt.study_probabilities(one_study).probability[0]), 3)
+        0.836
     """
     key = STUDY_KEY + SYSTEM_KEY
     studies = (
@@ -261,6 +274,12 @@ def score(
 
     Raises:
         ValueError: no study, several systems or splits, or a probability that is not in [0, 1].
+
+    Examples:
+        >>> run = mt.Run("demo/small_cnn/type/wrist/repeat0-member0")
+        >>> scores = mt.score(mt.study_probabilities(run.predictions))
+        >>> scores.study_type.tolist()
+        ['wrist', 'overall']
     """
     _require_one_system(studies)
     groups = [(study_type, rows) for study_type, rows in studies.groupby("study_type", sort=True)]
@@ -295,6 +314,12 @@ def score_systems(
         The rows of `score` of each system below `backbone, stage, repeat, members, split`.
         `members` is how many models' mean a probability is, the least where a row's studies
         differ. Systems of the stage "type" come first, then those with more members.
+
+    Examples:
+        >>> folders = [path.parent for path in Path("demo/small_cnn").rglob("run.json")]
+        >>> scores = mt.score_systems(mt.load_predictions(folders), intervals=False)
+        >>> scores[["stage", "members"]].drop_duplicates().values.tolist()
+        [['type', 2], ['mura', 1]]
     """
     tables = []
     for system, rows in track(predictions.groupby(SYSTEM_KEY), "Scoring", shown=progress):

@@ -52,6 +52,15 @@ class Ensemble:
         ValueError: runs that are not finished, that predict no abnormality or differ in their
             inputs; a data set that lacks their views.
         FileNotFoundError: no data set, or a run without predictions.
+
+    Examples:
+        >>> folders = [path.parent for path in Path("demo/small_cnn").rglob("run.json")]
+        >>> ensemble = mt.Ensemble(folders, "demo/MURA-v1.1")
+        >>> ensemble.name, ensemble.split, len(ensemble.members("wrist"))
+        ('small_cnn, fine-tuned per study type', 'valid', 2)
+        >>> study = ensemble.top("confident", 1)[0]
+        >>> len(ensemble.heatmaps(study)) == len(study)
+        True
     """
 
     def __init__(

@@ -57,6 +57,13 @@ def heatmaps(
 
     Warns:
         Notice: a `Run`, and images of another range than it was trained on.
+
+    Examples:
+        >>> members = [mt.Run(path) for path in Path("demo/small_cnn/type/wrist").iterdir()]
+        >>> views, side = members[0].predictions[:2], members[0].recipe.side
+        >>> images = mt.load_images(views, image_size=side, preprocessing="tf")
+        >>> mt.heatmaps(members, images, "cam").shape == (2, side, side)
+        True
     """
     chosen = find_method(method)
     if layer is not None and not chosen.takes_layer:
@@ -77,7 +84,13 @@ def heatmaps(
 
 
 def cam(model, images, of_class: int | str | None = None, *, frames=None) -> np.ndarray:
-    """The class activation maps of `raw_cam` as heatmaps, float32 (B, S, S); see `heatmaps`."""
+    """The class activation maps of `raw_cam` as heatmaps, float32 (B, S, S); see `heatmaps`.
+
+    Examples:
+        >>> model = mt.build_model("small_cnn", weights=None, image_size=32)
+        >>> mt.cam(model, np.random.default_rng(0).normal(size=(2, 32, 32, 3))).shape
+        (2, 32, 32)
+    """
     return heatmaps(model, images, "cam", of_class, frames=frames)
 
 

@@ -62,6 +62,11 @@ def load_boxes(data: str | os.PathLike, views: pd.DataFrame) -> pd.DataFrame:
     Raises:
         FileNotFoundError: the data set has no boxes.
         ValueError: a box lies outside its view, or is of an image of another shape.
+
+    Examples:
+        >>> boxes = mt.load_boxes("demo/MURA-v1.1", mt.load_mura("demo/MURA-v1.1"))
+        >>> list(boxes)[-5:]
+        ['view', 'x', 'y', 'width', 'height']
     """
     path = box_file(data)
     if not path.is_file():

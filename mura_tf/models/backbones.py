@@ -82,7 +82,12 @@ BACKBONES: dict[str, Backbone] = {
     # from scratch, of 001; with batch normalization and without
     **_FROM_SCRATCH,
 }
-"""Every backbone that `build_model` knows; the one registry."""
+"""Every backbone that `build_model` knows; the one registry.
+
+Examples:
+    >>> mt.BACKBONES["efficientnet_b3"].image_size, mt.BACKBONES["efficientnet_b3"].parameters
+    (300, 10791216)
+"""
 
 
 def find_backbone(name: str) -> Backbone:

@@ -35,10 +35,10 @@ def build_model(
             backbone without its classifier (`.h5` or `.weights.h5`). The layers are the same in
             all three cases.
         image_size: side S of the input, pixels; by default the backbone's own.
-        head: specs of its layers, see `specs.HEAD_LAYERS`.
+        head: specs of its layers, see `specs.HEAD_LAYERS`; by default the paper's.
         classes: None for the probability of abnormality; K for a distribution over K classes.
         l1, l2: regularization of the head's dense kernels.
-        trainable: which of the backbone's layers are trained, see `freeze`; the head
+        trainable: which of the backbone's layers are trained, see `specs.TRAINABLE`; the head
             always is.
 
     Returns:
@@ -52,6 +52,11 @@ def build_model(
         ImportError: `resnet18` without the extra `mura-tf[resnet18]`.
 
     Source: the paper, Table II; parameter counts, Table III.
+
+    Examples:
+        >>> model = mt.build_model("mobilenet_v2_035", weights=None, image_size=96)
+        >>> model.input_shape, model.output_shape, model.count_params()
+        ((None, 96, 96, 3), (None, 1), 416609)
     """
     facts = find_backbone(backbone)
     require_weights(backbone, weights)
@@ -87,7 +92,7 @@ def freeze(extractor: keras.Model, trainable: str) -> None:
 
     Args:
         extractor: a backbone without a head.
-        trainable: "all", "none", "last:N" (from the N-th last convolution on) or "from:LAYER".
+        trainable: of `specs.TRAINABLE`.
 
     Raises:
         ValueError: no such layer, or fewer convolutions.

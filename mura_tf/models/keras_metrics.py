@@ -22,10 +22,11 @@ class CohenKappa(keras.metrics.Metric):
 
     Source: the paper, section V-E.
 
-    >>> metric = CohenKappa()
-    >>> metric.update_state([0, 0, 1, 1], [0.1, 0.7, 0.8, 0.9])
-    >>> round(float(metric.result()), 3)
-    0.5
+    Examples:
+        >>> metric = mt.CohenKappa()
+        >>> metric.update_state([0, 0, 1, 1], [0.1, 0.7, 0.8, 0.9])
+        >>> round(float(metric.result()), 3)
+        0.5
     """
 
     def __init__(self, name="kappa", num_classes=None, dtype=None):

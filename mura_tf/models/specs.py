@@ -40,6 +40,16 @@ AUGMENTATIONS = {
     "zoom": "fraction, in or out, height and width each on its own",
     "autocontrast": "probability of stretching the square's grey values to [0, 255]",
 }
+TRAINABLE = {
+    "all": "every layer",
+    "none": "the head alone",
+    "last:N": "from the N-th last convolution of the backbone on",
+    "from:LAYER": "from the backbone's layer of that name on",
+}
+OPTIMIZERS = {
+    "adam": "Adam with beta 0.9 and 0.999",
+    "sgd:MOMENTUM": "stochastic gradient descent with that momentum, from 0 to below 1",
+}
 
 
 def parse_head(specs: tuple[str, ...]) -> list[tuple]:
@@ -133,7 +143,7 @@ def parse_augmentation(spec: str) -> tuple[str, float | None]:
 
 
 def parse_trainable(spec: str) -> tuple[str, str | int | None]:
-    """Splits "all", "none", "last:N" or "from:LAYER".
+    """Splits one of `TRAINABLE`.
 
     >>> parse_trainable("last:5")
     ('last', 5)
@@ -146,13 +156,12 @@ def parse_trainable(spec: str) -> tuple[str, str | int | None]:
     if kind == "from" and value:
         return kind, value
     raise ValueError(
-        "trainable must be 'all', 'none', 'last:N' (convolutions, N from 1 up) or 'from:LAYER'. "
-        f"Received: {spec!r}."
+        f"trainable must be one of {', '.join(TRAINABLE)}, with N from 1 up. Received: {spec!r}."
     )
 
 
 def parse_optimizer(spec: str) -> tuple[str, float | None]:
-    """Splits "adam" or "sgd:MOMENTUM".
+    """Splits one of `OPTIMIZERS`.
 
     >>> parse_optimizer("sgd:0.9")
     ('sgd', 0.9)
@@ -164,8 +173,8 @@ def parse_optimizer(spec: str) -> tuple[str, float | None]:
         if kind == "sgd" and 0 <= float(value) < 1:
             return kind, float(value)
     raise ValueError(
-        "optimizer must be 'adam' or 'sgd:MOMENTUM' with a momentum from 0 to below 1. Received: "
-        f"{spec!r}."
+        f"optimizer must be one of {', '.join(OPTIMIZERS)}, with a momentum from 0 to below 1. "
+        f"Received: {spec!r}."
     )
 
 

@@ -24,6 +24,11 @@ def plot_learning_curves(histories: list[pd.DataFrame], best_epochs: list[int]) 
 
     Returns:
         A figure to save.
+
+    Examples:
+        >>> runs = [mt.Run(path) for path in Path("demo/small_cnn/type/wrist").iterdir()]
+        >>> best = [run.info["best_epoch"] for run in runs]
+        >>> mt.plot_learning_curves([run.history for run in runs], best).savefig("demo/curves.svg")
     """
     figure = Figure(figsize=(3.3, 2.9))
     figure.subplots_adjust(left=0.1, right=0.99, top=0.92, bottom=0.15, hspace=0.42)

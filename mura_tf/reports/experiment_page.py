@@ -58,6 +58,10 @@ def write_report(run_dirs: Iterable[str | os.PathLike], path: str | os.PathLike)
 
     Raises:
         ValueError: no run folder, or one whose run is not finished; all such folders are named.
+
+    Examples:
+        >>> mt.write_report(Path("demo/small_cnn/type/wrist").iterdir(), "demo/wrist.html").name
+        'wrist.html'
     """
     runs = finished_runs(run_dirs)
     predictions = load_predictions(run.path for run in runs)

@@ -121,10 +121,16 @@ def plot_study(
         title: a line above the study's.
 
     Returns:
-        A figure to save: `plot_study(...).savefig("study.png", dpi=150)`.
+        A figure to save.
 
     Raises:
         ValueError: views without probabilities.
+
+    Examples:
+        >>> ensemble = mt.Ensemble(Path("demo/small_cnn/type/wrist").iterdir(), "demo/MURA-v1.1")
+        >>> study = ensemble.top("confident", 1)[0]
+        >>> figure = mt.plot_study(study, ensemble.heatmaps(study))
+        >>> figure.savefig("demo/study.png", dpi=150)
     """
     if "probability" not in views:
         raise ValueError(

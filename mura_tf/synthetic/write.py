@@ -55,6 +55,11 @@ def write_synthetic_mura(
     Raises:
         ValueError: `studies_per_type` or `seed` is too small.
         FileExistsError: something is at that path already that is not an empty folder.
+
+    Examples:
+        >>> folder = mt.write_synthetic_mura("demo/other", studies_per_type=8, seed=1)
+        >>> sorted(path.name for path in folder.glob("train*"))
+        ['train', 'train_image_paths.csv', 'train_labeled_studies.csv']
     """
     if studies_per_type < 8:
         raise ValueError(

@@ -55,12 +55,13 @@ class Recipe:
         augment: augmentations of the training views: see `specs.AUGMENTATIONS`.
         task: what the output says: "abnormality" (one probability), "study_type", or
             "type_and_abnormality" (a class for each pair; 003's fourteen on MURA).
-        head: specs of the layers between backbone and output, see `specs.HEAD_LAYERS`.
-        trainable: which backbone layers are trained: "all", "none", "last:N" (from the N-th last
-            convolution on) or "from:LAYER". The head always is.
-        l1, l2: regularization of the head's dense kernels.
+        head: specs of the layers between backbone and output, see `specs.HEAD_LAYERS`; by default
+            the paper's.
+        trainable: which backbone layers are trained, see `specs.TRAINABLE`. The head always is.
+        l1: regularization of the head's dense kernels by their absolute values.
+        l2: the same by their squares.
         batch_size: views per step.
-        optimizer: "adam" or "sgd:MOMENTUM".
+        optimizer: of `specs.OPTIMIZERS`.
         learning_rate: at the start.
         weight_decay: what each step takes off every weight, times the learning rate.
         schedule: how the learning rate falls, see `specs.SCHEDULES`. The paper says "each time the
@@ -79,15 +80,18 @@ class Recipe:
         mixed_precision: whether layers compute in float16 (GPU) with float32 weights.
         seed: of everything random, together with `repeat` and `member`.
         stage: what the run starts from and trains on: "imagenet", "mura" or "type".
-        repeat, member: which of the ensembles, and which model of it.
+        repeat: which of the ensembles.
+        member: which model of it.
 
     Raises:
         ValueError: a value that cannot be, in one sentence.
 
-    >>> Recipe(backbone="efficientnet_b0").side
-    224
-    >>> dataclasses.replace(Recipe(), member=1).run_seed == Recipe().run_seed
-    False
+    Examples:
+        >>> recipe = mt.Recipe(backbone="efficientnet_b0", augment=("flip", "rotation:10"))
+        >>> recipe.side
+        224
+        >>> recipe.changed({"member": 1}).run_seed == recipe.run_seed
+        False
     """
 
     backbone: str = "efficientnet_b3"

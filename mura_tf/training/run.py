@@ -17,7 +17,18 @@ from mura_tf.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder: `recipe.json`, `run.json`, `history.csv`, `best.keras`, `predictions.csv`."""
+    """A run folder: `recipe.json`, `run.json`, `history.csv`, `best.keras`, `predictions.csv`.
+
+    Attributes:
+        path: the folder.
+
+    Examples:
+        >>> run = mt.Run("demo/small_cnn/mura/all/repeat0-member0")
+        >>> run.finished, run.recipe.backbone, run.trained_on
+        (True, 'small_cnn', 'all study types')
+        >>> len(run.history) == len(run.info["seconds_per_epoch"])
+        True
+    """
 
     path: Path
 

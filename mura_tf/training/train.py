@@ -42,8 +42,9 @@ def train(
     """Trains one model as its recipe says, and predicts the splits it did not train on.
 
     Called again on an unfinished run folder it goes on after the last whole epoch and ends, on the
-    same machine's CPU, with the same files bit for bit as if it had never stopped. A finished run
-    is returned as it is. One whose predictions.csv is gone predicts again, or, if its best.keras is
+    same machine's CPU, as if it had never stopped: history.csv and predictions.csv are the same
+    bytes, and best.keras holds the same weights, beside the time it was saved at. A finished run is
+    returned as it is. One whose predictions.csv is gone predicts again, or, if its best.keras is
     gone as well, is trained from the beginning.
 
     Args:
@@ -66,6 +67,13 @@ def train(
         NonFiniteLossError: the loss became NaN.
         OSError: the disk is full; the last checkpoint is kept.
         ImportError: `tensorboard`, or a backbone of KerasHub, without their extras.
+
+    Examples:
+        >>> views = mt.load_mura("demo/MURA-v1.1")
+        >>> recipe = mt.Recipe("small_cnn", weights=None, image_size=32, max_epochs=1)
+        >>> run = mt.train(recipe, views[views.study_type == "elbow"], "demo/elbow", verbose=0)
+        >>> sorted(path.name for path in run.path.glob("[!.]*"))
+        ['best.keras', 'history.csv', 'predictions.csv', 'recipe.json', 'run.json']
     """
     if tensorboard and not importlib.util.find_spec("tensorboard"):
         raise ImportError(

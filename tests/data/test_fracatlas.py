@@ -7,6 +7,7 @@ from mura_folders import edit
 from mura_tf.data.splits import deal_patients, split_anew
 from mura_tf.data.table import SPLITS
 from mura_tf.data.views import load_fracatlas, load_views
+from mura_tf.terminal import Notice
 
 FLAGS = "image_id,hand,leg,hip,shoulder,mixed,fractured"
 
@@ -39,7 +40,7 @@ def test_small_fracatlas(small_fracatlas):
 
 
 def test_real_fracatlas(fracatlas):
-    with pytest.warns(UserWarning, match=r"contradicting folder \(1\): .*IMG0003298.jpg: label 0"):
+    with pytest.warns(Notice, match=r"contradicting folder \(1\): .*IMG0003298.jpg: label 0"):
         views = load_fracatlas(fracatlas)
     assert len(views) == 3432
     assert views["label"].sum() == 609  # IMG0003298 lies in Fractured/ as the 610th
@@ -98,7 +99,7 @@ def test_fracatlas_rows_without_files(small_fracatlas):
 
 def test_fracatlas_files_without_rows(small_fracatlas):
     edit(small_fracatlas / "dataset.csv", "IMG4.jpg,0,0,0,1,0,0\n", "")
-    with pytest.warns(UserWarning, match=r"unlisted \(1\): .*IMG4.jpg: not listed in dataset.csv"):
+    with pytest.warns(Notice, match=r"unlisted \(1\): .*IMG4.jpg: not listed in dataset.csv"):
         views = load_fracatlas(small_fracatlas)
     assert len(views) == 3
 

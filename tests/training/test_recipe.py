@@ -224,8 +224,8 @@ WHOLE = ["batch_size", "patience", "max_epochs"]
         ("initial_part", "head", r"initial_part must be one of model, backbone\. .*'head'"),
         ("head", "pool", r"head must be a tuple of specs\. Received: 'pool'"),
         ("head", ("dropout:0.5",), r"from feature maps to vectors once, by 'pool' or by"),
-        ("trainable", "last:0", r"trainable must be 'all', 'none', 'last:N' .*: 'last:0'"),
-        ("optimizer", "sgd", r"optimizer must be 'adam' or 'sgd:MOMENTUM' .*: 'sgd'"),
+        ("trainable", "last:0", "trainable must be one of all, none, last:N, .*: 'last:0'"),
+        ("optimizer", "sgd", "optimizer must be one of adam, sgd:MOMENTUM, .*: 'sgd'"),
         ("schedule", "cosine", r"schedule must be one of constant, plateau:.*: 'cosine'"),
         ("study_types", "elbow", r"study_types must be a tuple of names such as .*: 'elbow'"),
         (
