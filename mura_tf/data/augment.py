@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-_FILL = {"fill_mode": "nearest", "dtype": "float32"}
-"""What a layer uncovers is as the nearest pixel (003); mixed precision is for the model alone."""
+_FILL = {"fill_mode": "nearest", "dtype": "float32", "data_format": "channels_last"}
+"""What a layer uncovers is as the nearest pixel (003); Keras' settings are for the model alone."""
 
 _LAYERS = {
     "rotation": lambda degrees: keras.layers.RandomRotation(degrees / 360, **_FILL),
