@@ -21,6 +21,7 @@ from mura_tf.evaluation.predictions import (
     system_name,
     view_probabilities,
 )
+from mura_tf.models.backend import require_backend
 from mura_tf.training.run import Run, finished_runs
 
 ORDERS = {
@@ -48,7 +49,7 @@ class Ensemble:
 
     Raises:
         ValueError: runs that are not finished, that predict no abnormality or differ in their
-            inputs; a data set that lacks their views.
+            inputs; a data set that lacks their views; what `require_backend` refuses.
         FileNotFoundError: no data set, or a run without predictions.
     """
 
@@ -58,6 +59,7 @@ class Ensemble:
         data: str | os.PathLike,
         cache_dir: str | os.PathLike | None = None,
     ):
+        require_backend()
         runs = finished_runs(run_dirs)
         predictions = load_predictions(run.path for run in runs)
         systems = [rows for _, rows in predictions.groupby(SYSTEM_KEY)]
