@@ -46,27 +46,27 @@ def require_backend(*, training: bool = False) -> None:
     backend = settings["backend"]
     if backend not in BACKENDS:
         raise ValueError(
-            f"Keras' backend must be one of {', '.join(BACKENDS)}. Received: {backend!r}, "
-            f"{_origin_of('backend')}. Set KERAS_BACKEND=tensorflow."
+            f"Keras' backend must be one of {', '.join(BACKENDS)}. Received: "
+            f"{_received('backend', backend)}. Set KERAS_BACKEND=tensorflow."
         )
     if not importlib.util.find_spec(backend):
         package = f"'mura-tf[{backend}]'" if backend in EXTRAS else backend
         raise ImportError(
-            f"Keras' backend {backend!r} is not installed, {_origin_of('backend')}. Install it: "
-            f"pip install {package}; or set KERAS_BACKEND=tensorflow."
+            f"Keras' backend must be installed. Received: {_received('backend', backend)}. "
+            f"Install it: pip install {package}; or set KERAS_BACKEND=tensorflow."
         )
     if training and not BACKENDS[backend]:
         able = ", ".join(name for name, trains in BACKENDS.items() if trains)
         raise ValueError(
-            f"Keras' backend must be one that trains: {able}. Received: {backend!r}, "
-            f"{_origin_of('backend')}. Set KERAS_BACKEND=tensorflow."
+            f"Keras' backend must be one that trains: {able}. Received: "
+            f"{_received('backend', backend)}. Set KERAS_BACKEND=tensorflow."
         )
     for name, needed in NEEDED.items():
         if settings[name] != needed:
             half = name == "floatx" and settings[name] != "float64"
             raise ValueError(
-                f"Keras' {name} must be {needed!r}. Received: {settings[name]!r}, "
-                f"{_origin_of(name)}. Change it there"
+                f"Keras' {name} must be {needed!r}. Received: {_received(name, settings[name])}. "
+                "Change it there"
                 + (", and ask for float16 by the recipe's mixed_precision." if half else ".")
             )
     if os.environ.get(_LEGACY) in ("1", "true", "True"):  # what TensorFlow itself heeds
@@ -119,8 +119,10 @@ def _keras_json() -> Path:
     return Path(os.environ.get("KERAS_HOME", beside), "keras.json").expanduser()
 
 
-def _origin_of(name: str) -> str:
-    """Where a setting that cannot be is from."""
-    if name == "backend" and os.environ.get("KERAS_BACKEND"):
-        return "from the environment variable KERAS_BACKEND"
-    return f"from {_keras_json()}" if name in _written() else "set in this program"
+def _received(name: str, value) -> str:
+    """A setting that cannot be, and where it is from."""
+    if name == "backend" and os.environ.get("KERAS_BACKEND") == value:
+        return f"{value!r}, from the environment variable KERAS_BACKEND"
+    if _written().get(name) == value:
+        return f"{value!r}, from {_keras_json()}"
+    return f"{value!r}, set in this program"
