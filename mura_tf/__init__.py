@@ -57,7 +57,14 @@ __all__ = [*_HOME, "__version__"]
 def __getattr__(name):
     if name not in _HOME:
         raise AttributeError(f"module 'mura_tf' has no attribute {name!r}")
-    value = getattr(import_module(f"mura_tf.{_HOME[name]}"), name)
+    try:
+        home = import_module(f"mura_tf.{_HOME[name]}")
+    except (ImportError, ValueError):  # often Keras', of a backend that is not there
+        from mura_tf.models.backend import require_backend
+
+        require_backend()
+        raise
+    value = getattr(home, name)
     globals()[name] = value
     return value
 

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mura_tf.models.backend import require_backend
+
 _FILL = {"fill_mode": "nearest", "dtype": "float32"}
 """What a layer uncovers is as the nearest pixel (003); mixed precision is for the model alone."""
 
@@ -26,6 +28,8 @@ class Augmenter:
     """
 
     def __init__(self, specs: list[tuple[str, float]]):
+        if specs:
+            require_backend()
         self._seeds = _StepSeeds()
         self.layers = [_LAYERS[name](value) for name, value in specs]
         for layer in self.layers:

@@ -55,7 +55,8 @@ def make_dataset(
 
     Raises:
         BadViewsError: some files are unreadable.
-        ValueError: no view, a column is lacking, or an unknown preprocessing or augmentation.
+        ValueError: no view, a column is lacking, or an unknown preprocessing or augmentation; for
+            an augmentation beyond the flip, what `require_backend` refuses.
 
     Examples:
         >>> views = mt.load_mura("demo/MURA-v1.1")

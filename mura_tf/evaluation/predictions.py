@@ -16,6 +16,7 @@ import pandas as pd
 from mura_tf.data.table import STUDY_KEY, VIEW_KEY
 from mura_tf.data.tasks import abnormality_of
 from mura_tf.evaluation.metrics import bootstrap_weights, interval, weighted_scores
+from mura_tf.models.backend import require_backend
 from mura_tf.published import OVERALL
 from mura_tf.terminal import track
 
@@ -64,7 +65,7 @@ def predict_views(
         ones (NaN where there are none), and each class has a column, "p:" and its name.
 
     Raises:
-        ValueError: a model of another form, or what `make_dataset` raises.
+        ValueError: a model of another form, or what `make_dataset` and `require_backend` raise.
 
     Examples:
         >>> views = mt.load_mura("demo/MURA-v1.1")
@@ -75,6 +76,7 @@ def predict_views(
     """
     from mura_tf.data.pipeline import make_dataset
 
+    require_backend()
     batches = make_dataset(
         views,
         image_size=_square_side(model),

@@ -21,6 +21,7 @@ from mura_tf.evaluation.predictions import (
     system_name,
     view_probabilities,
 )
+from mura_tf.models.backend import require_backend
 from mura_tf.terminal import waiting
 from mura_tf.training.run import Run, finished_runs
 
@@ -50,7 +51,7 @@ class Ensemble:
 
     Raises:
         ValueError: runs that are not finished, that predict no abnormality or differ in their
-            inputs; a data set that lacks their views.
+            inputs; a data set that lacks their views; what `require_backend` refuses.
         FileNotFoundError: no data set, or a run without predictions.
 
     Examples:
@@ -71,6 +72,7 @@ class Ensemble:
         *,
         progress: bool = False,
     ):
+        require_backend()
         runs = finished_runs(run_dirs)
         predictions = load_predictions(run.path for run in runs)
         systems = [rows for _, rows in predictions.groupby(SYSTEM_KEY)]

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from mura_tf.explain.methods import METHODS, find_method
+from mura_tf.models.backend import require_backend
 from mura_tf.models.graph import affine_head, attention_maps, part_of, require_flat
 from mura_tf.terminal import Notice
 from mura_tf.training.run import Run
@@ -51,8 +52,8 @@ def heatmaps(
 
     Raises:
         ValueError: a nested model, a head or layer that the method cannot explain, an unknown
-            method or class, images of another shape than the model's or with NaN, frames that do
-            not fit them.
+            method or class, a method that Keras' backend cannot make, images of another shape than
+            the model's or with NaN, frames that do not fit them.
         ImportError: a method of tf-keras-vis without the extra `mura-tf[explain]`.
 
     Warns:
@@ -137,14 +138,14 @@ def probabilities(model, images, of_class: int | str | None = None) -> np.ndarra
 
 
 def methods_for(model) -> list[str]:
-    """The methods that can explain a `keras.Model` or `Run`, of `METHODS`."""
+    """The methods of `METHODS` that can explain a `keras.Model` or `Run` on Keras' backend."""
     model = _keras_model(model)
     lacking = set() if attention_maps(model) else {"attention"}
     try:
         affine_head(model)
     except ValueError:
         lacking.add("cam")
-    return [name for name in METHODS if name not in lacking]
+    return [name for name, one in METHODS.items() if one.works_here and name not in lacking]
 
 
 def frames_of(images: np.ndarray) -> np.ndarray:
@@ -177,6 +178,7 @@ def _members(models: Sequence) -> Sequence:
 
 def _opened(model, images, of_class, takes_class: bool) -> tuple[keras.Model, int, np.ndarray]:
     """The `keras.Model`, the number of the class and the images, all of them checked."""
+    require_backend()
     info = model.info if isinstance(model, Run) else {}
     model = _keras_model(model)
     images = np.asarray(images, np.float32)

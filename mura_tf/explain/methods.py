@@ -152,11 +152,6 @@ def _attention(model, images, index, layer):
 
 def _visualized(name: str, model: keras.Model, score: Callable, images, **settings):
     """What tf-keras-vis' class "module.Class" makes of images, for a score of the outputs."""
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "the methods of tf-keras-vis need Keras on TensorFlow; cam and attention do not. "
-            f"Received: the backend {keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
-        )
     module, _, visualizer = name.partition(".")
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # of its imports, and of lists where Keras has a tensor
@@ -178,16 +173,23 @@ class Method(NamedTuple):
         source: where it is from.
         takes_layer: whether it explains the feature maps of a layer that can be chosen.
         takes_class: whether it explains a class.
+        native: whether any backend of Keras will do; the others are tf-keras-vis'.
     """
 
     maps: Callable
     source: str
     takes_layer: bool = False
     takes_class: bool = True
+    native: bool = False
+
+    @property
+    def works_here(self) -> bool:
+        """Whether Keras' backend can make it."""
+        return self.native or keras.config.backend() == "tensorflow"
 
 
 METHODS = {
-    "cam": Method(_cam, "Zhou et al., 2016; exact, without gradients"),
+    "cam": Method(_cam, "Zhou et al., 2016; exact, without gradients", native=True),
     "grad_cam": Method(_grad_cam, "Selvaraju et al., 2017", takes_layer=True),
     "grad_cam_plus_plus": Method(
         _grad_cam_plus_plus, "Chattopadhay et al., 2018", takes_layer=True
@@ -198,13 +200,20 @@ METHODS = {
     "saliency": Method(_saliency, "Simonyan et al., 2014"),
     "smoothgrad": Method(_smoothgrad, f"Smilkov et al., 2017; {SMOOTH_SAMPLES} noisy copies"),
     "attention": Method(
-        _attention, "the attention heads' own maps (003, Fig. 16)", takes_class=False
+        _attention, "the attention heads' own maps (003, Fig. 16)", takes_class=False, native=True
     ),
 }
 
 
 def find_method(name: str) -> Method:
-    """`METHODS[name]`, or a ValueError that lists the names."""
+    """`METHODS[name]`; ValueError where there is none, or Keras' backend cannot make it."""
     if name not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}. Received: {name!r}.")
+    if not METHODS[name].works_here:
+        able = " and ".join(name for name, one in METHODS.items() if one.works_here)
+        raise ValueError(
+            f"the method {name!r} is tf-keras-vis', which needs Keras on TensorFlow; {able} do "
+            f"not. Received: the backend {keras.config.backend()!r}. Set KERAS_BACKEND=tensorflow: "
+            "the models of every backend are loaded there."
+        )
     return METHODS[name]

@@ -9,14 +9,15 @@ from typing import Protocol
 
 from mura_tf.cores import usable_cores
 from mura_tf.grid.worker import train_in_process
+from mura_tf.models.backend import keras_settings
 
 SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 """Lets several processes use one GPU: memory is taken as it is needed."""
 KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 """Lets glibc keep what a step has freed for the next one: a quarter more images/s on a CPU."""
+THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "NPROC")
+"""What TensorFlow, torch (OMP) and jax (NPROC) take the number of their threads from."""
 
-PASSED_ON = ("KERAS_BACKEND", "MURA_TF_CACHE")
-"""What the processes of other nodes, too, take from the environment of this one."""
 IMPATIENT = {"RAY_NUM_REDIS_GET_RETRIES": "1", "RAY_py_gcs_connect_timeout_s": "5"}
 """Lets Ray give up on a server that is not Ray's within seconds, not a quarter of an hour."""
 
@@ -91,9 +92,7 @@ class RayEngine:
         if address not in (None, "auto"):
             _require_listener(address)
         self._ray = ray
-        self._environment = _environment(shared=gpus < 1, cores=int(cpus)) | {
-            name: os.environ[name] for name in PASSED_ON if name in os.environ
-        }
+        self._environment = _environment(shared=gpus < 1, cores=int(cpus)) | _passed_on()
         self._tasks = []
         try:
             ray.init(address or "local", log_to_driver=False, logging_level="ERROR")
@@ -132,9 +131,16 @@ class RayEngine:
 
 def _environment(shared: bool, cores: int) -> dict[str, str]:
     """Of a process that has so many cores and may share the GPU."""
-    threads = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-    environment = KEPT_MEMORY | dict.fromkeys(threads, str(max(1, cores)))
+    environment = KEPT_MEMORY | dict.fromkeys(THREADS, str(max(1, cores)))
     return environment | SHARED_GPU if shared else environment
+
+
+def _passed_on() -> dict[str, str]:
+    """What the processes of other nodes would else take from their environment and keras.json."""
+    cache = os.environ.get("MURA_TF_CACHE")
+    return {"KERAS_BACKEND": keras_settings()["backend"]} | (
+        {"MURA_TF_CACHE": cache} if cache else {}
+    )
 
 
 def _require_listener(address: str) -> None:

@@ -18,6 +18,7 @@ from mura_tf.grid.engines import Engine, LocalEngine
 from mura_tf.grid.progress import Board
 from mura_tf.grid.worker import RunError
 from mura_tf.models.backbones import require_weights
+from mura_tf.models.backend import require_backend
 from mura_tf.terminal import track
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
@@ -168,7 +169,8 @@ def run_plan(
 
     Raises:
         ValueError: before anything is trained: views that cannot be trained on, a run folder that
-            holds another recipe or data set, or an `out` whose runs are of other views.
+            holds another recipe or data set, an `out` whose runs are of other views, or what
+            `require_backend` refuses.
         OSError: before anything is trained: `out` cannot be written to.
     """
     plan = [PlannedRun(recipe, Path(os.path.normpath(folder))) for recipe, folder in plan]
@@ -188,6 +190,7 @@ def run_plan(
     }
     engine = engine or LocalEngine()
     try:
+        require_backend(training=True)
         with written_whole(views_path) as part:
             _require_same_views(views_path, views)
             images = _check(plan, views, cache_dir, skip_bad, verbose)

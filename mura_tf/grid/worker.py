@@ -16,10 +16,24 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import mura_tf
 from mura_tf.files import write_json
 
 LOG = "log.txt"
 STARTED = "started.json"
+_PROGRAM = """
+import sys
+sys.path[:] = filter(None, sys.path)
+from importlib.util import find_spec
+package, root = sys.argv[1:]
+if getattr(find_spec("mura_tf"), "origin", None) != package:
+    sys.path.insert(0, root)
+from mura_tf.grid.worker import main
+main()
+"""
+"""Of the process. Both `-m` and `-c` let it import from the folder it works in, where a keras.py or
+random.py of the user's may lie; that is "" in `sys.path`, which goes first of all. What the user
+has set (PYTHONPATH, site packages, a virtual environment) stays, and `mura_tf` is this one."""
 
 
 class RunError(RuntimeError):
@@ -47,9 +61,10 @@ def train_in_process(
     """
     folder = Path(order["directory"], order["folder"])
     folder.mkdir(parents=True, exist_ok=True)
+    package = os.path.abspath(mura_tf.__file__)
     with open(folder / LOG, "wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "mura_tf.grid.worker"],
+            [sys.executable, "-u", "-c", _PROGRAM, package, str(Path(package).parents[1])],
             bufsize=0,  # nothing is left to be written when the pipe is broken
             stdin=subprocess.PIPE,
             stdout=log,
@@ -95,11 +110,13 @@ def main() -> None:
 
 def _train(order: Mapping) -> None:
     from mura_tf.data.views import read_views
+    from mura_tf.models.backend import require_backend
     from mura_tf.training.recipe import Recipe
 
     recipe, views = Recipe.from_dict(order["recipe"]), read_views(order["views"])
+    require_backend(training=True)
 
-    from mura_tf.training.train import train  # TensorFlow, only for what can be read
+    from mura_tf.training.train import train  # Keras, only for what can be read
 
     train(recipe, views, order["folder"], **order["settings"])
 
@@ -108,7 +125,3 @@ def _stop_with_parent() -> None:
     while os.read(0, 1024):  # sys.stdin would be held by this thread when the process ends
         pass
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -10,6 +10,7 @@ import keras
 from keras import layers
 
 from mura_tf.models.backbones import IMAGENET_STD_RGB, Backbone, find_backbone, require_weights
+from mura_tf.models.backend import require_backend
 from mura_tf.models.specs import PAPER_HEAD, parse_head, parse_trainable
 
 HEAD_NAMES = ("head", "probability", "probabilities")
@@ -46,7 +47,8 @@ def build_model(
         probability of abnormality, float32 (B, 1), or the distribution, float32 (B, K).
 
     Raises:
-        ValueError: an unknown backbone, head or layer to train from, or weights that do not fit.
+        ValueError: an unknown backbone, head or layer to train from, weights that do not fit, or
+            settings of Keras' that `require_backend` refuses.
         FileNotFoundError: no file at the weights' path.
         ConnectionError: "imagenet" weights that cannot be downloaded.
         ImportError: `resnet18` without the extra `mura-tf[resnet18]`.
@@ -58,6 +60,7 @@ def build_model(
         >>> model.input_shape, model.output_shape, model.count_params()
         ((None, 96, 96, 3), (None, 1), 416609)
     """
+    require_backend()
     facts = find_backbone(backbone)
     require_weights(backbone, weights)
     if classes is not None and classes < 2:

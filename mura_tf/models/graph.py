@@ -98,11 +98,15 @@ def _kernel_and_bias(dense) -> tuple[np.ndarray, np.ndarray]:
 
 def _scale_and_shift(norm) -> tuple[np.ndarray, np.ndarray]:
     """Batch normalization in inference as y = scale * x + shift, float (C,) each."""
-    mean, variance = np.asarray(norm.moving_mean, float), np.asarray(norm.moving_variance, float)
+    mean, variance = _values(norm.moving_mean), _values(norm.moving_variance)
     scale = 1 / np.sqrt(variance + norm.epsilon)
-    scale = scale * np.asarray(norm.gamma, float) if norm.scale else scale
+    scale = scale * _values(norm.gamma) if norm.scale else scale
     shift = -mean * scale
-    return scale, shift + np.asarray(norm.beta, float) if norm.center else shift
+    return scale, shift + _values(norm.beta) if norm.center else shift
+
+
+def _values(variable) -> np.ndarray:
+    return keras.ops.convert_to_numpy(variable).astype(float)
 
 
 def logits_of(model: keras.Model) -> keras.Model:

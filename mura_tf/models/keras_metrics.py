@@ -15,7 +15,8 @@ class CohenKappa(keras.metrics.Metric):
         name: of the metric; "kappa" gives `val_kappa` in the logs.
         num_classes: None for binary: `y_pred` (B,) or (B, 1) is a probability, class 1 above 0.5.
             K for K classes: `y_pred` (B, K) is a distribution, its largest entry the class.
-        dtype: of the counts.
+        dtype: of the counts; float32 at least, also where Keras' floatx is narrower, because
+            float16 counts to 2,048 only.
 
     `y_true` holds class numbers, (B,) or (B, 1), or one-hot rows (B, K). `sample_weight` (B,)
     counts a row more than once or in part.
@@ -30,7 +31,8 @@ class CohenKappa(keras.metrics.Metric):
     """
 
     def __init__(self, name="kappa", num_classes=None, dtype=None):
-        super().__init__(name=name, dtype=dtype)
+        wide = keras.backend.result_type(dtype or keras.config.floatx(), "float32")
+        super().__init__(name=name, dtype=wide)
         if num_classes is not None and num_classes < 2:
             raise ValueError(
                 f"num_classes must be None (binary) or at least 2. Received: {num_classes}."

@@ -10,6 +10,7 @@ import pandas as pd
 
 from mura_tf.files import written_whole
 from mura_tf.models.backbones import find_backbone
+from mura_tf.models.backend import require_backend
 from mura_tf.published import published_table
 from mura_tf.reports.markdown import markdown_table
 from mura_tf.reports.page import table, write_page
@@ -52,9 +53,10 @@ def report_parameters(
         equal`, a row per backbone; NA where the document has no such backbone.
 
     Raises:
-        ValueError: an unknown backbone.
+        ValueError: an unknown backbone, or what `require_backend` refuses.
     """
     known = {name: find_backbone(name) for name in backbones or parameter_table.backbones}
+    require_backend()
 
     import keras
 

@@ -13,6 +13,7 @@ from mura_tf.data.views import load_views, read_views
 from mura_tf.grid.engines import Engine
 from mura_tf.grid.plan import PlannedRun, run_plan
 from mura_tf.grid.progress import duration
+from mura_tf.models.backend import require_backend
 from mura_tf.papers.document_pages import DocumentReport
 from mura_tf.papers.document_reports import report_comparison
 from mura_tf.papers.documents import Comparison
@@ -166,6 +167,7 @@ def cost(
             f"Received: {', '.join(sorted(unknown))}."
         )
     _require_recipes(plan)
+    require_backend(training=True)
 
     from mura_tf.training.train import measure_step
 

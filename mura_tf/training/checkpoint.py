@@ -22,9 +22,9 @@ class Checkpoint(keras.callbacks.Callback):
     """Everything that an epoch leaves behind, in one file that is replaced whole.
 
     That is: the model's and the optimizer's variables (dropout's random state and the learning
-    rate among them), the best weights so far, what EarlyStopping and ReduceLROnPlateau remember,
-    and the history. The order of the views and the flips need nothing: they are functions of the
-    seed and the epoch.
+    rate among them), torch's own generators, the best weights so far, what EarlyStopping and
+    ReduceLROnPlateau remember, and the history. The order of the views and the flips need nothing:
+    they are functions of the seed and the epoch.
     """
 
     def __init__(self, run_dir: Path):
@@ -51,12 +51,13 @@ class Checkpoint(keras.callbacks.Callback):
             restore_best_weights=True,
         )
         self.schedule = _schedule(recipe)
-        self._remembered = {}
+        self._remembered, self._generators = {}, []
         if self.path.exists():
             self._restore(model)
         return [callback for callback in (self.stopping, self.schedule, self) if callback]
 
     def on_train_begin(self, logs=None):
+        _set_generators(self._generators)
         for name, values in self._remembered.items():
             for key, value in values.items():
                 setattr(getattr(self, name), key, value)
@@ -90,10 +91,13 @@ class Checkpoint(keras.callbacks.Callback):
             values = {key: getattr(callback, key) for key in keys if hasattr(callback, key)}
             memory[name] = {key: np.asarray(value).item() for key, value in values.items()}
         arrays = {"memory": np.array(json.dumps(memory))}
-        for index, variable in enumerate(_state(self.model)):
-            arrays[f"state_{index}"] = np.asarray(variable)
-        for index, array in enumerate(self.stopping.best_weights):
-            arrays[f"best_{index}"] = array
+        parts = {
+            "state": map(keras.ops.convert_to_numpy, _state(self.model)),
+            "best": self.stopping.best_weights,
+            "generator": _generators(),
+        }
+        for name, part in parts.items():
+            arrays |= {f"{name}_{index}": array for index, array in enumerate(part)}
         with written_whole(self.path) as part:
             np.savez(part, **arrays)
 
@@ -103,6 +107,7 @@ class Checkpoint(keras.callbacks.Callback):
                 memory = json.loads(str(arrays["memory"]))
                 states = [arrays[f"state_{index}"] for index in range(len(_state(model)))]
                 best = [arrays[f"best_{index}"] for index in range(len(model.weights))]
+                own = [arrays[f"generator_{index}"] for index in range(len(_generators()))]
             for variable, value in zip(_state(model), states, strict=True):
                 variable.assign(value)
         except Exception as error:
@@ -114,6 +119,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.stopped = memory["stopped"]
         self._remembered = {name: memory[name] for name in _REMEMBERED}
         self._remembered["stopping"]["best_weights"] = best
+        self._generators = own
         self.on_train_begin()
 
 
@@ -136,6 +142,26 @@ def _schedule(recipe: Recipe) -> keras.callbacks.Callback | None:
 def _state(model: keras.Model) -> list:
     """Every variable that training changes between epochs, in a fixed order."""
     return [*model.variables, *model.optimizer.variables]
+
+
+def _generators() -> list[np.ndarray]:
+    """The states of torch's own random generators, which its dropout draws from."""
+    if keras.config.backend() != "torch":
+        return []
+    import torch
+
+    states = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+    return [state.numpy() for state in states]
+
+
+def _set_generators(states: list[np.ndarray]) -> None:
+    """Sets back what `_generators` has given, if anything."""
+    if states:
+        import torch
+
+        cpu, *gpus = map(torch.from_numpy, states)
+        torch.set_rng_state(cpu)
+        torch.cuda.set_rng_state_all(gpus)
 
 
 @contextlib.contextmanager

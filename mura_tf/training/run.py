@@ -120,6 +120,15 @@ class Run:
                 f"one with {fingerprint}: files, labels or splits differ. Use another folder."
             )
 
+    def require_backend(self, backend: str) -> None:
+        """ValueError where the run was begun on another backend: no other goes on exactly."""
+        before = self.info.get("backend", backend)
+        if before != backend:
+            raise ValueError(
+                f"{self.path} was begun on Keras' backend {before!r}. Received: {backend!r}, which "
+                f"computes other last bits. Set KERAS_BACKEND={before}, or use another folder."
+            )
+
     def model(self):
         """The `keras.Model` of the best epoch, not compiled."""
         import keras

@@ -1,7 +1,7 @@
 """Recipe + views -> run folder. The only code that changes weights."""
 
+import contextlib
 import dataclasses
-import importlib.metadata
 import importlib.util
 import os
 import time
@@ -17,6 +17,7 @@ from mura_tf.data.pipeline import input_statistics, make_dataset
 from mura_tf.data.tasks import class_names, targets_of
 from mura_tf.evaluation.predictions import EVALUATION_BATCH, predict_views
 from mura_tf.files import remove_parts, write_json, written_whole
+from mura_tf.models.backend import require_backend
 from mura_tf.training.checkpoint import Checkpoint, full_disk_explained
 from mura_tf.training.facts import run_facts
 from mura_tf.training.model import compiled_model
@@ -60,8 +61,8 @@ def train(
             elsewhere, 0 silent.
 
     Raises:
-        ValueError: views the recipe cannot be trained on; a run folder of another recipe or data
-            set; a damaged checkpoint.
+        ValueError: views the recipe cannot be trained on; a run folder of another recipe, data set
+            or backend; a damaged checkpoint; settings of Keras' that `require_backend` refuses.
         BadViewsError: unreadable files, unless `skip_bad`.
         FileNotFoundError, ConnectionError: `weights` or `initial` cannot be had.
         NonFiniteLossError: the loss became NaN.
@@ -75,6 +76,7 @@ def train(
         >>> sorted(path.name for path in run.path.glob("[!.]*"))
         ['best.keras', 'history.csv', 'predictions.csv', 'recipe.json', 'run.json']
     """
+    require_backend(training=True)
     if tensorboard and not importlib.util.find_spec("tensorboard"):
         raise ImportError(
             "tensorboard=True needs the package tensorboard, which is not installed. "
@@ -93,7 +95,10 @@ def train(
         run.require_data(fingerprint)
         if not run.finished:
             info = run_facts(recipe, usable, fingerprint) | {"skipped": len(views) - len(usable)}
-            if run.info.get("finished") and (run.path / "best.keras").is_file():
+            best = run.path / "best.keras"
+            if best.is_file() or Checkpoint(run.path).path.exists():
+                run.require_backend(info["backend"])
+            if run.info.get("finished") and best.is_file():
                 _predict(run, run.model(), recipe, usable, cache_dir)
             else:
                 _train_and_predict(run, recipe, usable, info, cache_dir, tensorboard, verbose)
@@ -131,7 +136,8 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
     keras.utils.set_random_seed(recipe.run_seed)
     classes = class_names(views, recipe.task)
     model = compiled_model(recipe, classes, run.path)
-    callbacks = [_StopOnNonFiniteLoss(), *checkpoint.attach(model, recipe)]
+    finite = _StopOnNonFiniteLoss()
+    callbacks = [finite, *checkpoint.attach(model, recipe)]
     recipe.save(run.path / "recipe.json")  # only now, so that a mistake before can be mended
     batches = {
         "image_size": recipe.side,
@@ -144,30 +150,31 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
     if not checkpoint.stopped:
         if tensorboard:
             callbacks.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
-        model.fit(
-            make_dataset(
-                splits["train"],
-                batch_size=recipe.batch_size,
-                training=True,
-                seed=recipe.run_seed,
-                augment=recipe.augment,
-                targets=targets_of(splits["train"], recipe.task, classes),
-                first_epoch=checkpoint.epochs,
-                **batches,
-            ),
-            validation_data=make_dataset(
-                splits["select"],
-                batch_size=EVALUATION_BATCH,
-                training=False,
-                targets=targets_of(splits["select"], recipe.task, classes),
-                **batches,
-            ),
-            initial_epoch=checkpoint.epochs,
-            epochs=recipe.max_epochs,
-            callbacks=callbacks,
-            shuffle=False,  # make_dataset has done it
-            verbose=_verbosity(verbose),
-        )
+        with finite.refused_by_torch():
+            model.fit(
+                make_dataset(
+                    splits["train"],
+                    batch_size=recipe.batch_size,
+                    training=True,
+                    seed=recipe.run_seed,
+                    augment=recipe.augment,
+                    targets=targets_of(splits["train"], recipe.task, classes),
+                    first_epoch=checkpoint.epochs,
+                    **batches,
+                ),
+                validation_data=make_dataset(
+                    splits["select"],
+                    batch_size=EVALUATION_BATCH,
+                    training=False,
+                    targets=targets_of(splits["select"], recipe.task, classes),
+                    **batches,
+                ),
+                initial_epoch=checkpoint.epochs,
+                epochs=recipe.max_epochs,
+                callbacks=callbacks,
+                shuffle=False,  # make_dataset has done it
+                verbose=_verbosity(verbose),
+            )
     model.set_weights(checkpoint.stopping.best_weights)
 
     with full_disk_explained(run.path):
@@ -204,17 +211,33 @@ class _StopOnNonFiniteLoss(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
 
+    def on_train_batch_begin(self, batch, logs=None):
+        self.sentence = f"the loss became {{}} at step {batch + 1}"
+
     def on_train_batch_end(self, batch, logs=None):
-        self._require_finite(logs["loss"], f"the loss became {{}} at step {batch + 1}")
+        self._require_finite(logs["loss"])
+
+    def on_test_begin(self, logs=None):
+        # the last step's weights, which no training loss has seen yet
+        self.sentence = "the validation loss became {} at the end"
 
     def on_epoch_end(self, epoch, logs=None):
-        # the last step's weights, which no training loss has seen yet
-        self._require_finite(logs["val_loss"], "the validation loss became {} at the end")
+        self._require_finite(logs["val_loss"])
 
-    def _require_finite(self, loss, sentence):
+    @contextlib.contextmanager
+    def refused_by_torch(self):
+        """torch's cross entropy gives no NaN back for a probability that is NaN, but raises."""
+        try:
+            yield
+        except RuntimeError as error:
+            if "all elements of input should be between 0 and 1" not in str(error):
+                raise
+            self._require_finite(np.nan)
+
+    def _require_finite(self, loss):
         if not np.isfinite(loss):
             raise NonFiniteLossError(
-                f"{sentence.format(float(loss))} of epoch {self.epoch + 1}; expected a finite "
+                f"{self.sentence.format(float(loss))} of epoch {self.epoch + 1}; expected a finite "
                 "number. The epochs before are kept. Lower learning_rate, or turn mixed_precision "
                 "off, and train into a new folder."
             )
