@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mura_tf.data.radiograph import BadRadiographError
+from mura_tf.data.radiograph import BadRadiographError, is_dicom
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -49,11 +49,6 @@ class Header(NamedTuple):
     laterality: str
     view_position: str
     burned_in: bool
-
-
-def is_dicom(content: bytes) -> bool:
-    """Whether the bytes of a file begin as DICOM's do: 128 bytes, then "DICM"."""
-    return content[128:132] == b"DICM"
 
 
 def decode_dicom(content: bytes, path: str | os.PathLike) -> np.ndarray:
@@ -123,7 +118,9 @@ def shown_pixels(dataset: "Dataset", path: str | os.PathLike) -> np.ndarray:
             shown = (values - low) / (high - low)
     except Exception as error:  # pydicom and its decoders raise whatever they meet
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadRadiographError(f"{path}: DICOM with pixels that cannot be read ({reason})") from None
+        raise BadRadiographError(
+            f"{path}: DICOM with pixels that cannot be read ({reason})"
+        ) from None
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         shown = 1 - shown
     return np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8)

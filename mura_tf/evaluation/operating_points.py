@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
 
 from mura_tf.evaluation.metrics import (
     THRESHOLD,
@@ -79,6 +78,8 @@ def calibrate(studies: pd.DataFrame) -> Calibration:
     Raises:
         ValueError: studies of one label, on which nothing can be fitted.
     """
+    from sklearn.linear_model import LogisticRegression  # a second, which reading a file spares
+
     labels = _two_labels(studies)
     targets = np.where(labels, labels.sum() + 1, 1) / np.where(
         labels, labels.sum() + 2, (~labels).sum() + 2

@@ -180,7 +180,8 @@ def _write_litert(graph, path: Path) -> None:
         input_signature=graph.input_signature,
     )
     with tempfile.TemporaryDirectory() as folder, _quietly():
-        tf.saved_model.save(named, folder, signatures=named.graph)
+        forward = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(named, folder, signatures=named.graph, options=forward)
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
 
 
