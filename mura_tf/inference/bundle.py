@@ -7,7 +7,6 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -206,8 +205,8 @@ class Bundle:
                 finding.warnings.append("unknown study type: read by the model of all types")
                 return ""
             return (
-                f"its study type is unknown; expected one of {known}. Give it (--type), or pack the "
-                "bundle with a recogniser"
+                f"its study type is unknown; expected one of {known}. Give it (--type), or pack "
+                "the bundle with a recogniser"
             )
         if finding.study_type not in self.study_types:
             said = {"dicom": "its DICOM header says", "recognised": "it is recognised as"}.get(
@@ -346,11 +345,13 @@ def _has_onnxruntime() -> bool:
 
 def _groups(studies: Iterator[Study]) -> Iterator[list[Study]]:
     """Whole studies, about `BATCH` views at a time."""
-    while group := list(islice(studies, 1)):
-        while sum(len(study.views) for study in group) < BATCH and (
-            more := list(islice(studies, 1))
-        ):
-            group += more
+    group: list[Study] = []
+    for study in studies:
+        group.append(study)
+        if sum(len(one.views) for one in group) >= BATCH:
+            yield group
+            group = []
+    if group:
         yield group
 
 

@@ -87,14 +87,11 @@ VIEW_COLUMNS = ["study", "file", "view", "probability", "warnings", "heatmap"]
 
 def as_table(rows: list[dict], columns: list[str]) -> pd.DataFrame:
     """Rows as a table for CSV: lists become text, their entries parted by "; "."""
-    flat = [
-        {
-            name: "; ".join(value) if isinstance(value, list) else value
-            for name, value in row.items()
-        }
-        for row in rows
-    ]
-    return pd.DataFrame(flat, columns=columns)
+    table = pd.DataFrame(rows, columns=columns)
+    for name in ("warnings", "files"):
+        if name in table:
+            table[name] = table[name].map("; ".join)
+    return table
 
 
 def picture_warnings(radiograph: np.ndarray, inputs: dict | None) -> list[str]:
