@@ -153,6 +153,7 @@ class Bundle:
         for finding in findings:
             if reason := self._refusal(finding):
                 finding.warnings.append(reason)
+                finding.warnings += _told(finding.views)
                 continue
             views = [view for view in finding.views if view.radiograph is not None]
             by_type.setdefault(finding.study_type, []).extend(views)
@@ -259,8 +260,7 @@ class Bundle:
             finding.warnings.append(
                 f"a single view; in training, studies of {finding.study_type} had {usual:g}"
             )
-        for view in read:
-            finding.warnings += [f"{view.file}: {text}" for text in view.warnings]
+        finding.warnings += _told(finding.views)
 
     def _calibrated(self, probability: float) -> float:
         calibration = self.facts.get("calibration")
@@ -314,6 +314,11 @@ class Bundle:
             with tempfile.TemporaryDirectory() as folder:
                 path = archive.extract(member["file"], folder)
                 return KerasMember(Path(path), inputs["preprocessing"])
+
+
+def _told(views: Iterable[View]) -> list[str]:
+    """The warnings of views as those of their study."""
+    return [f"{view.file}: {text}" for view in views for text in view.warnings]
 
 
 def _facts_in(path: Path) -> dict:
