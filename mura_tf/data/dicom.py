@@ -69,14 +69,14 @@ def decode_dicom(content: bytes, path: str | os.PathLike) -> np.ndarray:
             too few of them.
         ImportError: without the extra.
     """
-    dataset = _parsed(content, path)
+    dataset = parsed(content, path)
     _require_radiograph(dataset, path)
     return shown_pixels(dataset, path)
 
 
 def dicom_header(content: bytes, path: str | os.PathLike) -> Header:
     """What the header of a DICOM file says; see `decode_dicom` for its errors."""
-    dataset = _parsed(content, path)
+    dataset = parsed(content, path)
     _require_radiograph(dataset, path)
     return header_of(dataset)
 
@@ -97,7 +97,7 @@ def header_of(dataset: "Dataset") -> Header:
 
 def dicom_size(content: bytes, path: str | os.PathLike) -> tuple[int, int]:
     """(height, width) of `decode_dicom`'s image, pixels, from the header alone."""
-    dataset = _parsed(content, path)
+    dataset = parsed(content, path)
     _require_radiograph(dataset, path)
     return int(dataset.Rows), int(dataset.Columns)
 
@@ -163,7 +163,8 @@ def _possible_range(dataset: "Dataset") -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-def _parsed(content: bytes, path: str | os.PathLike) -> "Dataset":
+def parsed(content: bytes, path: str | os.PathLike) -> "Dataset":
+    """The bytes of a DICOM file as pydicom has them."""
     if not is_dicom(content):
         raise BadRadiographError(f"{path}: not a DICOM file (no DICM behind its first 128 bytes)")
     try:

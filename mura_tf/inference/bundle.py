@@ -6,7 +6,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -142,10 +142,9 @@ class Bundle:
 
     def _read_group(self, studies: list[Study], study_type: str | None, decide) -> list[Finding]:
         findings = [self._begun(study, study_type) for study in studies]
-        paths = [(view, path) for (finding, study) in zip(findings, studies, strict=True)
-                 for view, path in zip(finding.views, study.views, strict=True)]  # fmt: skip
+        views = [view for finding in findings for view in finding.views]
         with ThreadPoolExecutor(usable_cores()) as pool:
-            list(pool.map(lambda pair: _decode(*pair, self.facts["inputs"]), paths))
+            list(pool.map(partial(_decode, inputs=self.facts["inputs"]), views))
         for finding in findings:
             if any(view.radiograph is not None for view in finding.views):
                 self._recognise(finding)
@@ -172,7 +171,7 @@ class Bundle:
             study_type=study_type if given else study.study_type,
             type_from="given" if given else study.type_from,
             warnings=list(study.warnings),
-            views=[View(file) for file in study.files],
+            views=[View(*pair) for pair in zip(study.files, study.views, strict=True)],
         )
 
     def _recognise(self, finding: Finding) -> None:
@@ -360,7 +359,9 @@ def _groups(studies: Iterator[Study]) -> Iterator[list[Study]]:
         yield group
 
 
-def _decode(view: View, source, inputs: dict | None) -> None:
+def _decode(view: View, inputs: Mapping | None) -> None:
+    """Sets a view's radiograph and warnings."""
+    source = view.source
     if isinstance(source, np.ndarray):
         if source.ndim != 2 or source.dtype != np.uint8 or not source.size:
             raise ValueError(

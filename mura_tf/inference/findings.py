@@ -1,6 +1,7 @@
 """What is said of a study: the finding, its views and their warnings."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ class View:
 
     Attributes:
         file: what it is called.
+        source: its path, or uint8 (height, width).
         probability: of abnormality, the mean over the members; NaN if it was not read.
         warnings: sentences.
         heatmap: the name of its picture, where one was written.
@@ -28,6 +30,7 @@ class View:
     """
 
     file: str
+    source: Path | np.ndarray = field(repr=False)
     probability: float = np.nan
     warnings: list[str] = field(default_factory=list)
     heatmap: str = ""
