@@ -49,6 +49,7 @@ class Bundle:
         facts: of `bundle.json`, see docs/file-formats.
         study_types: those that it reads; () where one model reads all and none is known.
         points: name -> `OperatingPoint`.
+        path: of the `.mura` file; None where run folders were given.
 
     Raises:
         FileNotFoundError: no such file or folder.
@@ -61,13 +62,13 @@ class Bundle:
 
     def __init__(self, source: str | os.PathLike | Sequence[str | os.PathLike]):
         if isinstance(source, str | os.PathLike) and not Path(source).is_dir():
-            self._archive: Path | None = Path(source)
-            self.facts = _facts_in(self._archive)
+            self.path: Path | None = Path(source)
+            self.facts = _facts_in(self.path)
         else:
             from mura_tf.inference.pack import facts_of_runs
 
             folders = [source] if isinstance(source, str | os.PathLike) else source
-            self._archive = None
+            self.path = None
             self.facts = facts_of_runs(folders)
         self.study_types: tuple[str, ...] = tuple(self.facts["study_types"])
         self.points = {
@@ -139,6 +140,23 @@ class Bundle:
         studies = find_studies(sources, self.study_types, each_file=each_file)
         for group in _groups(studies):
             yield from self._read_group(group, study_type, decide)
+
+    def models(self, aside: Path) -> Iterator[tuple[str, Path, str]]:
+        """Name, `.keras` file and preprocessing of each member, and of the recogniser.
+
+        Args:
+            aside: a folder, for files that lie in the bundle.
+        """
+        recogniser = self.facts.get("recogniser")
+        entries = [(member, self.facts) for member in self.facts["members"]]
+        entries += [(recogniser, recogniser)] if recogniser else []
+        for number, (entry, inputs) in enumerate(entries):
+            path = Path(entry["file"])
+            if self.path is not None:
+                with zipfile.ZipFile(self.path) as archive:
+                    path = Path(archive.extract(entry["file"], aside))
+            name = "recogniser" if entry is recogniser else f"member{number}"
+            yield name, path, inputs["preprocessing"]
 
     def _read_group(self, studies: list[Study], study_type: str | None, decide) -> list[Finding]:
         findings = [self._begun(study, study_type) for study in studies]
@@ -304,9 +322,9 @@ class Bundle:
         return self._opened(recogniser, recogniser)
 
     def _opened(self, member: Mapping, inputs: Mapping) -> Member:
-        if self._archive is None:
+        if self.path is None:
             return KerasMember(Path(member["file"]), inputs["preprocessing"])
-        with zipfile.ZipFile(self._archive) as archive:
+        with zipfile.ZipFile(self.path) as archive:
             exported = str(Path(member["file"]).with_suffix(".onnx"))
             if exported in archive.namelist() and _has_onnxruntime():
                 return OnnxMember(archive.read(exported))

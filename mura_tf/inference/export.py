@@ -8,12 +8,14 @@ import os
 import shutil
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mura_tf.files import written_whole
 from mura_tf.inference.members import KerasMember, OnnxMember, Reading
 
 if TYPE_CHECKING:
@@ -37,6 +39,53 @@ class Exported(NamedTuple):
 
     path: Path
     difference: float
+
+
+def export_bundle(
+    bundle: str | os.PathLike, to: str, out: str | os.PathLike | None = None
+) -> list[Exported]:
+    """Exports every member of a bundle, or of run folders.
+
+    Args:
+        bundle: a `.mura` file or a run folder.
+        to: a key of `FORMATS`.
+        out: the folder that gets `member0.onnx ...`; by default ONNX goes into the bundle itself,
+            beside the members, where reading finds it.
+
+    Raises:
+        ValueError: another format than onnx, or run folders, without `out`; see `export_member`.
+    """
+    from mura_tf.inference.bundle import Bundle
+
+    opened = Bundle(bundle)
+    if out is None and (to != "onnx" or opened.path is None):
+        raise ValueError(
+            "only ONNX graphs go into a bundle; everything else needs a folder of its own (--out). "
+            f"Received: {to!r} and {bundle}."
+        )
+    with tempfile.TemporaryDirectory() as aside:
+        folder = Path(aside) if out is None else Path(out)
+        exported = []
+        for name, model, preprocessing in opened.models(Path(aside)):
+            exported.append(export_member(model, preprocessing, to, folder, name))
+        if out is None:
+            _put_into(opened.path, [one.path for one in exported])
+    return exported
+
+
+def _put_into(bundle: Path, graphs: list[Path]) -> None:
+    """Adds graphs to a bundle, which stays as it was until all are in."""
+    names = {f"members/{graph.name}" for graph in graphs}
+    with (
+        written_whole(bundle) as part,
+        zipfile.ZipFile(bundle) as before,
+        zipfile.ZipFile(part, "w") as after,
+    ):
+        for entry in before.infolist():
+            if entry.filename not in names:
+                after.writestr(entry, before.read(entry), entry.compress_type)
+        for graph in graphs:
+            after.write(graph, f"members/{graph.name}", zipfile.ZIP_DEFLATED)
 
 
 def export_member(model: Path, preprocessing: str, to: str, out: Path, name: str) -> Exported:
