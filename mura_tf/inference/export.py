@@ -154,22 +154,21 @@ def _graph(model, preprocessing: str) -> "tf.types.experimental.PolymorphicFunct
 
     table = preprocessing_table(preprocessing)  # affine in the grey level, in every mode
     scale, shift = table[1] - table[0], table[0]
-    try:
-        features, kernel, _ = affine_head(model)
-    except ValueError:
-        part, kernel = keras.Model(model.input, [model.output]), None
-    else:
-        part, kernel = keras.Model(model.input, [model.output, features]), kernel.astype("float32")
+    outputs, kernel = {"probabilities": model.output}, None
+    with contextlib.suppress(ValueError):  # a head that has no maps
+        outputs["features"], kernel, _ = affine_head(model)
+    part = keras.Model(model.input, outputs)
     side = model.input_shape[1]
 
     @tf.function(input_signature=[tf.TensorSpec((None, side, side), tf.uint8, name="squares")])
     def graph(squares):
         images = tf.cast(squares, tf.float32)[..., None] * scale + shift
-        outputs, *rest = part(images, training=False)
-        found = {"probabilities": outputs}
-        if rest:
-            found["maps"] = tf.tensordot(tf.cast(rest[0], tf.float32), kernel, 1)
-        return found
+        found = part(images, training=False)
+        said = {"probabilities": found["probabilities"]}
+        if kernel is not None:
+            features = tf.cast(found["features"], tf.float32)
+            said["maps"] = tf.tensordot(features, kernel.astype("float32"), 1)
+        return said
 
     graph.part = part  # keeps the variables alive
     return graph
