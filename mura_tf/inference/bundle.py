@@ -1,5 +1,6 @@
 """A trained ensemble that reads new radiographs: from a `.mura` file, or from its run folders."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -134,10 +135,16 @@ class Bundle:
 
         However many there are, no more than a few batches of views are held.
         """
+        studies = find_studies(sources, self.study_types, each_file=each_file)
+        yield from self.findings_of(studies, study_type=study_type, point=point)
+
+    def findings_of(
+        self, studies: Iterable[Study], *, study_type: str | None = None, point: str | None = None
+    ) -> Iterator[Finding]:
+        """The findings of studies that are found already; see `findings`."""
         if study_type is not None:
             self._require_type(study_type)
-        decide = self._point(point).decide
-        studies = find_studies(sources, self.study_types, each_file=each_file)
+        decide = self.point(point).decide
         for group in _groups(studies):
             yield from self._read_group(group, study_type, decide)
 
@@ -285,7 +292,8 @@ class Bundle:
             return np.nan
         return Calibration(calibration["slope"], calibration["intercept"])(probability)
 
-    def _point(self, point: str | None) -> OperatingPoint:
+    def point(self, point: str | None = None) -> OperatingPoint:
+        """The operating point of that name; without one, the bundle's own choice, see `read`."""
         point = point or ("doubt" if "doubt" in self.points else "paper")
         if point not in self.points:
             raise ValueError(
@@ -299,6 +307,13 @@ class Bundle:
                 f"the study type must be one that the bundle reads, {', '.join(self.study_types)}. "
                 f"Received: {study_type!r}."
             )
+
+    @cached_property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits of the file's bytes; "" of run folders."""
+        if self.path is None:
+            return ""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:12]
 
     @property
     def _one_for_all(self) -> bool:
@@ -365,7 +380,7 @@ def _has_onnxruntime() -> bool:
     return importlib.util.find_spec("onnxruntime") is not None
 
 
-def _groups(studies: Iterator[Study]) -> Iterator[list[Study]]:
+def _groups(studies: Iterable[Study]) -> Iterator[list[Study]]:
     """Whole studies, about `BATCH` views at a time."""
     group: list[Study] = []
     for study in studies:

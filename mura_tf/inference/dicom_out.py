@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mura_tf.data.radiograph import is_dicom, read_content
+from mura_tf.evaluation.operating_points import OperatingPoint
 from mura_tf.files import written_whole
+from mura_tf.inference.bundle import Bundle
 from mura_tf.inference.findings import NOT_READ, Finding, View
 from mura_tf.reports.overlay import overlaid
 
@@ -26,16 +28,15 @@ SCHEME = "99MURATF"
 
 
 def write_dicom(
-    finding: Finding, out: str | os.PathLike, facts: Mapping, point: str, bundle_hash: str
+    finding: Finding, out: str | os.PathLike, bundle: Bundle, point: str | None = None
 ) -> list[Path]:
     """Writes a study's heatmaps and report; nothing where it was not read or is no DICOM study.
 
     Args:
         finding: whose views come from DICOM files.
         out: the folder that gets `NAME-heatmapN.dcm` and `NAME-report.dcm`.
-        facts: of the bundle.
-        point: name of the operating point that decided.
-        bundle_hash: names the bundle's bytes.
+        bundle: what found it.
+        point: name of the operating point that decided, see `Bundle.read`.
 
     Returns:
         What was written: a secondary capture per view with a heatmap, RGB, and a structured report
@@ -63,10 +64,10 @@ def write_dicom(
     series = highdicom.UID()
     written = []
     for number, (view, dataset) in enumerate(pictured, start=1):
-        capture = _capture(view, dataset, series, number, facts)
+        capture = _capture(view, dataset, series, number, bundle.facts)
         written.append(_saved(capture, Path(out) / f"{stem}-heatmap{number}.dcm"))
     evidence = [dataset for dataset in originals if dataset is not None]
-    report = _report(finding, evidence, facts, point, bundle_hash)
+    report = _report(finding, evidence, bundle, bundle.point(point))
     return [*written, _saved(report, Path(out) / f"{stem}-report.dcm")]
 
 
@@ -120,20 +121,20 @@ def _laterality(dataset: "Dataset") -> str | None:
 
 
 def _report(
-    finding: Finding, evidence: list["Dataset"], facts: Mapping, point: str, bundle_hash: str
+    finding: Finding, evidence: list["Dataset"], bundle: Bundle, point: OperatingPoint
 ) -> "Dataset":
     import highdicom
     from highdicom import sr
     from pydicom.sr.codedict import codes
 
-    version = f"{facts['version']} ({bundle_hash})"
-    decided = next(row for row in facts["operating_points"] if row["point"] == point)
+    facts = bundle.facts
+    version = " ".join(filter(None, [facts["version"], bundle.hash and f"({bundle.hash})"]))
     algorithm = sr.AlgorithmIdentification(
         name=facts["name"],
         version=version,
         parameters=[
-            f"operating point {point}: normal up to {decided['low']:.4f}, abnormal above "
-            f"{decided['high']:.4f}",
+            f"operating point {point.name}: normal up to {point.low:.4f}, abnormal above "
+            f"{point.high:.4f}",
             f"made by {facts['made_by']}",
             facts["notice"],
         ],

@@ -1,6 +1,5 @@
 """Finished runs -> one `.mura` file, and what it says of itself."""
 
-import hashlib
 import json
 import os
 import zipfile
@@ -232,8 +231,3 @@ def _added(archive: zipfile.ZipFile, source: str, name: str) -> str:
 
 def _add_text(archive: zipfile.ZipFile, name: str, text: str) -> None:
     archive.writestr(name, text, zipfile.ZIP_DEFLATED)
-
-
-def file_hash(path: str | os.PathLike) -> str:
-    """Twelve hexadecimal digits of a bundle's bytes, to name it in findings."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]

@@ -89,6 +89,36 @@ def find_studies(
         yield from studies.values()
 
 
+def studies_of_uploads(
+    uploads: Iterable[tuple[str, Path]], study_types: Iterable[str], *, each_file: bool = False
+) -> list[Study]:
+    """The studies among uploaded files, whose names are told and never opened.
+
+    Args:
+        uploads: (name, path): what the file was called, with its folders if it had any, and where
+            its bytes are now; a zip is unpacked beside it.
+        study_types, each_file: see `find_studies`.
+    """
+    known = {name.lower() for name in study_types}
+    studies: dict[object, Study] = {}
+    for name, path in uploads:
+        folders = [
+            part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")
+        ]
+        file = folders.pop() if folders else "file"
+        if _starts_with(path, b"PK\x03\x04"):
+            folder = path.with_name(f"{path.name}-unpacked")
+            folder.mkdir()
+            _unpack(path, folder)
+            _add_folder(studies, folder, file.removesuffix(".zip"), known, each_file)
+            continue
+        alone = each_file or not folders
+        key = (name, str(path)) if alone else ("/".join(folders), "")
+        shown = "/".join([*folders, file]) if alone else "/".join(folders)
+        _add_file(studies, path, shown, key, _named_type(folders, known), called=file)
+    return list(studies.values())
+
+
 def _add_folder(studies: dict, folder: Path, name: str, known: set[str], each_file: bool) -> None:
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(one for one in folders if not one.startswith("."))
@@ -106,8 +136,15 @@ def _add_folder(studies: dict, folder: Path, name: str, known: set[str], each_fi
             _add_file(studies, path, called, key, study_type)
 
 
-def _add_file(studies: dict, path: Path, name: str, key: tuple[str, ...], study_type: str) -> None:
-    """Adds a view to the study of that key, or of what its DICOM header says."""
+def _add_file(
+    studies: dict,
+    path: Path,
+    name: str,
+    key: tuple[str, ...],
+    study_type: str,
+    called: str | None = None,
+) -> None:
+    """Adds a view, `called` so, to the study of that key, or of what its DICOM header says."""
     type_from, warnings = "given" if study_type else "", []
     if _is_dicom(path):
         header = _header(path)
@@ -120,7 +157,7 @@ def _add_file(studies: dict, path: Path, name: str, key: tuple[str, ...], study_
                 warnings.append("the header says that text is burned into the pixels")
     study = studies.setdefault(key, Study(name, study_type=study_type, type_from=type_from))
     study.views.append(path)
-    study.files.append(path.name if len(key) == 1 else str(path))
+    study.files.append(called or (path.name if len(key) == 1 else str(path)))
     study.warnings += [one for one in warnings if one not in study.warnings]
 
 

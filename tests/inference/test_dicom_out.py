@@ -45,7 +45,7 @@ def study(tmp_path):
 def test_the_objects_belong_to_the_study_and_tell_the_finding(bundle, study, tmp_path):
     before = {path: path.read_bytes() for path in study.glob("*.dcm")}
     (finding,) = bundle.findings([study])
-    written = write_dicom(finding, tmp_path / "out", bundle.facts, "doubt", "abc123")
+    written = write_dicom(finding, tmp_path / "out", bundle)
     assert [path.name for path in written] == [
         "1.2.840.1-heatmap1.dcm", "1.2.840.1-heatmap2.dcm", "1.2.840.1-report.dcm"
     ]  # fmt: skip
@@ -62,7 +62,7 @@ def test_the_objects_belong_to_the_study_and_tell_the_finding(bundle, study, tmp
     text = "\n".join(told)
     for expected in (
         f"{finding.decision.capitalize()} (research)",
-        f"{bundle.facts['version']} (abc123)",
+        f"1 ({bundle.hash})",
         "operating point doubt",
         bundle.facts["name"],
     ):
@@ -78,18 +78,18 @@ def test_dciodvfy_finds_no_error(bundle, study, tmp_path):
     if not shutil.which("dciodvfy"):
         pytest.skip("needs dicom3tools' dciodvfy")
     (finding,) = bundle.findings([study])
-    for path in write_dicom(finding, tmp_path / "out", bundle.facts, "doubt", "abc123"):
+    for path in write_dicom(finding, tmp_path / "out", bundle):
         told = subprocess.run(["dciodvfy", path], capture_output=True, text=True)
         assert "Error" not in told.stderr + told.stdout, told.stderr
 
 
 def test_what_is_no_dicom_study_gets_nothing(bundle, lesions, study, tmp_path):
     (finding, *_) = bundle.findings([lesions / "valid/XR_WRIST"])
-    assert write_dicom(finding, tmp_path / "out", bundle.facts, "doubt", "x") == []
+    assert write_dicom(finding, tmp_path / "out", bundle) == []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         content = radiograph(np.zeros((8, 8), np.uint16), BodyPartExamined="SKULL")
     (tmp_path / "skull.dcm").write_bytes(content)
     (finding,) = bundle.findings([tmp_path / "skull.dcm"])
     assert finding.decision == "not read"
-    assert write_dicom(finding, tmp_path / "out", bundle.facts, "doubt", "x") == []
+    assert write_dicom(finding, tmp_path / "out", bundle) == []
