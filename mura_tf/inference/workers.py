@@ -63,22 +63,25 @@ class Workers:
             self._idle.put(worker if worker.alive else _Worker(self._model))
 
     def _ask(self, worker: "_Worker", order: tuple, token: str) -> list[tuple[Finding, bytes]]:
-        worker.pipe.send(order)
         deadline = time.monotonic() + self._seconds
+        try:
+            worker.pipe.send(order)
+            return self._answer(worker, deadline, token)
+        except (EOFError, OSError):
+            worker.kill()
+            raise ReadingFailedError(
+                "the process that read this ended, perhaps for want of memory. Send fewer or "
+                "smaller files."
+            ) from None
+
+    def _answer(self, worker: "_Worker", deadline: float, token: str):
         while True:
             if not worker.pipe.poll(max(0, deadline - time.monotonic())):
                 worker.kill()
                 raise ReadingFailedError(
                     f"reading took longer than {self._seconds:g} s and was ended. Send fewer files."
                 )
-            try:
-                kind, content = worker.pipe.recv()
-            except EOFError:
-                worker.kill()
-                raise ReadingFailedError(
-                    "the process that read this ended, perhaps for want of memory. Send fewer or "
-                    "smaller files."
-                ) from None
+            kind, content = worker.pipe.recv()
             if kind == "progress":
                 self._tell(token, content)
             elif kind == "failed":
