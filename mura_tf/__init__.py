@@ -49,6 +49,8 @@ _HOME = {
     "plot_learning_curves": "reports.curve_plots",
     "write_report": "reports.experiment_page",
     "run_experiment": "experiment",
+    "Bundle": "inference.bundle",
+    "pack": "inference.pack",
 }
 
 __all__ = [*_HOME, "__version__"]

@@ -43,6 +43,10 @@ def decode_radiograph(content: bytes, path: str | os.PathLike) -> np.ndarray:
     """`read_radiograph` for the bytes of a file; `path` is for the message only."""
     if not content:
         raise BadRadiographError(f"{path}: the file is empty")
+    if is_dicom(content):
+        from mura_tf.data.dicom import decode_dicom  # needs the extra
+
+        return decode_dicom(content, path)
     if content.startswith(b"\xff\xd8") and _lacks_end_of_image(content):
         raise BadRadiographError(f"{path}: truncated JPEG (no end-of-image marker)")
     try:
@@ -145,6 +149,11 @@ def _lacks_end_of_image(jpeg: bytes) -> bool:
     rest with grey and say nothing, hence this test.
     """
     return jpeg.find(b"\xff\xd9", max(0, jpeg.rfind(b"\xff\xda"))) < 0
+
+
+def is_dicom(content: bytes) -> bool:
+    """Whether the bytes of a file begin as DICOM's do: 128 bytes, then "DICM"."""
+    return content[128:132] == b"DICM"
 
 
 def _kind(content: bytes) -> str:

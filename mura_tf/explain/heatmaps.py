@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
 import keras
 import numpy as np
 
+from mura_tf.explain.maps import enlarged
 from mura_tf.explain.methods import METHODS, find_method
 from mura_tf.models.backend import require_backend
 from mura_tf.models.graph import affine_head, attention_maps, part_of, require_flat
@@ -271,7 +271,6 @@ def _by_batches(function: Callable, images: np.ndarray) -> np.ndarray:
 def _finished(maps: np.ndarray, images: np.ndarray, frames) -> np.ndarray:
     """Raw maps (B, h, w) as heatmaps (B, S, S), see `heatmaps`."""
     height, width = images.shape[1:3]
-    heat = np.zeros(images.shape[:3], np.float32)
     frames = frames_of(images) if frames is None else np.asarray(frames)
     if (
         frames.shape != (len(images), 4)
@@ -282,9 +281,4 @@ def _finished(maps: np.ndarray, images: np.ndarray, frames) -> np.ndarray:
             f"frames must be int ({len(images)}, 4), the top, left, height and width of each "
             f"radiograph in its square of {height} x {width} pixels. Received: {frames.tolist()}."
         )
-    for one, raw, frame in zip(heat, maps, frames, strict=True):
-        raw = np.maximum(raw, 0).astype(np.float32)
-        inside = slice(frame[0], frame[0] + frame[2]), slice(frame[1], frame[1] + frame[3])
-        one[inside] = cv2.resize(raw, (width, height), interpolation=cv2.INTER_LINEAR)[inside]
-        one /= one.max() or 1
-    return heat
+    return enlarged(maps, frames, height)

@@ -9,16 +9,18 @@ from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
 import cv2
-import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mura_tf.files import written_whole
+from mura_tf.reports.colours import COLOURS
 from mura_tf.reports.numbers import number_text, with_interval
-from mura_tf.reports.style import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WARNING = """\
 <p class="warning"><b>Not a medical device.</b> These are results of research software. They must
@@ -97,8 +99,10 @@ def _variables(scheme: int) -> str:
     return " ".join(f"--{name}: {colours[scheme]};" for name, colours in COLOURS.items())
 
 
-def svg(figure: Figure, name: str) -> str:
+def svg(figure: "Figure", name: str) -> str:
     """The figure as SVG with real text, the same bytes each time; `name` seeds its ids."""
+    import matplotlib  # half a second, which pages without plots spare
+
     nothing = dict.fromkeys(["Date", "Creator", "Format", "Type"])
     drawing = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
@@ -125,7 +129,7 @@ def list_section(heading: str, sentences: list[str], numbered: bool = False) -> 
     return f"<section><h2>{heading}</h2><{tag}>{items}</{tag}></section>"
 
 
-def drawn(figures: dict[str, tuple[Figure, str]]) -> dict[str, tuple[str, str]]:
+def drawn(figures: dict[str, tuple["Figure", str]]) -> dict[str, tuple[str, str]]:
     """Name -> (`svg`, caption) of figures by name, each with its caption."""
     return {name: (svg(figure, name), caption) for name, (figure, caption) in figures.items()}
 

@@ -7,12 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from mura_tf.data.radiograph import fitted, padded_box, read_radiograph
+from mura_tf.data.radiograph import fitted, read_radiograph
 from mura_tf.data.table import STUDY_KEY, VIEW_KEY
 from mura_tf.evaluation.metrics import THRESHOLD
 from mura_tf.evaluation.predictions import view_probabilities
@@ -20,6 +19,7 @@ from mura_tf.explain.ensemble import ORDERS, Ensemble
 from mura_tf.explain.localization import box_file, load_boxes
 from mura_tf.files import written_whole
 from mura_tf.reports.experiment_page import protocol
+from mura_tf.reports.overlay import SHOWN, overlaid
 from mura_tf.reports.page import WARNING, escaped, inline_jpeg, write_page
 from mura_tf.reports.style import colour_of
 from mura_tf.terminal import track
@@ -28,11 +28,6 @@ VIEW_SIDE = 448
 VIEWS_PER_ROW = 4
 BOX_COLOUR = (92, 184, 236)
 """RGB; the blue of `COLOURS` on black."""
-_HEAT = 255 * colormaps["plasma"](np.linspace(0, 1, 256))[:, :3]
-_OPACITY = 0.7 * np.linspace(0, 1, 256)[:, None] ** 0.7
-"""A cold place shows the radiograph as it is."""
-_SHOWN = np.round(_OPACITY * _HEAT + (1 - _OPACITY) * 70).astype(np.uint8)
-"""The colours on a middling dark radiograph, for the colour bars."""
 
 
 def explain_studies(
@@ -88,24 +83,6 @@ def explain_studies(
         f"none of them saw in training: {len(studies)}. " + protocol(ensemble.split, ensemble.runs)
     )
     return [*paths, write_study_page(out / "index.html", title, lead, shown, boxes)]
-
-
-def overlaid(radiograph: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A radiograph with its heatmap on it, in colours that mean the same in every picture.
-
-    Args:
-        radiograph: uint8 (height, width).
-        heat: float (S, S), in [0, 1], of the padded square of this radiograph.
-
-    Returns:
-        uint8 (height, width, 3), RGB.
-    """
-    top, left, inner_height, inner_width = padded_box(*radiograph.shape, len(heat))
-    inner = heat[top : top + inner_height, left : left + inner_width]
-    enlarged = cv2.resize(inner, radiograph.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    level = np.round(255 * enlarged).astype(int)
-    blended = (1 - _OPACITY[level]) * radiograph[..., None] + _OPACITY[level] * _HEAT[level]
-    return np.round(blended).astype(np.uint8)
 
 
 def plot_study(
@@ -166,7 +143,7 @@ def plot_study(
         "\n".join(line for line in lines if line), fontsize=10, x=0.01, ha="left", parse_math=False
     )
     bar = figure.colorbar(
-        ScalarMappable(cmap=ListedColormap(_SHOWN / 255)),
+        ScalarMappable(cmap=ListedColormap(SHOWN / 255)),
         ax=grid,
         shrink=0.6,
         aspect=30,
@@ -216,7 +193,7 @@ probability. A map of CAM or Grad-CAM without colour says that nowhere speaks fo
 
 
 _BOX_NOTE = '<span class="box">Blue frames</span> are the lesions that the data set marks.'
-_STOPS = ", ".join("rgb({}, {}, {})".format(*_SHOWN[level]) for level in range(0, 256, 51))
+_STOPS = ", ".join("rgb({}, {}, {})".format(*SHOWN[level]) for level in range(0, 256, 51))
 _COLOUR_BAR = (
     f'<div class="heat"><span>0</span><i style="background: linear-gradient(90deg, {_STOPS})"></i>'
     "<span>1</span></div>"

@@ -65,7 +65,7 @@ def split_views(views: pd.DataFrame, recipe: Recipe) -> dict[str, pd.DataFrame]:
     chosen = {
         "train": views.split == "train",
         "select": views.split == recipe.select_on,
-        "predict": ~views.split.isin(["train", "holdout"]),
+        "predict": views.split != "train",
     }
     return {name: views[rows].reset_index(drop=True) for name, rows in chosen.items()}
 
