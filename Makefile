@@ -10,6 +10,7 @@ demo: $(VENV)/installed  ## the whole line on synthetic radiographs -> demo/repo
 test: $(VENV)/installed  ## ruff, doctests and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 anywhere: $(VENV)/installed  ## the fast tests as on other machines; ONLY="one-core random-order" for some
