@@ -8,6 +8,8 @@ import pandas as pd
 from mura_tf.cores import usable_cores
 from mura_tf.experiment import run_experiment
 from mura_tf.grid.engines import LocalEngine
+from mura_tf.inference.pack import pack
+from mura_tf.synthetic.anatomy import ANATOMIES
 from mura_tf.synthetic.write import FOLDER, write_synthetic_mura
 from mura_tf.training.recipe import Recipe
 
@@ -48,3 +50,16 @@ def run_demo(out: str | os.PathLike) -> pd.DataFrame:
         engine=LocalEngine(min(usable_cores(), MOST_JOBS)),
         cache_dir=out / "cache",
     )
+
+
+def pack_demo(out: str | os.PathLike) -> tuple[Path, list[Path]]:
+    """Packs the demonstration's ensembles, and names three studies that they did not see.
+
+    Returns:
+        `out/demo.mura`, and the folders of three validation studies, of different types.
+    """
+    out = Path(out)
+    bundle = out / "demo.mura"
+    pack([out / RECIPE.backbone], bundle, licence="Synthetic radiographs: no rights are reserved.")
+    types = sorted((out / FOLDER / "valid").iterdir())[:: len(ANATOMIES) // 3][:3]
+    return bundle, [min(study_type.glob("*/*")) for study_type in types]

@@ -14,6 +14,7 @@ from mura_tf.files import written_whole
 from mura_tf.grid.plan import plan_runs, run_plan
 from mura_tf.grid.worker import RunError
 from mura_tf.published import OVERALL
+from mura_tf.reports.decision_section import decision_table, decisions_of
 from mura_tf.reports.experiment_page import write_scored
 from mura_tf.reports.numbers import interval_text, number_text
 from mura_tf.terminal import Output, waiting
@@ -91,7 +92,9 @@ def require_options(recipe: Recipe, study_types: Iterable[str] | None = None, **
 def report_runs(
     run_dirs: Iterable[str | os.PathLike], out: str | os.PathLike, *, progress: bool = False
 ) -> pd.DataFrame:
-    """Writes `scores.csv`, `experiment.json` and `report.html` of finished runs into `out`.
+    """Writes what finished runs come to into `out`.
+
+    That is `scores.csv`, `operating_points.csv`, `experiment.json` and `report.html`.
 
     Returns:
         Table of `score_systems`.
@@ -101,9 +104,12 @@ def report_runs(
     scores = score_systems(predictions, progress=progress)
     with written_whole(out / "scores.csv") as part:
         scores.to_csv(part, index=False)
+    decisions = decisions_of(runs, predictions)
+    with written_whole(out / "operating_points.csv") as part:
+        decision_table(decisions).to_csv(part, index=False)
     write_facts(runs, out)
     with waiting("Writing the report", shown=progress):
-        write_scored(runs, predictions, scores, out / "report.html")
+        write_scored(runs, predictions, scores, decisions, out / "report.html")
     return scores
 
 

@@ -161,6 +161,14 @@ def steps(monkeypatch):
     return measured
 
 
+@pytest.fixture(scope="session")
+def bundle(members, tmp_path_factory):
+    """The two of `members`, packed: for all study types, elbow and wrist."""
+    from mura_tf import pack
+
+    return pack([members], tmp_path_factory.mktemp("bundles") / "lesions.mura", licence="CC0.")
+
+
 class EndlessRun:
     """A run whose worker reads its views until it is stopped; that is before it needs TensorFlow.
 

@@ -15,8 +15,12 @@ from mura_tf.cli import (
     demo,
     evaluate,
     explain,
+    export,
+    pack,
+    predict,
     prepare,
     reproduce,
+    serve,
     study,
     synthesize,
     train,
@@ -56,6 +60,10 @@ app.command(rich_help_panel="Data")(study.study)
 app.command(rich_help_panel="Models")(train.train)
 app.command(rich_help_panel="Models")(evaluate.evaluate)
 app.command(rich_help_panel="Models")(explain.explain)
+app.command(rich_help_panel="New radiographs")(pack.pack)
+app.command(rich_help_panel="New radiographs")(predict.predict)
+app.command(rich_help_panel="New radiographs")(serve.serve)
+app.command(rich_help_panel="New radiographs")(export.export)
 app.command(rich_help_panel="The whole line")(reproduce.reproduce)
 app.command(rich_help_panel="The whole line")(demo.demo)
 

@@ -12,6 +12,9 @@ Data = Annotated[
     Path,
     typer.Argument(help="A MURA-shaped or FracAtlas folder, the folder above it, or a views CSV."),
 ]
+Model = Annotated[
+    Path, typer.Argument(help="A bundle (.mura), or a run folder or one above several.")
+]
 Runs = Annotated[list[Path], typer.Argument(help="Run folders, or folders above them.")]
 Side = Annotated[int, typer.Option("--image-size", min=8, help="Side of the squares, pixels.")]
 
@@ -84,12 +87,7 @@ def settings_of(recipe: str | None, given: dict) -> dict:
 
 
 def run_folders(roots: list[Path]) -> list[Path]:
-    """The run folders at and below `roots`, each once."""
-    found = [path.parent for root in roots for path in sorted(root.rglob("run.json"))]
-    folders = list({path.resolve(): path for path in found}.values())
-    if not folders:
-        raise FileNotFoundError(
-            f"no run.json below {', '.join(map(str, roots))}, expected at least one run folder. "
-            "`mura-tf train` makes them."
-        )
-    return folders
+    """See `folders_below`."""
+    from mura_tf.training.run import folders_below
+
+    return folders_below(roots)

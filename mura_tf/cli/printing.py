@@ -24,7 +24,12 @@ def print_report(scores, out: Path) -> None:
     from mura_tf.experiment import print_scores
 
     print_scores(scores)
-    print(f"Scores: {out / 'scores.csv'}\nReport: {out / 'report.html'}")
+    for name, file in (
+        ("Scores", "scores.csv"),
+        ("Operating points", "operating_points.csv"),
+        ("Report", "report.html"),
+    ):
+        print(f"{name}: {out / file}")
 
 
 def print_summary(data: Path) -> None:

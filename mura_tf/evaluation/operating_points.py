@@ -69,6 +69,51 @@ class OperatingPoint:
 PAPER = OperatingPoint("paper", THRESHOLD, THRESHOLD)
 
 
+@dataclass(frozen=True)
+class Decisions:
+    """How one system's probabilities are decided by, and what that comes to.
+
+    Attributes:
+        chosen_on, reported_on: splits.
+        points: of `operating_points`; the paper's alone where `chosen_on` has studies of one label.
+        table: of `score_points`.
+        calibration: None where `chosen_on` has studies of one label.
+        error_before, error_after: expected calibration error on the reported split.
+    """
+
+    chosen_on: str
+    reported_on: str
+    points: list[OperatingPoint]
+    table: pd.DataFrame
+    calibration: Calibration | None
+    error_before: float
+    error_after: float
+
+
+def decide(studies: pd.DataFrame, chosen_on: str, reported_on: str) -> Decisions:
+    """Chooses operating points and calibration on one split and scores them on another.
+
+    Args:
+        studies: table of `study_probabilities` of one system, of both splits.
+        chosen_on: the selection split, such as "valid".
+        reported_on: the reported split.
+    """
+    selection, shown = (studies[studies.split == split] for split in (chosen_on, reported_on))
+    both = selection.label.nunique() == 2
+    points = operating_points(selection) if both else [PAPER]
+    calibration = calibrate(selection) if both else None
+    calibrated = calibration(shown.probability) if calibration else shown.probability
+    return Decisions(
+        chosen_on,
+        reported_on,
+        points,
+        score_points(points, shown),
+        calibration,
+        expected_calibration_error(shown.label, shown.probability),
+        expected_calibration_error(shown.label, calibrated),
+    )
+
+
 def calibrate(studies: pd.DataFrame) -> Calibration:
     """Fits Platt's slope and intercept, with his targets, which keep both finite.
 

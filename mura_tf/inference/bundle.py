@@ -143,7 +143,7 @@ class Bundle:
     ) -> Iterator[Finding]:
         """The findings of studies that are found already; see `findings`."""
         if study_type is not None:
-            self._require_type(study_type)
+            self.require_type(study_type)
         decide = self.point(point).decide
         for group in _groups(studies):
             yield from self._read_group(group, study_type, decide)
@@ -301,7 +301,8 @@ class Bundle:
             )
         return self.points[point]
 
-    def _require_type(self, study_type: str) -> None:
+    def require_type(self, study_type: str) -> None:
+        """ValueError where the bundle does not read it."""
         if study_type not in self.study_types:
             raise ValueError(
                 f"the study type must be one that the bundle reads, {', '.join(self.study_types)}. "

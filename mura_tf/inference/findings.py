@@ -53,6 +53,17 @@ class Finding:
     views: list[View] = field(default_factory=list)
 
     @property
+    def headline(self) -> str:
+        """What is said of it, in a line."""
+        study_type = self.study_type or "unknown study type"
+        if self.decision == NOT_READ:
+            return f"{study_type}: {NOT_READ}"
+        text = f"{study_type}: {self.decision}, probability {self.probability:.2f}"
+        if not np.isnan(self.calibrated):
+            text += f" (calibrated {self.calibrated:.2f})"
+        return text
+
+    @property
     def row(self) -> dict:
         """Of the findings table, with lists where the CSV has text."""
         return {

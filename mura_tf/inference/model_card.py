@@ -1,15 +1,14 @@
 """What a bundle is, on a page: written from its facts alone."""
 
+import pandas as pd
+
+from mura_tf.reports.decision_section import HEADERS, point_rows
 from mura_tf.reports.markdown import markdown_table
 from mura_tf.reports.numbers import number_text, with_interval
 
 FEW = 100
 """Studies below which a score is marked as unreliable."""
-_POINTS = {
-    "paper": "0.5, the paper's",
-    "kappa": "highest kappa",
-    "doubt": "doubtful between sensitivity and specificity 0.95",
-}
+_NUMBERS = ("sensitivity", "specificity", "kappa", "doubtful")
 
 
 def model_card(facts: dict) -> tuple[str, str]:
@@ -104,29 +103,13 @@ def _protocol(facts: dict) -> str:
 
 
 def _points(facts: dict) -> list[str]:
-    headers = ["Operating point", "Normal up to", "Abnormal above"]
-    headers += ["Sensitivity [95 %]", "Specificity [95 %]", "Doubtful"]
-    rows = []
-    for row in facts["operating_points"]:
-        row = {key: float("nan") if value is None else value for key, value in row.items()}
-        rows.append(
-            [
-                f"{row['point']}: {_POINTS[row['point']]}",
-                number_text(row["low"]),
-                number_text(row["high"]),
-                *(
-                    with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
-                    for name in ("sensitivity", "specificity")
-                ),
-                f"{row['doubtful']:.0%}",
-            ]
-        )
+    table = pd.DataFrame(facts["operating_points"]).astype(dict.fromkeys(_NUMBERS, float))
     lines = ["## Operating points", ""]
-    if len(rows) == 1:
+    if len(table) == 1:
         lines += ["The selection split has too few studies of both labels to choose others.", ""]
     else:
         lines += [f"Chosen on {facts['chosen_on']}, scored on {facts['reported_on']}.", ""]
-    return lines + markdown_table(headers, rows)
+    return lines + markdown_table(HEADERS, point_rows(table))
 
 
 def _calibration(facts: dict) -> list[str]:
@@ -176,8 +159,6 @@ def _limits(facts: dict) -> list[str]:
 
 
 def _drawing(facts: dict) -> str:
-    import pandas as pd
-
     from mura_tf.evaluation.operating_points import Calibration
     from mura_tf.reports.page import svg
     from mura_tf.reports.score_plots import plot_reliability

@@ -6,22 +6,12 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import pandas as pd
-
 import mura_tf
 from mura_tf.data.table import STUDY_KEY
-from mura_tf.evaluation.operating_points import (
-    PAPER,
-    OperatingPoint,
-    calibrate,
-    expected_calibration_error,
-    operating_points,
-    score_points,
-)
+from mura_tf.evaluation.operating_points import Decisions, decide
 from mura_tf.evaluation.predictions import (
     load_predictions,
     reported_split,
-    run_folders,
     score,
     study_probabilities,
     system_name,
@@ -29,7 +19,7 @@ from mura_tf.evaluation.predictions import (
 from mura_tf.files import written_whole
 from mura_tf.inference.bundle import FORMAT, Bundle
 from mura_tf.inference.model_card import model_card
-from mura_tf.training.run import Run, finished_runs
+from mura_tf.training.run import Run, finished_runs, folders_below
 
 NOTICE = "Not a medical device. Research software: it must not be used to diagnose anybody."
 
@@ -86,7 +76,7 @@ def facts_of_runs(
     run_dirs: Iterable[str | os.PathLike], recogniser: str | os.PathLike | None = None
 ) -> dict:
     """What `bundle.json` says of finished runs; members' files are where they lie now."""
-    runs = _of_one_system(finished_runs(_folders(run_dirs)))
+    runs = _of_one_system(finished_runs(folders_below(run_dirs)))
     first = runs[0]
     predictions = load_predictions(run.path for run in runs)
     if predictions.probability.isna().any():
@@ -96,8 +86,6 @@ def facts_of_runs(
         )
     reported = reported_split(predictions)
     studies = study_probabilities(predictions)
-    chosen_on = first.recipe.select_on
-    selection = studies[studies.split == chosen_on]
     shown = studies[studies.split == reported]
     views = predictions.drop_duplicates([*STUDY_KEY, "view"])
     per_study = views.groupby([*STUDY_KEY]).size().groupby("study_type").median()
@@ -118,9 +106,7 @@ def facts_of_runs(
         "recogniser": _recogniser_facts(recogniser) if recogniser else None,
         "inputs": first.info.get("inputs"),
         "views_per_study": per_study.to_dict(),
-        "chosen_on": chosen_on,
-        "reported_on": reported,
-        **_decisions(selection, shown),
+        **_decisions(decide(studies, first.recipe.select_on, reported)),
         "scores": json.loads(score(shown).to_json(orient="records")),
         "reliability": shown[["label", "probability"]].round(6).to_dict("list"),
         "data": {
@@ -132,23 +118,17 @@ def facts_of_runs(
     }
 
 
-def _decisions(selection: pd.DataFrame, shown: pd.DataFrame) -> dict:
-    """Operating points and calibration, as far as the selection split has both labels."""
-    points: list[OperatingPoint] = [PAPER]
-    calibration = None
-    if selection.label.nunique() == 2:
-        points = operating_points(selection)
-        fitted = calibrate(selection)
-        labels, probabilities = shown.label, shown.probability
-        calibration = {
-            "slope": fitted.slope,
-            "intercept": fitted.intercept,
-            "error_before": expected_calibration_error(labels, probabilities),
-            "error_after": expected_calibration_error(labels, fitted(probabilities)),
-        }
-    table = score_points(points, shown)
+def _decisions(found: Decisions) -> dict:
+    calibration = found.calibration and {
+        "slope": found.calibration.slope,
+        "intercept": found.calibration.intercept,
+        "error_before": found.error_before,
+        "error_after": found.error_after,
+    }
     return {
-        "operating_points": json.loads(table.to_json(orient="records")),
+        "chosen_on": found.chosen_on,
+        "reported_on": found.reported_on,
+        "operating_points": json.loads(found.table.to_json(orient="records")),
         "calibration": calibration,
     }
 
@@ -174,14 +154,6 @@ def _of_one_system(runs: list[Run]) -> list[Run]:
     return chosen
 
 
-def _folders(run_dirs: Iterable[str | os.PathLike]) -> list[Path]:
-    """The run folders at and below the given ones, each once."""
-    found = [
-        path.parent for root in run_folders(run_dirs) for path in sorted(root.rglob("run.json"))
-    ]
-    return list({path.resolve(): path for path in found}.values())
-
-
 def _member(run: Run) -> dict:
     return {
         "file": os.fspath(_model_file(run)),
@@ -203,7 +175,7 @@ def _model_file(run: Run) -> Path:
 
 
 def _recogniser_facts(folder: str | os.PathLike) -> dict:
-    (run,) = finished_runs(_folders([folder])[:1])
+    (run,) = finished_runs(folders_below([folder])[:1])
     if run.recipe.task != "study_type":
         raise ValueError(
             f"a recogniser is a run of the task study_type. Received: {run.path} with the task "

@@ -87,7 +87,7 @@ def study_picture(finding: Finding, facts: Mapping) -> Image.Image:
     whose = f"{facts['name']} {facts['version']}. {CAPTION}"
     for x, y, text, colour, size in (
         (GAP, 8, finding.study, "ink", 17),
-        (GAP, 32, headline(finding), said, 17),
+        (GAP, 32, finding.headline, said, 17),
         (GAP, sheet.height - 22, whose, "muted", 13),
     ):
         draw.text((x, y), text, COLOURS[colour][1], ImageFont.load_default(size))
@@ -101,17 +101,6 @@ def study_picture(finding: Finding, facts: Mapping) -> Image.Image:
             top += part.shape[0] + GAP
         left += width + GAP
     return sheet
-
-
-def headline(finding: Finding) -> str:
-    """What is said of a study, in a line."""
-    study_type = finding.study_type or "unknown study type"
-    if finding.decision == NOT_READ:
-        return f"{study_type}: not read"
-    text = f"{study_type}: {finding.decision}, probability {finding.probability:.2f}"
-    if not np.isnan(finding.calibrated):
-        text += f" (calibrated {finding.calibrated:.2f})"
-    return text
 
 
 def _pictures(view: View, side: int) -> list[np.ndarray]:
@@ -128,7 +117,7 @@ def _section(finding: Finding) -> str:
     kind = {"abnormal": "wrong", "doubtful": "wrong", "normal": "right"}.get(finding.decision, "")
     return (
         f'<section class="study {kind}"><h2>{escaped(finding.study)}</h2>'
-        f'<p><span class="verdict">{escaped(headline(finding))}</span></p>'
+        f'<p><span class="verdict">{escaped(finding.headline)}</span></p>'
         f'{notes}<div class="pairs">{figures}</div></section>'
     )
 

@@ -10,6 +10,7 @@ import pandas as pd
 from mura_tf.data.radiograph import BadRadiographError, fitted, read_radiograph
 from mura_tf.data.table import STUDY_KEY
 from mura_tf.evaluation.metrics import THRESHOLD
+from mura_tf.evaluation.operating_points import Decisions
 from mura_tf.evaluation.predictions import (
     SYSTEM_KEY,
     load_predictions,
@@ -19,6 +20,7 @@ from mura_tf.evaluation.predictions import (
 )
 from mura_tf.grid.progress import duration
 from mura_tf.reports.curve_plots import plot_learning_curves
+from mura_tf.reports.decision_section import decision_section, decisions_of
 from mura_tf.reports.numbers import with_interval
 from mura_tf.reports.page import (
     WARNING,
@@ -65,17 +67,24 @@ def write_report(run_dirs: Iterable[str | os.PathLike], path: str | os.PathLike)
     """
     runs = finished_runs(run_dirs)
     predictions = load_predictions(run.path for run in runs)
-    return write_scored(runs, predictions, score_systems(predictions), path)
+    decisions = decisions_of(runs, predictions)
+    return write_scored(runs, predictions, score_systems(predictions), decisions, path)
 
 
 def write_scored(
-    runs: list[Run], predictions: pd.DataFrame, scores: pd.DataFrame, path: str | os.PathLike
+    runs: list[Run],
+    predictions: pd.DataFrame,
+    scores: pd.DataFrame,
+    decisions: dict[tuple, Decisions],
+    path: str | os.PathLike,
 ) -> Path:
-    """`write_report` of finished runs whose predictions are read and scored."""
+    """`write_report` of finished runs whose predictions are read, scored and decided by."""
     systems = [rows for _, rows in scores.groupby(SYSTEM_KEY, sort=False)]
+    first = systems[0].iloc[0]
     sections = [
         _result_section(systems, runs),
         *(_system_section(systems, index) for index in range(len(systems))),
+        decision_section(first, decisions[tuple(first[SYSTEM_KEY])]),
         _curves_section(systems, runs),
         _views_section(systems[0], predictions),
         _runs_section(systems, runs),

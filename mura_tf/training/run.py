@@ -136,6 +136,19 @@ class Run:
         return keras.models.load_model(self.path / "best.keras", compile=False)
 
 
+def folders_below(roots: Iterable[str | os.PathLike]) -> list[Path]:
+    """The run folders at and below `roots`, each once; FileNotFoundError where there is none."""
+    roots = run_folders(roots)
+    found = [path.parent for root in roots for path in sorted(root.rglob("run.json"))]
+    folders = list({path.resolve(): path for path in found}.values())
+    if not folders:
+        raise FileNotFoundError(
+            f"no run.json below {', '.join(map(str, roots))}, expected at least one run folder. "
+            "`mura-tf train` makes them."
+        )
+    return folders
+
+
 def finished_runs(run_dirs: Iterable[str | os.PathLike]) -> list[Run]:
     """The runs of folders, all of which must be finished; ValueError names those that are not."""
     runs = [Run(folder) for folder in run_folders(run_dirs)]
