@@ -40,6 +40,13 @@ def command(*arguments):
     return [sys.executable, "-c", code, *map(str, arguments)]
 
 
+def with_modules(folder):
+    """An environment in which Python finds the modules of a folder first."""
+    before = os.environ.get("PYTHONPATH")
+    folders = [str(folder), before] if before else [str(folder)]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
+
+
 def run(*arguments, **settings):
     """`mura-tf` in a process of its own, between pipes."""
     return subprocess.run(
@@ -47,10 +54,10 @@ def run(*arguments, **settings):
     )
 
 
-def on_terminal(process, **variables):
+def on_terminal(process, environment=os.environ):
     """The exit status of a process with such arguments, and all that a terminal was sent."""
     ours, its = pty.openpty()
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120"} | variables
+    environment = environment | {"TERM": "xterm", "COLUMNS": "120"}
     process = subprocess.Popen(process, stdin=its, stdout=its, stderr=its, env=environment)
     os.close(its)
     sent = []

@@ -18,12 +18,16 @@ from mura_tf.terminal import Notice, waiting
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _DONE = b"\0"
 _KEEPER = f"""
-import sys
-said = sys.stdin.buffer.read()
-if not said.endswith({_DONE}):
-    sys.stderr.buffer.write(said)
+import os
+said = b""
+while not said.endswith({_DONE}):
+    part = os.read(0, 65536)
+    if not part:
+        os.write(2, said)
+        break
+    said += part
 """
-"""A process that keeps what it is told, and tells it unless the end says that all is well."""
+"""A process that keeps what it is told, and tells it if it is left before all is well."""
 
 
 @contextmanager
@@ -119,10 +123,9 @@ def _kept_back() -> Iterator[None]:
         raise
     finally:
         sys.stderr = stream
-        os.write(2, last)
         os.dup2(errors, 2)
         os.close(errors)
-        keeper.communicate()
+        keeper.communicate(last)
 
 
 def _is_descriptor_2(stream) -> bool:
