@@ -3,13 +3,19 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
 from mura_tf.data.views import load_views
-from mura_tf.evaluation.predictions import SYSTEM_KEY, load_predictions, score_systems
+from mura_tf.evaluation.predictions import (
+    SYSTEM_KEY,
+    RunFolders,
+    load_predictions,
+    score_systems,
+)
 from mura_tf.files import written_whole
 from mura_tf.grid.plan import plan_runs, run_plan
 from mura_tf.grid.worker import RunError
@@ -24,15 +30,15 @@ from mura_tf.training.run import finished_runs
 
 def run_experiment(
     recipe: Recipe,
-    data: str | os.PathLike,
-    out: str | os.PathLike,
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
     scheme: str = "two-stage",
     study_types: Iterable[str] | None = None,
     members: int = 5,
     repeats: int = 1,
     verbose: bool = True,
-    **settings,
+    **settings: Any,
 ) -> pd.DataFrame:
     """Trains what is not trained yet below `out`, scores it and writes the report.
 
@@ -73,7 +79,9 @@ def run_experiment(
     return report_runs([run.folder for run in plan], out, progress=verbose)
 
 
-def require_options(recipe: Recipe, study_types: Iterable[str] | None = None, **options) -> None:
+def require_options(
+    recipe: Recipe, study_types: Iterable[str] | None = None, **options: Any
+) -> None:
     """ValueError where `run_experiment` would raise one whatever the data are.
 
     Args:
@@ -89,7 +97,7 @@ def require_options(recipe: Recipe, study_types: Iterable[str] | None = None, **
 
 
 def report_runs(
-    run_dirs: Iterable[str | os.PathLike], out: str | os.PathLike, *, progress: bool = False
+    run_dirs: RunFolders, out: str | os.PathLike[str], *, progress: bool = False
 ) -> pd.DataFrame:
     """Writes `scores.csv`, `experiment.json` and `report.html` of finished runs into `out`.
 

@@ -61,7 +61,7 @@ class Bundle:
         >>> bundle.read(["a.png", "study/", "b.dcm"])  # doctest: +SKIP
     """
 
-    def __init__(self, source: str | os.PathLike | Sequence[str | os.PathLike]):
+    def __init__(self, source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]):
         if isinstance(source, str | os.PathLike) and not Path(source).is_dir():
             self.path: Path | None = Path(source)
             self.facts = _facts_in(self.path)

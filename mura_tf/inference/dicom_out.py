@@ -28,7 +28,7 @@ SCHEME = "99MURATF"
 
 
 def write_dicom(
-    finding: Finding, out: str | os.PathLike, bundle: Bundle, point: str | None = None
+    finding: Finding, out: str | os.PathLike[str], bundle: Bundle, point: str | None = None
 ) -> list[Path]:
     """Writes a study's heatmaps and report; nothing where it was not read or is no DICOM study.
 

@@ -42,7 +42,7 @@ class Exported(NamedTuple):
 
 
 def export_bundle(
-    bundle: str | os.PathLike, to: str, out: str | os.PathLike | None = None
+    bundle: str | os.PathLike[str], to: str, out: str | os.PathLike[str] | None = None
 ) -> list[Exported]:
     """Exports every member of a bundle, or of run folders.
 

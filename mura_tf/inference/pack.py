@@ -35,10 +35,10 @@ NOTICE = "Not a medical device. Research software: it must not be used to diagno
 
 
 def pack(
-    run_dirs: Iterable[str | os.PathLike],
-    path: str | os.PathLike,
+    run_dirs: Iterable[str | os.PathLike[str]],
+    path: str | os.PathLike[str],
     *,
-    recogniser: str | os.PathLike | None = None,
+    recogniser: str | os.PathLike[str] | None = None,
     name: str | None = None,
     version: str = "1",
     licence: str = "",
@@ -83,7 +83,7 @@ def pack(
 
 
 def facts_of_runs(
-    run_dirs: Iterable[str | os.PathLike], recogniser: str | os.PathLike | None = None
+    run_dirs: Iterable[str | os.PathLike[str]], recogniser: str | os.PathLike[str] | None = None
 ) -> dict:
     """What `bundle.json` says of finished runs; members' files are where they lie now."""
     runs = _of_one_system(finished_runs(_folders(run_dirs)))
@@ -174,7 +174,7 @@ def _of_one_system(runs: list[Run]) -> list[Run]:
     return chosen
 
 
-def _folders(run_dirs: Iterable[str | os.PathLike]) -> list[Path]:
+def _folders(run_dirs: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """The run folders at and below the given ones, each once."""
     found = [
         path.parent for root in run_folders(run_dirs) for path in sorted(root.rglob("run.json"))
@@ -202,7 +202,7 @@ def _model_file(run: Run) -> Path:
     return path
 
 
-def _recogniser_facts(folder: str | os.PathLike) -> dict:
+def _recogniser_facts(folder: str | os.PathLike[str]) -> dict:
     (run,) = finished_runs(_folders([folder])[:1])
     if run.recipe.task != "study_type":
         raise ValueError(

@@ -49,12 +49,12 @@ _PAGES = {
 
 
 def create_app(
-    model: str | os.PathLike,
+    model: str | os.PathLike[str],
     *,
     hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]"),
     workers: int = 1,
     seconds: float = 120.0,
-    keep: str | os.PathLike | None = None,
+    keep: str | os.PathLike[str] | None = None,
 ) -> FastAPI:
     """The server of a bundle.
 

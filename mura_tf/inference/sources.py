@@ -41,7 +41,7 @@ class Study:
     warnings: list[str] = field(default_factory=list)
 
 
-Source = str | os.PathLike | np.ndarray
+Source = str | os.PathLike[str] | np.ndarray
 
 
 def find_studies(

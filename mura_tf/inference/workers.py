@@ -27,7 +27,7 @@ class Workers:
         seconds: after which a request is given up and its process ended.
     """
 
-    def __init__(self, model: str | os.PathLike, count: int, seconds: float):
+    def __init__(self, model: str | os.PathLike[str], count: int, seconds: float):
         if count < 1:
             raise ValueError(f"workers must be at least 1. Received: {count}.")
         self._model, self._seconds = os.fspath(model), seconds
@@ -45,7 +45,7 @@ class Workers:
         point: str | None,
         *,
         token: str = "",
-        keep: str | os.PathLike | None = None,
+        keep: str | os.PathLike[str] | None = None,
     ) -> list[tuple[Finding, bytes]]:
         """Reads uploads, waiting for a free process.
 

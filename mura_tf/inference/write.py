@@ -31,7 +31,7 @@ CAPTION = "Research software, not a medical device. The colours tell where, not 
 
 
 def write_findings(
-    findings: Iterable[Finding], out: str | os.PathLike, facts: Mapping
+    findings: Iterable[Finding], out: str | os.PathLike[str], facts: Mapping
 ) -> Counter[str]:
     """Writes what a bundle found, study by study; nothing goes beside the originals.
 

@@ -223,7 +223,7 @@ def _figures(report: DocumentReport, runs: dict[str, list[Run]]) -> dict[str, tu
             rows = rows.assign(stage="", repeat=0, backbone=rows.system, system=rows.title)
             caption = "Study-level kappa with 95 % intervals"
             figures[f"kappa{number}"] = plot_kappa(rows), caption
-        curves: dict[str, dict[str, list]] = {}
+        curves: dict[str, dict[str, list[tuple[pd.DataFrame, int]]]] = {}
         for title in titles:
             for run in runs[title]:
                 histories = curves.setdefault(run.trained_on, {}).setdefault(title, [])
@@ -250,7 +250,18 @@ def _chunks(titles: Iterable[str]) -> list[list[str]]:
 # Pages
 
 
-def _markdown(report, title, told, sections, classes, figures) -> str:
+_OfClasses = tuple[str, ClassScores, dict[str, tuple[str, str]]]
+"""Title, scores and drawings of a system with classes."""
+
+
+def _markdown(
+    report: DocumentReport,
+    title: str,
+    told: str,
+    sections: list[Section],
+    classes: list[_OfClasses],
+    figures: dict[str, tuple[str, str]],
+) -> str:
     lines = [f"# {title}", "", told, *missing_lines(report.missing), ""]
     for section in sections:
         lines += [f"## {section.heading}", ""]
@@ -261,7 +272,14 @@ def _markdown(report, title, told, sections, classes, figures) -> str:
     return "\n".join(lines + ending(figures, report.deviations))
 
 
-def _html(report, title, told, sections, classes, figures) -> list[str]:
+def _html(
+    report: DocumentReport,
+    title: str,
+    told: str,
+    sections: list[Section],
+    classes: list[_OfClasses],
+    figures: dict[str, tuple[str, str]],
+) -> list[str]:
     parts = [
         f"""<header><p class="kind">mura_tf comparison</p><h1>{escaped(title)}</h1>
 <p>{escaped(told)}</p>
