@@ -1,7 +1,7 @@
 """Recipe + data set -> every run of an experiment, its scores, its report."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,11 @@ def run_experiment(
         >>> scores.study_type.tolist()
         ['elbow', 'overall']
     """
-    options = {"scheme": scheme, "members": members, "repeats": repeats}
-    require_options(recipe, study_types, **options)
+    chosen = list(study_types or ())
+    require_options(recipe, chosen, scheme=scheme, members=members, repeats=repeats)
     views = load_views(data, progress=verbose)
-    types = study_types or sorted(views.study_type.unique())
-    plan = plan_runs(recipe, out, types, **options)
+    types = chosen or sorted(views.study_type.unique())
+    plan = plan_runs(recipe, out, types, scheme=scheme, members=members, repeats=repeats)
     failed = run_plan(plan, views, out, verbose=verbose, **settings)
     if failed:
         raise RunError(
@@ -80,20 +80,21 @@ def run_experiment(
 
 
 def require_options(
-    recipe: Recipe, study_types: Iterable[str] | None = None, **options: Any
+    recipe: Recipe,
+    study_types: Sequence[str] | None,
+    *,
+    scheme: str,
+    members: int,
+    repeats: int,
 ) -> None:
-    """ValueError where `run_experiment` would raise one whatever the data are.
-
-    Args:
-        recipe, study_types: see `run_experiment`.
-        options: its scheme, members and repeats.
-    """
-    if options.get("scheme") == "whole" and study_types:
+    """ValueError where `run_experiment`, of whose arguments these are, raises one for any data."""
+    if scheme == "whole" and study_types:
         raise ValueError(
             "the scheme 'whole' has no models per study type. Received: study_types "
             f"{', '.join(study_types)}. Leave them out, or use the scheme 'direct' or 'two-stage'."
         )
-    plan_runs(recipe, "", study_types or ["any"], **options)
+    types = study_types or ["any"]
+    plan_runs(recipe, "", types, scheme=scheme, members=members, repeats=repeats)
 
 
 def report_runs(

@@ -11,7 +11,7 @@ from mura_tf.terminal import waiting
 
 def demo(
     out: Annotated[Path, typer.Argument(help="Folder of data, runs and report.")] = Path("demo"),
-):
+) -> None:
     """The whole line on synthetic radiographs, offline, in minutes; leaves OUT/report.html."""
     with waiting("Starting"):
         from mura_tf.demo import run_demo

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -278,14 +278,17 @@ def find_settings(recipe: str | os.PathLike[str]) -> dict[str, Any]:
         FileNotFoundError: neither; the names are listed.
         ValueError: see `read_settings`.
     """
-    folder = files("mura_tf.experiments").joinpath("recipes")
+    folder = files("mura_tf.experiments") / "recipes"
     named = {path.name.removesuffix(".json"): path for path in folder.iterdir()}
-    if recipe not in named and not os.path.exists(recipe):
+    if isinstance(recipe, str) and recipe in named:
+        with as_file(named[recipe]) as path:
+            return read_settings(path)
+    if not os.path.exists(recipe):
         raise FileNotFoundError(
             f"a recipe must be one of {', '.join(sorted(named))}, or the path of a JSON file. "
             f"Received: {os.fspath(recipe)!r}, and there is no such file."
         )
-    return read_settings(named.get(recipe, recipe))
+    return read_settings(recipe)
 
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
