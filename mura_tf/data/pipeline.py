@@ -93,9 +93,8 @@ def make_dataset(
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         chosen = epoch_order(int(epoch))[step * batch_size : (step + 1) * batch_size]
         squares = prepared.images[prepared.rows[chosen]]
-        draw = np.random.default_rng(
-            [seed, int(epoch), int(step) + 1]
-        )  # 0 would repeat the order's
+        # step + 1, because 0 would repeat the order's
+        draw = np.random.default_rng([seed, int(epoch), int(step) + 1])
         if flip:
             flipped = draw.random(len(chosen)) < 0.5
             squares[flipped] = squares[flipped, :, ::-1]
