@@ -104,15 +104,17 @@ def dicom_size(content: bytes, path: str | os.PathLike[str]) -> tuple[int, int]:
 
 def shown_pixels(dataset: "Dataset", path: str | os.PathLike[str]) -> np.ndarray:
     """`decode_dicom` of a parsed file of one grey frame, of whatever modality."""
-    from pydicom.pixels import apply_modality_lut
+    from pydicom.pixels.processing import apply_modality_lut
 
+    centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
     try:
         stored = dataset.pixel_array
         values = np.asarray(apply_modality_lut(stored, dataset), float)
         if "VOILUTSequence" in dataset:
             shown = _by_table(values, dataset.VOILUTSequence[0])
-        elif _first(dataset, "WindowWidth") is not None:
-            shown = _windowed(values, dataset)
+        elif centre is not None and width is not None:
+            function = _text(dataset, "VOILUTFunction").upper() or "LINEAR"
+            shown = _windowed(values, centre, width, function)
         else:
             low, high = _possible_range(dataset)
             shown = (values - low) / (high - low)
@@ -136,14 +138,12 @@ def _by_table(values: np.ndarray, voi: "Dataset") -> np.ndarray:
     return table[places] / (2**bits - 1)
 
 
-def _windowed(values: np.ndarray, dataset: "Dataset") -> np.ndarray:
-    """The first window (PS3.3, C.11.2.1.2 and C.11.2.1.3), in [0, 1].
+def _windowed(values: np.ndarray, centre: float, width: float, function: str) -> np.ndarray:
+    """A window (PS3.3, C.11.2.1.2 and C.11.2.1.3), in [0, 1].
 
     By hand, because pydicom's `apply_windowing` takes the output's ends from the rescaled ends of
     the stored range, and so turns black and white round where RescaleSlope is negative.
     """
-    centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
-    function = _text(dataset, "VOILUTFunction").upper() or "LINEAR"
     if function == "SIGMOID":
         return 1 / (1 + np.exp(-4 * (values - centre) / width))
     if function == "LINEAR_EXACT":
@@ -155,7 +155,7 @@ def _windowed(values: np.ndarray, dataset: "Dataset") -> np.ndarray:
 
 def _possible_range(dataset: "Dataset") -> tuple[float, float]:
     """The least and the most that the stored bits can become."""
-    from pydicom.pixels import apply_modality_lut
+    from pydicom.pixels.processing import apply_modality_lut
 
     signed, bits = bool(dataset.PixelRepresentation), int(dataset.BitsStored)
     ends = [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1]

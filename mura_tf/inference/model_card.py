@@ -1,5 +1,7 @@
 """What a bundle is, on a page: written from its facts alone."""
 
+from typing import Any
+
 from mura_tf.reports.markdown import markdown_table
 from mura_tf.reports.numbers import number_text, with_interval
 
@@ -12,7 +14,7 @@ _POINTS = {
 }
 
 
-def model_card(facts: dict) -> tuple[str, str]:
+def model_card(facts: dict[str, Any]) -> tuple[str, str]:
     """`MODEL_CARD.md`, and the calibration plot as SVG beside it ("" without calibration).
 
     Args:
@@ -31,7 +33,7 @@ def model_card(facts: dict) -> tuple[str, str]:
     return "\n".join(line for section in sections for line in [*section, ""]), drawing
 
 
-def _head(facts: dict) -> list[str]:
+def _head(facts: dict[str, Any]) -> list[str]:
     members = len(facts["members"])
     return [
         f"# {facts['name']}, version {facts['version']}",
@@ -44,7 +46,7 @@ def _head(facts: dict) -> list[str]:
     ]
 
 
-def _use(facts: dict) -> list[str]:
+def _use(facts: dict[str, Any]) -> list[str]:
     file = f"{facts['name']}.mura"
     recogniser = facts["recogniser"]
     told = (
@@ -64,7 +66,7 @@ def _use(facts: dict) -> list[str]:
     ]
 
 
-def _scores(facts: dict) -> list[str]:
+def _scores(facts: dict[str, Any]) -> list[str]:
     headers = [
         "Study type",
         "Studies",
@@ -97,13 +99,13 @@ def _scores(facts: dict) -> list[str]:
     ]
 
 
-def _protocol(facts: dict) -> str:
+def _protocol(facts: dict[str, Any]) -> str:
     if facts["chosen_on"] == facts["reported_on"]:
         return "Epochs were selected on the same split, so the scores are optimistic."
     return f"Epochs were selected on {facts['chosen_on']}."
 
 
-def _points(facts: dict) -> list[str]:
+def _points(facts: dict[str, Any]) -> list[str]:
     headers = ["Operating point", "Normal up to", "Abnormal above"]
     headers += ["Sensitivity [95 %]", "Specificity [95 %]", "Doubtful"]
     rows = []
@@ -129,7 +131,7 @@ def _points(facts: dict) -> list[str]:
     return lines + markdown_table(headers, rows)
 
 
-def _calibration(facts: dict) -> list[str]:
+def _calibration(facts: dict[str, Any]) -> list[str]:
     calibration = facts["calibration"]
     if not calibration:
         return ["## Calibration", "", "None: the selection split lacks studies of both labels."]
@@ -144,7 +146,7 @@ def _calibration(facts: dict) -> list[str]:
     ]
 
 
-def _training(facts: dict) -> list[str]:
+def _training(facts: dict[str, Any]) -> list[str]:
     recipe = facts["recipe"]
     views = [[name, f"{count:,}"] for name, count in facts["data"]["training_views"].items()]
     settings = [
@@ -161,7 +163,7 @@ def _training(facts: dict) -> list[str]:
     ]
 
 
-def _limits(facts: dict) -> list[str]:
+def _limits(facts: dict[str, Any]) -> list[str]:
     return [
         "## Limits",
         "",
@@ -175,7 +177,7 @@ def _limits(facts: dict) -> list[str]:
     ]
 
 
-def _drawing(facts: dict) -> str:
+def _drawing(facts: dict[str, Any]) -> str:
     import pandas as pd
 
     from mura_tf.evaluation.operating_points import Calibration

@@ -3,8 +3,9 @@
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -19,6 +20,7 @@ from mura_tf.evaluation.operating_points import (
     score_points,
 )
 from mura_tf.evaluation.predictions import (
+    RunFolders,
     load_predictions,
     reported_split,
     run_folders,
@@ -35,7 +37,7 @@ NOTICE = "Not a medical device. Research software: it must not be used to diagno
 
 
 def pack(
-    run_dirs: Iterable[str | os.PathLike[str]],
+    run_dirs: RunFolders,
     path: str | os.PathLike[str],
     *,
     recogniser: str | os.PathLike[str] | None = None,
@@ -83,8 +85,8 @@ def pack(
 
 
 def facts_of_runs(
-    run_dirs: Iterable[str | os.PathLike[str]], recogniser: str | os.PathLike[str] | None = None
-) -> dict:
+    run_dirs: RunFolders, recogniser: str | os.PathLike[str] | None = None
+) -> dict[str, Any]:
     """What `bundle.json` says of finished runs; members' files are where they lie now."""
     runs = _of_one_system(finished_runs(_folders(run_dirs)))
     first = runs[0]
@@ -132,7 +134,7 @@ def facts_of_runs(
     }
 
 
-def _decisions(selection: pd.DataFrame, shown: pd.DataFrame) -> dict:
+def _decisions(selection: pd.DataFrame, shown: pd.DataFrame) -> dict[str, Any]:
     """Operating points and calibration, as far as the selection split has both labels."""
     points: list[OperatingPoint] = [PAPER]
     calibration = None
@@ -155,7 +157,7 @@ def _decisions(selection: pd.DataFrame, shown: pd.DataFrame) -> dict:
 
 def _of_one_system(runs: list[Run]) -> list[Run]:
     """The runs of the system that is listed first; ValueError where their inputs differ."""
-    by_system: dict[tuple, list[Run]] = {}
+    by_system: dict[tuple[str, str, int], list[Run]] = {}
     for run in runs:
         by_system.setdefault(run.system, []).append(run)
     chosen = min(
@@ -174,7 +176,7 @@ def _of_one_system(runs: list[Run]) -> list[Run]:
     return chosen
 
 
-def _folders(run_dirs: Iterable[str | os.PathLike[str]]) -> list[Path]:
+def _folders(run_dirs: RunFolders) -> list[Path]:
     """The run folders at and below the given ones, each once."""
     found = [
         path.parent for root in run_folders(run_dirs) for path in sorted(root.rglob("run.json"))
@@ -182,7 +184,7 @@ def _folders(run_dirs: Iterable[str | os.PathLike[str]]) -> list[Path]:
     return list({path.resolve(): path for path in found}.values())
 
 
-def _member(run: Run) -> dict:
+def _member(run: Run) -> dict[str, Any]:
     return {
         "file": os.fspath(_model_file(run)),
         "study_types": run.recipe.study_types and list(run.recipe.study_types),
@@ -202,7 +204,7 @@ def _model_file(run: Run) -> Path:
     return path
 
 
-def _recogniser_facts(folder: str | os.PathLike[str]) -> dict:
+def _recogniser_facts(folder: str | os.PathLike[str]) -> dict[str, Any]:
     (run,) = finished_runs(_folders([folder])[:1])
     if run.recipe.task != "study_type":
         raise ValueError(

@@ -112,7 +112,7 @@ def _scale_and_shift(norm: layers.BatchNormalization) -> tuple[np.ndarray, np.nd
     return scale, shift + _values(norm.beta) if norm.center else shift
 
 
-def _values(variable) -> np.ndarray:
+def _values(variable: keras.Variable) -> np.ndarray:
     return keras.ops.convert_to_numpy(variable).astype(float)
 
 
