@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed  ## the whole line on synthetic radiographs -> demo/report.html
 	$(BIN)/mura-tf demo demo
 
-test: $(VENV)/installed  ## ruff, doctests and the fast tests
+test: $(VENV)/installed  ## ruff, types, doctests and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 anywhere: $(VENV)/installed  ## the fast tests as on other machines; ONLY="one-core random-order" for some

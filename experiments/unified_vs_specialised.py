@@ -59,8 +59,10 @@ DENSENET = replace(
 )
 
 
-def _both(name: str, title: str, recipe: Recipe, published: str | None = None):
-    left_open = ("image_size",)
+def _both(
+    name: str, title: str, recipe: Recipe, published: str | None = None
+) -> tuple[System, System]:
+    left_open: tuple[str, ...] = ("image_size",)
     if recipe.weights is None:
         left_open += ("batch_size", "learning_rate", "max_epochs", "patience")
     unified = System(

@@ -30,7 +30,7 @@ RECIPE = Recipe(
 )
 
 
-def run_demo(out: str | os.PathLike) -> pd.DataFrame:
+def run_demo(out: str | os.PathLike[str]) -> pd.DataFrame:
     """Writes `out/MURA-v1.1`, trains and reports in `out`; what is there is kept.
 
     It is what `mura-tf synthesize` and `mura-tf train` do, with a small network: one model on all

@@ -1,15 +1,21 @@
 """Recipe + data set -> every run of an experiment, its scores, its report."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
 from mura_tf.data.views import load_views
-from mura_tf.evaluation.predictions import SYSTEM_KEY, load_predictions, score_systems
+from mura_tf.evaluation.predictions import (
+    SYSTEM_KEY,
+    RunFolders,
+    load_predictions,
+    score_systems,
+)
 from mura_tf.files import written_whole
 from mura_tf.grid.plan import plan_runs, run_plan
 from mura_tf.grid.worker import RunError
@@ -25,15 +31,15 @@ from mura_tf.training.run import finished_runs
 
 def run_experiment(
     recipe: Recipe,
-    data: str | os.PathLike,
-    out: str | os.PathLike,
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
     scheme: str = "two-stage",
     study_types: Iterable[str] | None = None,
     members: int = 5,
     repeats: int = 1,
     verbose: bool = True,
-    **settings,
+    **settings: Any,
 ) -> pd.DataFrame:
     """Trains what is not trained yet below `out`, scores it and writes the report.
 
@@ -60,11 +66,11 @@ def run_experiment(
         >>> scores.study_type.tolist()
         ['elbow', 'overall']
     """
-    options = {"scheme": scheme, "members": members, "repeats": repeats}
-    require_options(recipe, study_types, **options)
+    chosen = list(study_types or ())
+    require_options(recipe, chosen, scheme=scheme, members=members, repeats=repeats)
     views = load_views(data, progress=verbose)
-    types = study_types or sorted(views.study_type.unique())
-    plan = plan_runs(recipe, out, types, **options)
+    types = chosen or sorted(views.study_type.unique())
+    plan = plan_runs(recipe, out, types, scheme=scheme, members=members, repeats=repeats)
     failed = run_plan(plan, views, out, verbose=verbose, **settings)
     if failed:
         raise RunError(
@@ -74,23 +80,26 @@ def run_experiment(
     return report_runs([run.folder for run in plan], out, progress=verbose)
 
 
-def require_options(recipe: Recipe, study_types: Iterable[str] | None = None, **options) -> None:
-    """ValueError where `run_experiment` would raise one whatever the data are.
-
-    Args:
-        recipe, study_types: see `run_experiment`.
-        options: its scheme, members and repeats.
-    """
-    if options.get("scheme") == "whole" and study_types:
+def require_options(
+    recipe: Recipe,
+    study_types: Sequence[str] | None,
+    *,
+    scheme: str,
+    members: int,
+    repeats: int,
+) -> None:
+    """ValueError where `run_experiment`, of whose arguments these are, raises one for any data."""
+    if scheme == "whole" and study_types:
         raise ValueError(
             "the scheme 'whole' has no models per study type. Received: study_types "
             f"{', '.join(study_types)}. Leave them out, or use the scheme 'direct' or 'two-stage'."
         )
-    plan_runs(recipe, "", study_types or ["any"], **options)
+    types = study_types or ["any"]
+    plan_runs(recipe, "", types, scheme=scheme, members=members, repeats=repeats)
 
 
 def report_runs(
-    run_dirs: Iterable[str | os.PathLike], out: str | os.PathLike, *, progress: bool = False
+    run_dirs: RunFolders, out: str | os.PathLike[str], *, progress: bool = False
 ) -> pd.DataFrame:
     """Writes what finished runs come to into `out`.
 

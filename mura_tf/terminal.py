@@ -1,7 +1,7 @@
 """What appears while one waits, how tables are printed, and what the package itself warns of."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
@@ -73,7 +73,9 @@ def track(
     things: Iterable[T], doing: str, total: int | None = None, *, shown: bool = True
 ) -> Iterator[T]:
     """Yields `things`, of which there are `total` (their length by default), behind `waiting`."""
-    with waiting(doing, len(things) if total is None else total, shown=shown) as step:
+    if total is None and isinstance(things, Sized):
+        total = len(things)
+    with waiting(doing, total, shown=shown) as step:
         for thing in things:
             yield thing
             step()

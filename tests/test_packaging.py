@@ -3,6 +3,10 @@
 from configparser import ConfigParser
 from pathlib import Path
 
+import pytest
+
+import mura_tf
+
 ROOT = Path(__file__).parents[1]
 SETUP = ConfigParser()
 SETUP.read(ROOT / "setup.cfg", encoding="utf-8")
@@ -39,6 +43,14 @@ def test_every_data_file_is_listed():
     read = {*ROOT.glob("experiments/published/*.csv"), *ROOT.glob("experiments/recipes/*")}
     assert len(read) > 10
     assert listed == beside | read
+
+
+def test_every_public_name_is_there_and_typed():
+    assert len(mura_tf.__all__) > 30
+    assert all(getattr(mura_tf, name) is not None for name in mura_tf.__all__)
+    assert (ROOT / "mura_tf/py.typed").is_file()
+    with pytest.raises(AttributeError, match="module 'mura_tf' has no attribute 'load_mira'"):
+        _ = mura_tf.load_mira
 
 
 def test_code_reads_no_other_folder_of_experiments():

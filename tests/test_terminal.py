@@ -21,6 +21,11 @@ def test_things_without_a_length_have_a_total(bars):
     assert "100%" in bars.getvalue()
 
 
+def test_things_without_a_length_need_no_total(bars):
+    assert list(track(iter("ab"), "Reading")) == ["a", "b"]
+    assert "Reading" in bars.getvalue() and "%" not in bars.getvalue()
+
+
 def test_without_a_total_time_is_told(bars):
     with waiting("Thinking") as step:
         step()

@@ -48,7 +48,7 @@ def _every_command(
             "--verbose", help="Show what the libraries say, too; before or behind the command."
         ),
     ] = False,
-):
+) -> None:
     context.with_resource(quiet(verbose))
 
 

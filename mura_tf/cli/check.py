@@ -7,7 +7,7 @@ from mura_tf.cli.printing import print_summary
 from mura_tf.terminal import waiting
 
 
-def check(data: Data):
+def check(data: Data) -> None:
     """List everything that is wrong with a data set, file by file; exit 1 if anything is."""
     with waiting("Starting"):
         from mura_tf.data.check import check_dataset

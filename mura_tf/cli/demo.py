@@ -12,7 +12,7 @@ from mura_tf.terminal import waiting
 
 def demo(
     out: Annotated[Path, typer.Argument(help="Folder of data, runs and report.")] = Path("demo"),
-):
+) -> None:
     """The whole line on synthetic radiographs, offline, in minutes; leaves OUT/report.html.
 
     It ends with what its ensembles find in three studies that they did not see.

@@ -15,7 +15,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Where scores.csv and report.html go. [default: the first]")
     ] = None,
-):
+) -> None:
     """Score finished runs as ensembles, from their predictions alone, and write the report."""
     folders, out = run_folders(runs), out or runs[0]
 

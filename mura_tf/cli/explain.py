@@ -71,7 +71,7 @@ def explain(
         ),
     ] = None,
     cache_dir: CacheDir = None,
-):
+) -> None:
     """Show where finished runs looked: a PNG per study and OUT/index.html, or --score.
 
     Only views that no run was trained on. --score writes OUT/heatmap_scores.csv.
@@ -112,10 +112,10 @@ def explain(
     with waiting("Starting"):
         from mura_tf.reports.study_page import explain_studies
 
-    named = study is not None
+    named = None if study is None else [ensemble.study(study)]
     for path in explain_studies(
         ensemble,
-        [ensemble.study(study)] if named else ensemble.top(order, count),
+        named or ensemble.top(order, count),
         data,
         out,
         (chosen or ["cam"])[0],

@@ -18,7 +18,7 @@ def export(
         Path | None,
         typer.Option(help="Folder of the graphs. [default: ONNX goes into the bundle itself]"),
     ] = None,
-):
+) -> None:
     """Write each member as one graph, uint8 squares in, probabilities and heatmaps out.
 
     A graph counts only after it was run beside Keras and said the same.

@@ -16,11 +16,12 @@ from typer.core import TyperGroup
 class Commands(TyperGroup):
     """The commands, whose failures are sentences."""
 
-    def parse_args(self, ctx, args):
+    # typer's own kind of context, which it takes here, is private
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         """`--verbose` is the app's, and may stand behind the command as well."""
         return super().parse_args(ctx, sorted(args, key=lambda one: one != "--verbose"))
 
-    def invoke(self, ctx):
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         with _failures_as_sentences():
             return super().invoke(ctx)
 

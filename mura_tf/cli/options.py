@@ -1,7 +1,7 @@
 """Options that several commands have, and what their values mean."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -72,7 +72,7 @@ def listed(text: str | None) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in text.split(",")) if text else None
 
 
-def settings_of(recipe: str | None, given: dict) -> dict:
+def settings_of(recipe: str | None, given: dict[str, Any]) -> dict[str, Any]:
     """The settings of the recipe of that name or path, and the options that were given."""
     from mura_tf.training.recipe import find_settings
 

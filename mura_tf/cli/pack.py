@@ -21,7 +21,7 @@ def pack(
     licence: Annotated[
         str, typer.Option(help="What the weights and the data allow, a sentence.")
     ] = "",
-):
+) -> None:
     """Pack finished runs as one .mura file, with operating points, calibration and a model card."""
     with waiting("Packing"):
         import mura_tf as mt

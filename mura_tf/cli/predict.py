@@ -36,7 +36,7 @@ def predict(
             "--dicom", help="With --out: heatmaps and reports as DICOM, of DICOM studies."
         ),
     ] = False,
-):
+) -> None:
     """Read new radiographs: a line per study, and with --out tables, pictures and a page.
 
     Exit status 1 if a file could not be read; the others were.

@@ -6,7 +6,7 @@ from mura_tf.terminal import waiting
 
 def prepare(
     data: Data, image_size: Side = 300, skip_bad: SkipBad = False, cache_dir: CacheDir = None
-):
+) -> None:
     """Decode, resize and pad every radiograph once; training then starts at once."""
     with waiting("Starting"):
         from mura_tf.data.cache import prepare_readable

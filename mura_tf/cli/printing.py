@@ -2,6 +2,10 @@
 
 from numbers import Integral
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 from rich.markup import escape
 from rich.table import Table
@@ -9,7 +13,7 @@ from rich.table import Table
 from mura_tf.terminal import Output
 
 
-def print_table(table) -> None:
+def print_table(table: "pd.DataFrame") -> None:
     """A DataFrame with rules around its cells."""
     drawn = Table()
     for name in table.columns:
@@ -19,7 +23,7 @@ def print_table(table) -> None:
     Output().print(drawn)
 
 
-def print_report(scores, out: Path) -> None:
+def print_report(scores: "pd.DataFrame", out: Path) -> None:
     """The table of `score_systems`, and where it lies."""
     from mura_tf.experiment import print_scores
 
@@ -43,7 +47,7 @@ def print_summary(data: Path) -> None:
         print("The counts are " + ("" if published else "not ") + "those of the paper's Table I.")
 
 
-def _cell(value) -> str:
+def _cell(value: object) -> str:
     import pandas as pd
 
     from mura_tf.reports.numbers import NOTHING

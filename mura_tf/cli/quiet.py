@@ -9,9 +9,12 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import TextIO
 
 from mura_tf.terminal import Notice, waiting
 
@@ -55,13 +58,20 @@ def quiet(verbose: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _notices_as_sentences(others: Callable) -> Iterator[None]:
+def _notices_as_sentences(others: Callable[..., None]) -> Iterator[None]:
     """Each of the package's own warnings once; `others` shows those of libraries."""
     told = set()
 
-    def show(message, category, *where):
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if not issubclass(category, Notice):
-            others(message, category, *where)
+            others(message, category, filename, lineno, file, line)
         elif str(message) not in told:
             told.add(str(message))
             print(f"Note: {message}", file=sys.stderr)
@@ -79,15 +89,20 @@ class _QuietTensorFlow(MetaPathFinder):
     from then on, and is read then. What is wrong is raised, or kills the process, and is told.
     """
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
         if fullname != "tensorflow":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
-        if spec is not None:
+        if spec is not None and spec.loader is not None:
             load = spec.loader.exec_module
 
-            def load_quietly(module):
+            def load_quietly(module: ModuleType) -> None:
                 level = os.environ.get(LEVEL)
                 os.environ[LEVEL] = level or "3"
                 try:
@@ -98,7 +113,7 @@ class _QuietTensorFlow(MetaPathFinder):
                     if level:
                         os.environ[LEVEL] = level
 
-            spec.loader.exec_module = load_quietly
+            spec.loader.exec_module = load_quietly  # type: ignore[method-assign]  # of this one
         return spec
 
 
@@ -111,6 +126,7 @@ def _kept_back() -> Iterator[None]:
         stdin=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C is not for it
     )
+    assert keeper.stdin is not None  # it is a pipe
     os.dup2(keeper.stdin.fileno(), 2)
     last = _DONE
     try:
@@ -128,7 +144,7 @@ def _kept_back() -> Iterator[None]:
         keeper.communicate(last)
 
 
-def _is_descriptor_2(stream) -> bool:
+def _is_descriptor_2(stream: TextIO) -> bool:
     try:
         return stream.fileno() == 2
     except (AttributeError, OSError):

@@ -1,7 +1,7 @@
 """`mura-tf reproduce`: a table of the paper, or the systems of another document."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,6 +23,12 @@ from mura_tf.cli.options import (
 )
 from mura_tf.cli.printing import print_table
 from mura_tf.terminal import waiting
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mura_tf.grid.engines import Engine
+    from mura_tf.papers.parameters import ParameterTable
 
 CPUS_PER_RUN, GPUS_PER_RUN = 1, 0
 
@@ -115,7 +121,7 @@ def reproduce(
         float,
         typer.Option(help="For Ray; 0.2 lets five runs share a GPU.", rich_help_panel=MACHINE),
     ] = GPUS_PER_RUN,
-):
+) -> None:
     """Reproduce a table or the systems of a document; write OUT/NAME/, ours beside theirs.
 
     The same command again goes on where a killed one stopped. Tables with one OUT share runs.
@@ -202,7 +208,7 @@ def _require_engine(name: str, jobs: int, address: str | None, cpus: float, gpus
             )
 
 
-def _engine(name: str, jobs: int, address: str | None, cpus: float, gpus: float):
+def _engine(name: str, jobs: int, address: str | None, cpus: float, gpus: float) -> "Engine":
     from mura_tf.grid.engines import LocalEngine, RayEngine
 
     if name == "local":
@@ -211,7 +217,9 @@ def _engine(name: str, jobs: int, address: str | None, cpus: float, gpus: float)
         return RayEngine(address, cpus, gpus)
 
 
-def _count_parameters(found, out: Path, backbones: tuple[str, ...] | None, dry_run: bool) -> None:
+def _count_parameters(
+    found: "ParameterTable", out: Path, backbones: tuple[str, ...] | None, dry_run: bool
+) -> None:
     from mura_tf.models.backbones import find_backbone
     from mura_tf.papers.parameters import report_parameters
 
@@ -229,7 +237,7 @@ def _count_parameters(found, out: Path, backbones: tuple[str, ...] | None, dry_r
     print(f"Table: {out / found.name}")
 
 
-def _print_listing(table) -> None:
+def _print_listing(table: "pd.DataFrame") -> None:
     for (command, document), rows in table.groupby(["command", "document"], sort=False):
         print(f"{command} (document {document})")
         for row in rows.itertuples():

@@ -16,7 +16,7 @@ def serve(
     keep: Annotated[
         Path | None, typer.Option(help="Folder that keeps the findings. [default: nothing is kept]")
     ] = None,
-):
+) -> None:
     """Open a reading room in the browser, and the same as JSON; for this machine alone."""
     with waiting("Opening the room"):
         from mura_tf.inference.server import create_app

@@ -21,7 +21,7 @@ def study(
     ] = "10,1000",
     skip_bad: SkipBad = False,
     cache_dir: CacheDir = None,
-):
+) -> None:
     """Study a data set: its classes, its grey levels, PCA against incremental PCA."""
     sizes = _sizes(per_class)
 

@@ -97,7 +97,7 @@ def train(
         typer.Option("--tensorboard", help="Write TensorBoard logs.", rich_help_panel=DATA),
     ] = False,
     cache_dir: CacheDir = None,
-):
+) -> None:
     """Train ensembles, score them, write OUT/scores.csv and OUT/report.html.
 
     Settings that are not given are the paper's. The same command again goes on where a killed one
@@ -116,7 +116,6 @@ def train(
         "seed": seed,
         "mixed_precision": mixed_precision,
     }
-    plan = {"scheme": scheme, "members": members, "repeats": repeats, "study_types": listed(types)}
 
     with waiting("Starting"):
         from mura_tf.experiment import require_options, run_experiment
@@ -125,12 +124,15 @@ def train(
 
     with wrong_usage():
         settings = Recipe.from_dict(settings_of(recipe, given))
-        require_options(settings, **plan)
+        require_options(settings, listed(types), scheme=scheme, members=members, repeats=repeats)
     scores = run_experiment(
         settings,
         data,
         out,
-        **plan,
+        scheme=scheme,
+        study_types=listed(types),
+        members=members,
+        repeats=repeats,
         engine=LocalEngine(jobs),
         skip_bad=skip_bad,
         tensorboard=tensorboard,

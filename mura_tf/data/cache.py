@@ -25,6 +25,8 @@ from mura_tf.terminal import Notice, track
 
 _CHUNK = 128
 """Images between two writes. A kill costs two chunks at most: one being written, one decoded."""
+_File = tuple[str, int, int]
+"""Absolute path, bytes, time of change in ns."""
 
 
 class BadViewsError(ValueError):
@@ -62,7 +64,7 @@ class PreparedViews:
 def prepare(
     views: pd.DataFrame,
     image_size: int,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     *,
     progress: bool = False,
 ) -> PreparedViews:
@@ -121,7 +123,7 @@ def prepare(
 def prepare_readable(
     views: pd.DataFrame,
     image_size: int,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     *,
     skip_bad: bool = False,
     progress: bool = False,
@@ -174,8 +176,8 @@ class _Store:
         self.images_path = self.folder / "images.u8"
         self.lock = FileLock(self.folder / "lock")
 
-    def entries(self) -> dict[tuple, tuple[int, str]]:
-        """(path, bytes, time of change in ns) -> (row, digest), for the rows that are whole."""
+    def entries(self) -> dict[_File, tuple[int, str]]:
+        """File -> (row, digest), for the rows that are whole."""
         lines = self._whole_lines()[: self._rows_on_disk()]
         try:
             parsed = [json.loads(line) for line in lines]
@@ -190,7 +192,7 @@ class _Store:
         rows = self._rows_on_disk()
         return np.memmap(self.images_path, np.uint8, "r", shape=(rows, self.size, self.size))
 
-    def mend(self) -> dict[tuple, tuple[int, str]]:
+    def mend(self) -> dict[_File, tuple[int, str]]:
         """Cuts both files back to the rows they agree on; returns `entries`."""
         lines, rows = self._whole_lines(), self._rows_on_disk()
         if len(lines) > rows:
@@ -209,7 +211,7 @@ class _Store:
             os.truncate(path, length)
         return self.entries()
 
-    def add(self, files: list[tuple], progress: bool) -> dict[tuple, str]:
+    def add(self, files: list[_File], progress: bool) -> dict[_File, str]:
         """Appends the squares of `files`; returns the unreadable ones, file -> reason.
 
         While one chunk is written the next is decoded.
@@ -231,7 +233,7 @@ class _Store:
                         problems[file] = str(result)
                         continue
                     square, digest = result
-                    images.write(square)
+                    images.write(square.data)
                     lines.append(json.dumps([*file, digest]) + "\n")
                 images.flush()
                 os.fsync(images.fileno())
@@ -239,7 +241,7 @@ class _Store:
                 index.flush()
         return problems
 
-    def _square(self, file: tuple) -> tuple[np.ndarray, str] | BadRadiographError:
+    def _square(self, file: _File) -> tuple[np.ndarray, str] | BadRadiographError:
         path = file[0]
         try:
             content = read_content(path)
@@ -260,8 +262,8 @@ class _Store:
         return self.images_path.stat().st_size // self.size**2
 
 
-def _stat_all(paths: list[str], progress: bool) -> tuple[dict[str, tuple], dict[str, str]]:
-    """path -> (absolute path, bytes, time of change in ns); path -> reason for those without."""
+def _stat_all(paths: list[str], progress: bool) -> tuple[dict[str, _File], dict[str, str]]:
+    """path -> file; path -> reason for those without."""
     files, problems = {}, {}
     for path in track(paths, "Looking at the files", shown=progress):
         try:

@@ -22,7 +22,7 @@ from mura_tf.data.views import read_views
 from mura_tf.terminal import track, waiting
 
 
-def check_dataset(root: str | os.PathLike, progress: bool = False) -> pd.DataFrame:
+def check_dataset(root: str | os.PathLike[str], progress: bool = False) -> pd.DataFrame:
     """Checks a data set on disk: its layout and CSVs, and all that `check_views` checks.
 
     What the loaders would raise is listed as well, and the rest is checked all the same. FracAtlas

@@ -51,7 +51,7 @@ class Header(NamedTuple):
     burned_in: bool
 
 
-def decode_dicom(content: bytes, path: str | os.PathLike) -> np.ndarray:
+def decode_dicom(content: bytes, path: str | os.PathLike[str]) -> np.ndarray:
     """The radiograph in the bytes of a DICOM file, as its maker wants it shown.
 
     Modality LUT or rescale, then the first VOI LUT or window (without either, the whole range of
@@ -74,7 +74,7 @@ def decode_dicom(content: bytes, path: str | os.PathLike) -> np.ndarray:
     return shown_pixels(dataset, path)
 
 
-def dicom_header(content: bytes, path: str | os.PathLike) -> Header:
+def dicom_header(content: bytes, path: str | os.PathLike[str]) -> Header:
     """What the header of a DICOM file says; see `decode_dicom` for its errors."""
     dataset = parsed(content, path)
     _require_radiograph(dataset, path)
@@ -95,24 +95,26 @@ def header_of(dataset: "Dataset") -> Header:
     )
 
 
-def dicom_size(content: bytes, path: str | os.PathLike) -> tuple[int, int]:
+def dicom_size(content: bytes, path: str | os.PathLike[str]) -> tuple[int, int]:
     """(height, width) of `decode_dicom`'s image, pixels, from the header alone."""
     dataset = parsed(content, path)
     _require_radiograph(dataset, path)
     return int(dataset.Rows), int(dataset.Columns)
 
 
-def shown_pixels(dataset: "Dataset", path: str | os.PathLike) -> np.ndarray:
+def shown_pixels(dataset: "Dataset", path: str | os.PathLike[str]) -> np.ndarray:
     """`decode_dicom` of a parsed file of one grey frame, of whatever modality."""
-    from pydicom.pixels import apply_modality_lut
+    from pydicom.pixels.processing import apply_modality_lut
 
+    centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
     try:
         stored = dataset.pixel_array
         values = np.asarray(apply_modality_lut(stored, dataset), float)
         if "VOILUTSequence" in dataset:
             shown = _by_table(values, dataset.VOILUTSequence[0])
-        elif _first(dataset, "WindowWidth") is not None:
-            shown = _windowed(values, dataset)
+        elif centre is not None and width is not None:
+            function = _text(dataset, "VOILUTFunction").upper() or "LINEAR"
+            shown = _windowed(values, centre, width, function)
         else:
             low, high = _possible_range(dataset)
             shown = (values - low) / (high - low)
@@ -136,14 +138,12 @@ def _by_table(values: np.ndarray, voi: "Dataset") -> np.ndarray:
     return table[places] / (2**bits - 1)
 
 
-def _windowed(values: np.ndarray, dataset: "Dataset") -> np.ndarray:
-    """The first window (PS3.3, C.11.2.1.2 and C.11.2.1.3), in [0, 1].
+def _windowed(values: np.ndarray, centre: float, width: float, function: str) -> np.ndarray:
+    """A window (PS3.3, C.11.2.1.2 and C.11.2.1.3), in [0, 1].
 
     By hand, because pydicom's `apply_windowing` takes the output's ends from the rescaled ends of
     the stored range, and so turns black and white round where RescaleSlope is negative.
     """
-    centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
-    function = _text(dataset, "VOILUTFunction").upper() or "LINEAR"
     if function == "SIGMOID":
         return 1 / (1 + np.exp(-4 * (values - centre) / width))
     if function == "LINEAR_EXACT":
@@ -155,7 +155,7 @@ def _windowed(values: np.ndarray, dataset: "Dataset") -> np.ndarray:
 
 def _possible_range(dataset: "Dataset") -> tuple[float, float]:
     """The least and the most that the stored bits can become."""
-    from pydicom.pixels import apply_modality_lut
+    from pydicom.pixels.processing import apply_modality_lut
 
     signed, bits = bool(dataset.PixelRepresentation), int(dataset.BitsStored)
     ends = [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1]
@@ -163,7 +163,7 @@ def _possible_range(dataset: "Dataset") -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-def parsed(content: bytes, path: str | os.PathLike) -> "Dataset":
+def parsed(content: bytes, path: str | os.PathLike[str]) -> "Dataset":
     """The bytes of a DICOM file as pydicom has them."""
     if not is_dicom(content):
         raise BadRadiographError(f"{path}: not a DICOM file (no DICM behind its first 128 bytes)")
@@ -181,7 +181,7 @@ def parsed(content: bytes, path: str | os.PathLike) -> "Dataset":
         raise BadRadiographError(f"{path}: truncated or corrupt DICOM ({reason})") from None
 
 
-def _require_radiograph(dataset: "Dataset", path: str | os.PathLike) -> None:
+def _require_radiograph(dataset: "Dataset", path: str | os.PathLike[str]) -> None:
     modality = _text(dataset, "Modality")
     if modality not in MODALITIES:
         found = f"of the modality {modality}" if modality else "without a modality"

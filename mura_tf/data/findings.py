@@ -77,7 +77,7 @@ def identical_files(paths: Iterable[str], progress: bool = False) -> list[list[s
         paths: of the files.
         progress: whether to show a progress bar.
     """
-    by_size = {}
+    by_size: dict[int, list[str]] = {}
     for path in paths:
         try:
             status = os.stat(path)
@@ -86,7 +86,7 @@ def identical_files(paths: Iterable[str], progress: bool = False) -> list[list[s
         if stat.S_ISREG(status.st_mode) and status.st_size:
             by_size.setdefault(status.st_size, []).append(path)
     candidates = [path for group in by_size.values() if len(group) > 1 for path in group]
-    by_digest = {}
+    by_digest: dict[bytes | None, list[str]] = {}
     with ThreadPoolExecutor(usable_cores()) as pool:
         digests = track(
             pool.map(_digest, candidates), "Comparing files", len(candidates), shown=progress

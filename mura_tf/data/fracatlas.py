@@ -42,7 +42,7 @@ def scan_fracatlas(
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """The usable views of a FracAtlas folder with their split, and what is wrong with the rest."""
     table, findings = _read_fracatlas_csv(folder / "dataset.csv")
-    paths = {}
+    paths: dict[str, str] = {}
     for name in FRACATLAS_LABELS:
         for path in filter(is_image, children(folder / "images" / name)):
             view = os.path.basename(path)

@@ -5,7 +5,7 @@ The scanners are lenient: they return what can be used beside a `Finding` for wh
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,11 +14,11 @@ from mura_tf.data.findings import Finding, few
 from mura_tf.data.fracatlas import FRACATLAS_LAYOUT, is_fracatlas, scan_fracatlas
 from mura_tf.data.mura import MURA_LAYOUT, is_mura, scan_mura
 
-_LAYOUTS = {is_mura: MURA_LAYOUT, is_fracatlas: FRACATLAS_LAYOUT}
+_LAYOUTS: dict[Callable[[Path], bool], str] = {is_mura: MURA_LAYOUT, is_fracatlas: FRACATLAS_LAYOUT}
 
 
 def find_dataset(
-    root: str | os.PathLike, layouts: Iterable[Callable[[Path], bool]] = tuple(_LAYOUTS)
+    root: str | os.PathLike[str], layouts: Sequence[Callable[[Path], bool]] = tuple(_LAYOUTS)
 ) -> Path:
     """The folder of the data set: `root`, or the one directly below it.
 

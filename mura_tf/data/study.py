@@ -31,6 +31,8 @@ PCA_BYTES = 2**30
 PCA_NAME, IPCA_NAME = "PCA", "incremental PCA"
 SYSTEMS = {"pca": PCA_NAME, "ipca": IPCA_NAME}
 """By what the document's CSV calls them."""
+_Method = Callable[[PreparedViews, np.ndarray], np.ndarray]
+"""The squares and which of them -> the share of the variance that each component explains."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def study_data(
     image_size: int = 64,
     per_class: Iterable[int] = (10, 1000),
     seed: int = 0,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     skip_bad: bool = False,
     progress: bool = False,
 ) -> DataStudy:
@@ -203,7 +205,7 @@ def _few_images(size: int, found: dict[str, int]) -> list[str]:
     ]
 
 
-def _methods(count: int, image_size: int, remarks: list[str]) -> dict[str, Callable]:
+def _methods(count: int, image_size: int, remarks: list[str]) -> dict[str, _Method]:
     """What `count` images are given to, by name."""
     if count < LEAST_IMAGES:
         raise ValueError(
@@ -221,7 +223,7 @@ def _methods(count: int, image_size: int, remarks: list[str]) -> dict[str, Calla
 
 
 def _timed(
-    method: Callable, prepared: PreparedViews, chosen: np.ndarray
+    method: _Method, prepared: PreparedViews, chosen: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """A curve of `DataStudy`, and the processor seconds that it took on one thread.
 

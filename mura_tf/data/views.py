@@ -15,7 +15,9 @@ from mura_tf.data.table import SPLITS, VIEW_COLUMNS
 from mura_tf.terminal import Notice
 
 
-def load_views(root: str | os.PathLike, seed: int = 0, *, progress: bool = False) -> pd.DataFrame:
+def load_views(
+    root: str | os.PathLike[str], seed: int = 0, *, progress: bool = False
+) -> pd.DataFrame:
     """Loads a data set of either layout, recognised by what the folder holds.
 
     Args:
@@ -43,7 +45,7 @@ def load_views(root: str | os.PathLike, seed: int = 0, *, progress: bool = False
     return load_mura(folder, progress=progress)
 
 
-def load_mura(root: str | os.PathLike, *, progress: bool = False) -> pd.DataFrame:
+def load_mura(root: str | os.PathLike[str], *, progress: bool = False) -> pd.DataFrame:
     """Loads MURA-v1.1, or data laid out like it, as a views table.
 
     A split whose two CSVs (`train_image_paths.csv`, `train_labeled_studies.csv`) are there is read
@@ -76,7 +78,7 @@ def load_mura(root: str | os.PathLike, *, progress: bool = False) -> pd.DataFram
 
 
 def load_fracatlas(
-    root: str | os.PathLike,
+    root: str | os.PathLike[str],
     seed: int = 0,
     fractions: Sequence[float] = FRACATLAS_FRACTIONS,
     *,
@@ -122,7 +124,7 @@ def load_fracatlas(
     return _accept(folder, *scan_fracatlas(folder, seed, fractions, progress))
 
 
-def read_views(path: str | os.PathLike) -> pd.DataFrame:
+def read_views(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Reads a views table from a CSV; keys stay text, a patient "007" is not the number 7.
 
     Raises:

@@ -114,7 +114,8 @@ def pooled(scores: list[RepeatedScore]) -> RepeatedScore:
         studies=tuple(name for score in scores for name in score.studies),
         members=min(score.members for score in scores),
         confusion={
-            repeat: sum(score.confusion[repeat] for score in scores) for repeat in sorted(repeats)
+            repeat: np.sum([score.confusion[repeat] for score in scores], axis=0)
+            for repeat in sorted(repeats)
         },
     )
 

@@ -5,9 +5,11 @@ told of them holds for other patients as far as the reported split does.
 """
 
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from mura_tf.evaluation.metrics import (
     THRESHOLD,
@@ -35,7 +37,13 @@ class Calibration:
     slope: float
     intercept: float
 
-    def __call__(self, probabilities):
+    @overload
+    def __call__(self, probabilities: float) -> float: ...
+
+    @overload
+    def __call__(self, probabilities: np.ndarray) -> np.ndarray: ...
+
+    def __call__(self, probabilities: float | np.ndarray) -> float | np.ndarray:
         """Calibrated probabilities, in [0, 1], of the shape of `probabilities`."""
         calibrated = 1 / (1 + np.exp(-(self.slope * _logits(probabilities) + self.intercept)))
         return float(calibrated) if calibrated.ndim == 0 else calibrated
@@ -213,7 +221,9 @@ def score_points(
     return pd.DataFrame(rows)
 
 
-def expected_calibration_error(labels, probabilities, bins: int = 10) -> float:
+def expected_calibration_error(
+    labels: ArrayLike, probabilities: ArrayLike, bins: int = 10
+) -> float:
     """The mean distance between the share of abnormal studies and their mean probability.
 
     Over bins of equal width, each weighed by its studies.
@@ -237,9 +247,9 @@ def expected_calibration_error(labels, probabilities, bins: int = 10) -> float:
     return float(np.abs(gaps).sum() / len(labels))
 
 
-def _logits(probabilities) -> np.ndarray:
-    probabilities = np.clip(np.asarray(probabilities, float), _EDGE, 1 - _EDGE)
-    return np.log(probabilities / (1 - probabilities))
+def _logits(probabilities: ArrayLike) -> np.ndarray:
+    inside = np.clip(np.asarray(probabilities, float), _EDGE, 1 - _EDGE)
+    return np.log(inside / (1 - inside))
 
 
 def _two_labels(studies: pd.DataFrame) -> np.ndarray:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,11 @@ from mura_tf.models.backend import require_backend
 from mura_tf.published import OVERALL
 from mura_tf.terminal import track
 
+if TYPE_CHECKING:
+    import keras
+
+RunFolders = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+"""The folder of a run, or of several."""
 SYSTEM_KEY = ["backbone", "stage", "repeat"]
 STAGE_NAMES = {
     "imagenet": "trained directly",
@@ -34,12 +40,12 @@ SCORES = ["accuracy", "kappa", "auroc", "sensitivity", "specificity"]
 
 
 def predict_views(
-    model,
+    model: "keras.Model",
     views: pd.DataFrame,
     *,
     preprocessing: str = "caffe",
     batch_size: int = EVALUATION_BATCH,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     classes: tuple[str, ...] = (),
     backbone: str | None = None,
     stage: str = "imagenet",
@@ -98,7 +104,7 @@ def predict_views(
     )
 
 
-def _square_side(model) -> int:
+def _square_side(model: "keras.Model") -> int:
     _, *sides, channels = model.input_shape
     if channels != 3 or None in sides or len(set(sides)) != 1:
         raise ValueError(
@@ -117,7 +123,7 @@ def _require_columns(outputs: np.ndarray, classes: Sequence[str]) -> None:
         )
 
 
-def load_predictions(run_dirs: Iterable[str | os.PathLike]) -> pd.DataFrame:
+def load_predictions(run_dirs: RunFolders) -> pd.DataFrame:
     """The predictions tables of finished runs, one below the other.
 
     Raises:
@@ -147,14 +153,14 @@ def load_predictions(run_dirs: Iterable[str | os.PathLike]) -> pd.DataFrame:
     return pd.concat([read_predictions(path) for path in paths], ignore_index=True)
 
 
-def run_folders(run_dirs: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
+def run_folders(run_dirs: RunFolders) -> list[Path]:
     """The folders, also where one is given alone."""
     if isinstance(run_dirs, str | os.PathLike):
         run_dirs = [run_dirs]
     return [Path(run_dir) for run_dir in run_dirs]
 
 
-def read_predictions(path: str | os.PathLike) -> pd.DataFrame:
+def read_predictions(path: str | os.PathLike[str] | io.BytesIO) -> pd.DataFrame:
     """Reads one predictions table.
 
     Probabilities come back bit for bit, and keys stay text: a patient "007" is not the number 7.
@@ -174,7 +180,7 @@ def read_predictions(path: str | os.PathLike) -> pd.DataFrame:
         ) from error
 
 
-_COUNTS = {"label": int, "repeat": int, "member": int}
+_COUNTS: dict[str, type] = {"label": int, "repeat": int, "member": int}
 
 
 def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -345,7 +351,7 @@ def reported_split(predictions: pd.DataFrame) -> str:
     return "test" if "test" in splits else "valid"
 
 
-def system_name(row) -> str:
+def system_name(row: pd.Series) -> str:
     """What a system is called in titles and legends.
 
     Args:
@@ -379,5 +385,5 @@ def _require_one_system(studies: pd.DataFrame) -> None:
         )
 
 
-def _name(study) -> str:
+def _name(study: pd.Series) -> str:
     return "/".join(str(study[column]) for column in STUDY_KEY)

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from mura_tf.data.views import load_views
 from mura_tf.evaluation.metrics import THRESHOLD
 from mura_tf.evaluation.predictions import (
     SYSTEM_KEY,
+    RunFolders,
     load_predictions,
     reported_split,
     system_name,
@@ -66,9 +67,9 @@ class Ensemble:
 
     def __init__(
         self,
-        run_dirs: Iterable[str | os.PathLike],
-        data: str | os.PathLike,
-        cache_dir: str | os.PathLike | None = None,
+        run_dirs: RunFolders,
+        data: str | os.PathLike[str],
+        cache_dir: str | os.PathLike[str] | None = None,
         *,
         progress: bool = False,
     ):
@@ -244,7 +245,7 @@ def require_order(order: str) -> None:
 
 
 def _with_paths_of(
-    data: pd.DataFrame, views: pd.DataFrame, where: str | os.PathLike
+    data: pd.DataFrame, views: pd.DataFrame, where: str | os.PathLike[str]
 ) -> pd.DataFrame:
     """`views` with the paths of the data set as it lies now."""
     key = unsplit_key(data)

@@ -4,9 +4,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mura_tf.explain.maps import enlarged
 from mura_tf.explain.methods import METHODS, find_method
@@ -17,16 +19,17 @@ from mura_tf.training.run import Run
 
 BATCH = 8
 """Images per step; a gradient's activations take gigabytes at 32."""
+ModelOrRun: TypeAlias = keras.Model | Run
 
 
 def heatmaps(
-    model,
-    images,
+    model: ModelOrRun | Sequence[ModelOrRun],
+    images: ArrayLike,
     method: str = "cam",
     of_class: int | str | None = None,
     *,
     layer: str | None = None,
-    frames=None,
+    frames: ArrayLike | None = None,
 ) -> np.ndarray:
     """Where `model` looked on each image.
 
@@ -74,17 +77,23 @@ def heatmaps(
             "Leave it out."
         )
     if isinstance(model, list | tuple):
-        maps = [
+        of_members = [
             heatmaps(member, images, method, of_class, layer=layer, frames=frames)
             for member in _members(model)
         ]
-        return np.mean(maps, axis=0)
+        return np.mean(of_members, axis=0)
     model, index, images = _opened(model, images, of_class, chosen.takes_class)
     maps = _by_batches(lambda batch: chosen.maps(model, batch, index, layer), images)
     return _finished(maps, images, frames)
 
 
-def cam(model, images, of_class: int | str | None = None, *, frames=None) -> np.ndarray:
+def cam(
+    model: ModelOrRun | Sequence[ModelOrRun],
+    images: ArrayLike,
+    of_class: int | str | None = None,
+    *,
+    frames: ArrayLike | None = None,
+) -> np.ndarray:
     """The class activation maps of `raw_cam` as heatmaps, float32 (B, S, S); see `heatmaps`.
 
     Examples:
@@ -95,7 +104,9 @@ def cam(model, images, of_class: int | str | None = None, *, frames=None) -> np.
     return heatmaps(model, images, "cam", of_class, frames=frames)
 
 
-def raw_cam(model, images, of_class: int | str | None = None) -> tuple[np.ndarray, float]:
+def raw_cam(
+    model: ModelOrRun, images: ArrayLike, of_class: int | str | None = None
+) -> tuple[np.ndarray, float]:
     """The class activation maps that a class's logit is the mean of.
 
     Between the feature maps f and the logit, the head averages over the positions p and is affine:
@@ -123,7 +134,9 @@ def raw_cam(model, images, of_class: int | str | None = None) -> tuple[np.ndarra
     return maps, float(bias)
 
 
-def probabilities(model, images, of_class: int | str | None = None) -> np.ndarray:
+def probabilities(
+    model: ModelOrRun | Sequence[ModelOrRun], images: ArrayLike, of_class: int | str | None = None
+) -> np.ndarray:
     """What `model` says of each image: float (B,), the mean over the members of an ensemble.
 
     Args:
@@ -137,7 +150,7 @@ def probabilities(model, images, of_class: int | str | None = None) -> np.ndarra
     return _by_batches(predictor.predict_on_batch, images)[:, index].astype(float)
 
 
-def methods_for(model) -> list[str]:
+def methods_for(model: ModelOrRun) -> list[str]:
     """The methods of `METHODS` that can explain a `keras.Model` or `Run` on Keras' backend."""
     model = _keras_model(model)
     lacking = set() if attention_maps(model) else {"attention"}
@@ -170,13 +183,15 @@ def frames_of(images: np.ndarray) -> np.ndarray:
     return np.array(frames)
 
 
-def _members(models: Sequence) -> Sequence:
+def _members(models: Sequence[ModelOrRun]) -> Sequence[ModelOrRun]:
     if not models:
         raise ValueError("an ensemble needs at least one model or run. Received: an empty list.")
     return models
 
 
-def _opened(model, images, of_class, takes_class: bool) -> tuple[keras.Model, int, np.ndarray]:
+def _opened(
+    model: ModelOrRun, images: ArrayLike, of_class: int | str | None, takes_class: bool
+) -> tuple[keras.Model, int, np.ndarray]:
     """The `keras.Model`, the number of the class and the images, all of them checked."""
     require_backend()
     info = model.info if isinstance(model, Run) else {}
@@ -203,7 +218,7 @@ def _opened(model, images, of_class, takes_class: bool) -> tuple[keras.Model, in
     return model, _class_index(of_class, model.output_shape[-1], classes), images
 
 
-def _keras_model(model) -> keras.Model:
+def _keras_model(model: ModelOrRun) -> keras.Model:
     """A model, or a run's model, whose graph can be taken apart."""
     if isinstance(model, Run):
         best = (model.path / "best.keras").resolve()
@@ -241,7 +256,7 @@ def _class_index(of_class: int | str | None, count: int, classes: tuple[str, ...
     raise ValueError(f"of_class must be one of {named}. Received: {of_class!r}.{hint}")
 
 
-def _warn_of_other_range(images: np.ndarray, inputs: dict) -> None:
+def _warn_of_other_range(images: np.ndarray, inputs: dict[str, Any]) -> None:
     """Warns of images that cannot come from the preprocessing of `input_statistics`."""
     low, high, mean, deviation = (inputs[key] for key in ("low", "high", "mean", "deviation"))
     slack = 0.01 * (high - low)
@@ -263,12 +278,12 @@ def _warn_of_other_range(images: np.ndarray, inputs: dict) -> None:
         )
 
 
-def _by_batches(function: Callable, images: np.ndarray) -> np.ndarray:
+def _by_batches(function: Callable[[np.ndarray], ArrayLike], images: np.ndarray) -> np.ndarray:
     parts = [function(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
     return np.concatenate([np.asarray(part) for part in parts])
 
 
-def _finished(maps: np.ndarray, images: np.ndarray, frames) -> np.ndarray:
+def _finished(maps: np.ndarray, images: np.ndarray, frames: ArrayLike | None) -> np.ndarray:
     """Raw maps (B, h, w) as heatmaps (B, S, S), see `heatmaps`."""
     height, width = images.shape[1:3]
     frames = frames_of(images) if frames is None else np.asarray(frames)

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
+from keras import KerasTensor
+from numpy.typing import ArrayLike
 
 from mura_tf.models.graph import (
     affine_head,
@@ -25,44 +27,48 @@ SCORE_CAM_CHANNELS = 32
 """Score-CAM weighs the channels that vary most over a view; each costs a forward pass."""
 
 
-def _cam(model, images, index, layer):
+def _cam(model: keras.Model, images: np.ndarray, index: int, layer: str | None) -> np.ndarray:
     features, kernel, _ = affine_head(model)
     extractor = part_of(model, "pooled maps", lambda: features)
     maps = np.asarray(extractor.predict_on_batch(images), np.float32)
     return maps @ kernel[:, index].astype(np.float32)
 
 
-def _grad_cam(model, images, index, layer):
+def _grad_cam(model: keras.Model, images: np.ndarray, index: int, layer: str | None) -> np.ndarray:
     return _gradient_cam("gradcam.Gradcam", model, images, index, layer)
 
 
-def _grad_cam_plus_plus(model, images, index, layer):
+def _grad_cam_plus_plus(
+    model: keras.Model, images: np.ndarray, index: int, layer: str | None
+) -> np.ndarray:
     return _gradient_cam("gradcam_plus_plus.GradcamPlusPlus", model, images, index, layer)
 
 
-def _gradient_cam(name, model, images, index, layer):
+def _gradient_cam(
+    name: str, model: keras.Model, images: np.ndarray, index: int, layer: str | None
+) -> np.ndarray:
     """By tf-keras-vis on what follows the layer, where all of the logit comes through it.
 
     What precedes it needs no gradient and runs as a graph, several times as fast as eagerly. Of a
     layer that others bypass, as in DenseNet's blocks, the whole model is differentiated.
     """
-    layer = model.get_layer(layer_name(model, layer))
+    explained = model.get_layer(layer_name(model, layer))
     logits = logits_of(model)
     try:
-        behind = part_of(model, f"behind {layer.name}", lambda: logits.output, layer.output)
+        behind = part_of(model, f"behind {explained.name}", lambda: logits.output, explained.output)
     except ValueError:  # the graph is disconnected
         pass
     else:
-        before = part_of(model, f"maps of {layer.name}", lambda: layer.output)
+        before = part_of(model, f"maps of {explained.name}", lambda: explained.output)
         images = before.predict_on_batch(images)
-        logits, layer = behind, behind.layers[0]
+        logits, explained = behind, behind.layers[0]
     cams = _visualized(
         name,
         logits,
         # 0 with the logit's gradient: Grad-CAM++ takes its exponential, which only scales a map
         lambda logits: logits[:, index] - keras.ops.stop_gradient(logits[:, index]),
         images,
-        penultimate_layer=layer,
+        penultimate_layer=explained,
         **_RAW,
     )
     return np.asarray(cams)
@@ -72,7 +78,7 @@ _RAW = {"seek_penultimate_conv_layer": False, "expand_cam": False, "normalize_ca
 """Has tf-keras-vis leave the maps as they are; `explain` does the rest."""
 
 
-def _score_cam(model, images, index, layer):
+def _score_cam(model: keras.Model, images: np.ndarray, index: int, layer: str | None) -> np.ndarray:
     """One view at a time, because tf-keras-vis weighs the channels of a whole batch together."""
     layer = layer_name(model, layer)
     logits = logits_of(model)
@@ -100,25 +106,27 @@ def _score_cam(model, images, index, layer):
     return np.concatenate(maps)
 
 
-def _saliency(model, images, index, layer):
+def _saliency(model: keras.Model, images: np.ndarray, index: int, layer: str | None) -> np.ndarray:
     return np.abs(_gradients(model, images, index)).max(axis=-1)
 
 
-def _smoothgrad(model, images, index, layer):
+def _smoothgrad(
+    model: keras.Model, images: np.ndarray, index: int, layer: str | None
+) -> np.ndarray:
     """The same noise on every view, so that a map depends on its view alone."""
     deviation = SMOOTH_NOISE * np.ptp(images, axis=(1, 2, 3), keepdims=True)
     rng = np.random.default_rng(0)
-    total = 0
+    total = np.zeros(images.shape, np.float32)
     for _ in range(SMOOTH_SAMPLES):
         noise = deviation * rng.standard_normal(images.shape[1:], np.float32)
         total = total + _gradients(model, images + noise, index)
     return np.abs(total / SMOOTH_SAMPLES).max(axis=-1)
 
 
-def _gradients(model, images, index) -> np.ndarray:
+def _gradients(model: keras.Model, images: np.ndarray, index: int) -> np.ndarray:
     """What the logit changes with each value: (B, S, S, 3)."""
 
-    def make():
+    def make() -> Callable[[np.ndarray], ArrayLike]:
         import tensorflow as tf
 
         logits = logits_of(model)
@@ -139,7 +147,7 @@ def _gradients(model, images, index) -> np.ndarray:
     return np.asarray(made_once(model, ("gradients", index), make)(images))
 
 
-def _attention(model, images, index, layer):
+def _attention(model: keras.Model, images: np.ndarray, index: int, layer: str | None) -> np.ndarray:
     maps = attention_maps(model)
     if not maps:
         raise ValueError(
@@ -150,13 +158,19 @@ def _attention(model, images, index, layer):
     return np.asarray(extractor.predict_on_batch(images), np.float32).mean(axis=-1)
 
 
-def _visualized(name: str, model: keras.Model, score: Callable, images, **settings):
+def _visualized(
+    name: str,
+    model: keras.Model,
+    score: Callable[[KerasTensor], KerasTensor],
+    images: np.ndarray,
+    **settings: object,
+) -> np.ndarray:
     """What tf-keras-vis' class "module.Class" makes of images, for a score of the outputs."""
-    module, _, visualizer = name.partition(".")
+    module, _, class_name = name.partition(".")
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # of its imports, and of lists where Keras has a tensor
         try:
-            visualizer = getattr(importlib.import_module(f"tf_keras_vis.{module}"), visualizer)
+            visualizer = getattr(importlib.import_module(f"tf_keras_vis.{module}"), class_name)
         except ImportError:
             raise ImportError(
                 "this method is tf-keras-vis', which is not installed. "
@@ -176,7 +190,7 @@ class Method(NamedTuple):
         native: whether any backend of Keras will do; the others are tf-keras-vis'.
     """
 
-    maps: Callable
+    maps: Callable[[keras.Model, np.ndarray, int, str | None], np.ndarray]
     source: str
     takes_layer: bool = False
     takes_class: bool = True

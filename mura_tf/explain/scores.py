@@ -2,18 +2,18 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 from scipy.integrate import trapezoid
 
 from mura_tf.data.table import VIEW_KEY
 from mura_tf.explain.ensemble import Ensemble
-from mura_tf.explain.heatmaps import heatmaps, methods_for, probabilities
+from mura_tf.explain.heatmaps import ModelOrRun, heatmaps, methods_for, probabilities
 from mura_tf.explain.localization import (
     box_masks,
     box_scores,
@@ -37,8 +37,8 @@ KEY = ["system", "members", "split", "layer", "study_type", "method", "score"]
 
 def write_scores(
     ensemble: Ensemble,
-    data: str | os.PathLike,
-    out: str | os.PathLike,
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     methods: Iterable[str] | None = None,
     *,
     layer: str | None = None,
@@ -81,7 +81,7 @@ def write_scores(
 
 def score_heatmaps(
     ensemble: Ensemble,
-    data: str | os.PathLike,
+    data: str | os.PathLike[str],
     methods: Iterable[str] | None = None,
     *,
     layer: str | None = None,
@@ -122,13 +122,17 @@ def score_heatmaps(
     inside = frame_masks(frames, ensemble.side)
     heat = {method: np.zeros(inside.shape, np.float32) for method in methods}
     heat |= chance_maps(frames, ensemble.side)
-    values = defaultdict(lambda: defaultdict(lambda: np.zeros(len(views))))
+    values: dict[str, dict[str, np.ndarray]] = defaultdict(
+        lambda: defaultdict(lambda: np.zeros(len(views)))
+    )
     groups = list(ensemble.groups(views))
-    blanks: dict[Path, Any] = {}  # run folder -> its network, for random weights
+    blanks: dict[Path, keras.Model] = {}  # run folder -> its network, for random weights
     steps = len(methods) + (DRAWS * len(methods) + len(heat) if sanity else 0)
     with waiting("Explaining", steps * len(groups), shown=progress) as step:
 
-        def maps_of(models, method, rows, of_class):
+        def maps_of(
+            models: Sequence[ModelOrRun], method: str, rows: np.ndarray, of_class: int | None
+        ) -> np.ndarray:
             step()
             taken = layer if layered[method] else None
             return heatmaps(
@@ -171,10 +175,9 @@ def _scores_before(path: Path) -> pd.DataFrame | None:
         return None
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(KEY, str))
-        lacking = [name for name in KEY if name not in table]
     except ValueError:
-        lacking = KEY
-    if lacking:
+        table = pd.DataFrame()
+    if lacking := [name for name in KEY if name not in table]:
         raise ValueError(
             f"{path} must be a table of heatmap scores. Received: one without "
             f"{', '.join(lacking)}. Give another --out, or move the file."

@@ -1,11 +1,12 @@
 """Where runs are executed: processes of this machine, or a Ray cluster."""
 
+import logging
 import os
 import socket
 import subprocess
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 from mura_tf.cores import usable_cores
 from mura_tf.grid.worker import train_in_process
@@ -25,7 +26,7 @@ IMPATIENT = {"RAY_NUM_REDIS_GET_RETRIES": "1", "RAY_py_gcs_connect_timeout_s": "
 class Engine(Protocol):
     """Executes orders of `train_in_process`."""
 
-    def submit(self, order: Mapping) -> Future:
+    def submit(self, order: Mapping[str, Any]) -> Future[None]:
         """Queues one order; the future raises `RunError` or what else went wrong."""
 
     def close(self) -> None:
@@ -39,11 +40,11 @@ class LocalEngine:
         if jobs < 1:
             raise ValueError(f"jobs must be at least 1. Received: {jobs!r}.")
         self._pool = ThreadPoolExecutor(jobs)
-        self._processes: list[subprocess.Popen] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
         self._closed = False
         self._environment = _environment(jobs > 1, usable_cores() // jobs)
 
-    def submit(self, order: Mapping) -> Future:
+    def submit(self, order: Mapping[str, Any]) -> Future[None]:
         return self._pool.submit(train_in_process, order, self._environment, self._started)
 
     def close(self) -> None:
@@ -53,7 +54,7 @@ class LocalEngine:
             process.kill()
         self._pool.shutdown()
 
-    def _started(self, process: subprocess.Popen) -> None:
+    def _started(self, process: subprocess.Popen[bytes]) -> None:
         self._processes.append(process)
         if self._closed:
             process.kill()
@@ -93,15 +94,17 @@ class RayEngine:
             _require_listener(address)
         self._ray = ray
         self._environment = _environment(shared=gpus < 1, cores=int(cpus)) | _passed_on()
-        self._tasks = []
+        self._tasks: list[ray.ObjectRef[None]] = []
         try:
-            ray.init(address or "local", log_to_driver=False, logging_level="ERROR")
+            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
+            if address is None:
+                raise
             raise _nobody_answers(address, error) from None
         self._tell_state_dumps(False)
         self._require_node(cpus, gpus)
 
-    def submit(self, order: Mapping) -> Future:
+    def submit(self, order: Mapping[str, Any]) -> Future[None]:
         self._tasks.append(self._task.remote(dict(order), self._environment))
         return self._tasks[-1].future()
 

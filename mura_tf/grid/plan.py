@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -58,7 +58,7 @@ class PlannedRun(NamedTuple):
 
 def plan_runs(
     recipe: Recipe,
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     study_types: Iterable[str],
     *,
     scheme: str = "two-stage",
@@ -115,7 +115,7 @@ def require_counts(**counts: int) -> None:
             raise ValueError(f"{name} must be at least 1. Received: {count!r}.")
 
 
-def require_unset(settings: Mapping, mends: Mapping[str, str]) -> None:
+def require_unset(settings: Mapping[str, Any], mends: Mapping[str, str]) -> None:
     """ValueError where a recipe's settings hold what a plan sets run by run.
 
     Args:
@@ -131,7 +131,7 @@ def require_unset(settings: Mapping, mends: Mapping[str, str]) -> None:
             )
 
 
-def run_folder(out: str | os.PathLike, recipe: Recipe) -> Path:
+def run_folder(out: str | os.PathLike[str], recipe: Recipe) -> Path:
     """`out/backbone/stage/types/repeatR-memberM`: two experiments that share a run share it."""
     types = "+".join(recipe.study_types or ["all"])
     copy = f"repeat{recipe.repeat}-member{recipe.member}"
@@ -141,10 +141,10 @@ def run_folder(out: str | os.PathLike, recipe: Recipe) -> Path:
 def run_plan(
     plan: list[PlannedRun],
     views: pd.DataFrame,
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     *,
     engine: Engine | None = None,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     skip_bad: bool = False,
     tensorboard: bool = False,
     verbose: bool = True,
@@ -232,9 +232,15 @@ def _has_runs(out: Path) -> bool:
     return False
 
 
-def _check(plan, views, cache_dir, skip_bad, verbose) -> dict[Path, int]:
+def _check(
+    plan: list[PlannedRun],
+    views: pd.DataFrame,
+    cache_dir: str | os.PathLike[str] | None,
+    skip_bad: bool,
+    verbose: bool,
+) -> dict[Path, int]:
     """Raises what would fail hours later; returns how many views each run trains on."""
-    known: dict[tuple, tuple[int, str]] = {}
+    known: dict[tuple[object, ...], tuple[int, str]] = {}
     images = {}
     for recipe, folder in track(plan, "Checking the runs", shown=verbose):
         run = Run(folder)
@@ -256,13 +262,15 @@ def _check(plan, views, cache_dir, skip_bad, verbose) -> dict[Path, int]:
     return images
 
 
-def _execute(plan: list[PlannedRun], order: dict, engine: Engine, board: Board) -> dict[Path, str]:
+def _execute(
+    plan: list[PlannedRun], order: dict[str, Any], engine: Engine, board: Board
+) -> dict[Path, str]:
     by_folder = {run.folder: run for run in plan}
     finished = {run.folder for run in plan if Run(run.folder).finished}
     waiting = [run for run in plan if run.folder not in finished]
     attempts: dict[Path, int] = dict.fromkeys(by_folder, 0)
     failed: dict[Path, str] = {}
-    running: dict[Future, PlannedRun] = {}
+    running: dict[Future[None], PlannedRun] = {}
 
     def submit(run: PlannedRun) -> None:
         attempts[run.folder] += 1

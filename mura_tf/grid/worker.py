@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import mura_tf
 from mura_tf.files import write_json
@@ -41,9 +42,9 @@ class RunError(RuntimeError):
 
 
 def train_in_process(
-    order: Mapping,
+    order: Mapping[str, Any],
     environment: Mapping[str, str],
-    on_start: Callable[[subprocess.Popen], None] = lambda process: None,
+    on_start: Callable[[subprocess.Popen[bytes]], None] = lambda process: None,
 ) -> None:
     """Trains one run in a new process and waits for it.
 
@@ -74,6 +75,7 @@ def train_in_process(
             start_new_session=True,  # Ctrl-C is for the parent, which closes the pipe
         )
         on_start(process)
+        assert process.stdin is not None  # it is a pipe
         with process:
             with contextlib.suppress(BrokenPipeError):  # it died at once: its status says so
                 process.stdin.write(json.dumps(order).encode() + b"\n")
@@ -108,7 +110,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def _train(order: Mapping) -> None:
+def _train(order: Mapping[str, Any]) -> None:
     from mura_tf.data.views import read_views
     from mura_tf.models.backend import require_backend
     from mura_tf.training.recipe import Recipe

@@ -5,12 +5,14 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mura_tf.cores import usable_cores
 from mura_tf.data.radiograph import (
@@ -61,7 +63,7 @@ class Bundle:
         >>> bundle.read(["a.png", "study/", "b.dcm"])  # doctest: +SKIP
     """
 
-    def __init__(self, source: str | os.PathLike | Sequence[str | os.PathLike]):
+    def __init__(self, source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]):
         if isinstance(source, str | os.PathLike) and not Path(source).is_dir():
             self.path: Path | None = Path(source)
             self.facts = _facts_in(self.path)
@@ -91,7 +93,7 @@ class Bundle:
         study_type: str | None = None,
         each_file: bool = False,
         point: str | None = None,
-    ):
+    ) -> pd.DataFrame:
         """Reads files, folders, zips, a views CSV or arrays.
 
         Args:
@@ -165,7 +167,9 @@ class Bundle:
             name = "recogniser" if entry is recogniser else f"member{number}"
             yield name, path, inputs["preprocessing"]
 
-    def _read_group(self, studies: list[Study], study_type: str | None, decide) -> list[Finding]:
+    def _read_group(
+        self, studies: list[Study], study_type: str | None, decide: Callable[[float], str]
+    ) -> list[Finding]:
         findings = [self._begun(study, study_type) for study in studies]
         views = [view for finding in findings for view in finding.views]
         with ThreadPoolExecutor(usable_cores()) as pool:
@@ -190,11 +194,10 @@ class Bundle:
         return findings
 
     def _begun(self, study: Study, study_type: str | None) -> Finding:
-        given = study_type is not None
         return Finding(
             study=study.name,
-            study_type=study_type if given else study.study_type,
-            type_from="given" if given else study.type_from,
+            study_type=study.study_type if study_type is None else study_type,
+            type_from=study.type_from if study_type is None else "given",
             warnings=list(study.warnings),
             views=[View(*pair) for pair in zip(study.files, study.views, strict=True)],
         )
@@ -246,8 +249,9 @@ class Bundle:
     def _read_views(self, study_type: str, views: list[View]) -> np.ndarray:
         """Sets each view's heatmap; returns float (n_views, members), of abnormality."""
         side = self.facts["image_size"]
-        squares = np.stack([resize_with_pad(view.radiograph, side) for view in views])
-        frames = np.array([padded_box(*view.radiograph.shape, side) for view in views])
+        radiographs = [view.radiograph for view in views if view.radiograph is not None]
+        squares = np.stack([resize_with_pad(one, side) for one in radiographs])
+        frames = np.array([padded_box(one.shape[0], one.shape[1], side) for one in radiographs])
         classes = self.facts["classes"]
         said, heat, mapped = [], np.zeros(squares.shape, np.float32), 0
         for member in self._members_for(study_type):
@@ -262,7 +266,9 @@ class Bundle:
             view.heat = one / mapped if mapped else None
         return np.stack(said, axis=1).astype(float)
 
-    def _conclude(self, finding: Finding, said: Mapping[int, np.ndarray], decide) -> None:
+    def _conclude(
+        self, finding: Finding, said: Mapping[int, np.ndarray], decide: Callable[[float], str]
+    ) -> None:
         """The study's probability, calibration, decision and the warnings that need them."""
         read = [view for view in finding.views if id(view) in said]
         if not read:
@@ -337,7 +343,7 @@ class Bundle:
         recogniser = self.facts["recogniser"]
         return self._opened(recogniser, recogniser)
 
-    def _opened(self, member: Mapping, inputs: Mapping) -> Member:
+    def _opened(self, member: Mapping[str, Any], inputs: Mapping[str, Any]) -> Member:
         if self.path is None:
             return KerasMember(Path(member["file"]), inputs["preprocessing"])
         with zipfile.ZipFile(self.path) as archive:
@@ -354,7 +360,7 @@ def _told(views: Iterable[View]) -> list[str]:
     return [f"{view.file}: {text}" for view in views for text in view.warnings]
 
 
-def _facts_in(path: Path) -> dict:
+def _facts_in(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no bundle {path}. `mura-tf pack` makes one.")
     try:
@@ -393,7 +399,7 @@ def _groups(studies: Iterable[Study]) -> Iterator[list[Study]]:
         yield group
 
 
-def _decode(view: View, inputs: Mapping | None) -> None:
+def _decode(view: View, inputs: Mapping[str, Any] | None) -> None:
     """Sets a view's radiograph and warnings."""
     source = view.source
     if isinstance(source, np.ndarray):

@@ -6,7 +6,7 @@ Needs the extra `mura-tf[dicom]`: highdicom. Originals are read and never touche
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from mura_tf.inference.findings import NOT_READ, Finding, View
 from mura_tf.reports.overlay import overlaid
 
 if TYPE_CHECKING:
+    from highdicom.sr import Measurement
     from pydicom import Dataset
 
 MANUFACTURER = "mura_tf"
@@ -28,7 +29,7 @@ SCHEME = "99MURATF"
 
 
 def write_dicom(
-    finding: Finding, out: str | os.PathLike, bundle: Bundle, point: str | None = None
+    finding: Finding, out: str | os.PathLike[str], bundle: Bundle, point: str | None = None
 ) -> list[Path]:
     """Writes a study's heatmaps and report; nothing where it was not read or is no DICOM study.
 
@@ -56,15 +57,15 @@ def write_dicom(
     if finding.decision == NOT_READ or not any(originals):
         return []
     pictured = [
-        (view, dataset)
+        (overlaid(view.radiograph, view.heat), dataset)
         for view, dataset in zip(finding.views, originals, strict=True)
-        if dataset is not None and view.heat is not None
+        if dataset is not None and view.radiograph is not None and view.heat is not None
     ]
     stem = finding.study.replace("/", "-")
     series = highdicom.UID()
     written = []
-    for number, (view, dataset) in enumerate(pictured, start=1):
-        capture = _capture(view, dataset, series, number, bundle.facts)
+    for number, (picture, dataset) in enumerate(pictured, start=1):
+        capture = _capture(picture, dataset, series, number, bundle.facts)
         written.append(_saved(capture, Path(out) / f"{stem}-heatmap{number}.dcm"))
     evidence = [dataset for dataset in originals if dataset is not None]
     report = _report(finding, evidence, bundle, bundle.point(point))
@@ -89,12 +90,14 @@ def _saved(dataset: "Dataset", path: Path) -> Path:
     return path
 
 
-def _capture(view: View, dataset: "Dataset", series: str, number: int, facts: Mapping) -> "Dataset":
+def _capture(
+    picture: np.ndarray, dataset: "Dataset", series: str, number: int, facts: Mapping[str, Any]
+) -> "Dataset":
     import highdicom
 
     capture = highdicom.sc.SCImage.from_ref_dataset(
         dataset,
-        pixel_array=overlaid(view.radiograph, view.heat),
+        pixel_array=picture,
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
@@ -186,7 +189,7 @@ def _report(
     return report
 
 
-def _measured(code: str, meaning: str, value: float) -> "Dataset":
+def _measured(code: str, meaning: str, value: float) -> "Measurement":
     from highdicom import sr
     from pydicom.sr.codedict import codes
 

@@ -9,9 +9,9 @@ import shutil
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -19,7 +19,10 @@ from mura_tf.files import written_whole
 from mura_tf.inference.members import KerasMember, OnnxMember, Reading
 
 if TYPE_CHECKING:
+    import keras
     import tensorflow as tf
+
+    Graph: TypeAlias = tf.types.experimental.PolymorphicFunction
 
 TOLERANCE = 1e-4
 """How far a probability of an exported graph may be from Keras' own."""
@@ -42,7 +45,7 @@ class Exported(NamedTuple):
 
 
 def export_bundle(
-    bundle: str | os.PathLike, to: str, out: str | os.PathLike | None = None
+    bundle: str | os.PathLike[str], to: str, out: str | os.PathLike[str] | None = None
 ) -> list[Exported]:
     """Exports every member of a bundle, or of run folders.
 
@@ -58,7 +61,8 @@ def export_bundle(
     from mura_tf.inference.bundle import Bundle
 
     opened = Bundle(bundle)
-    if out is None and (to != "onnx" or opened.path is None):
+    into = opened.path if out is None and to == "onnx" else None
+    if out is None and into is None:
         raise ValueError(
             "only ONNX graphs go into a bundle; everything else needs a folder of its own (--out). "
             f"Received: {to!r} and {bundle}."
@@ -68,8 +72,8 @@ def export_bundle(
         exported = []
         for name, model, preprocessing in opened.models(Path(aside)):
             exported.append(export_member(model, preprocessing, to, folder, name))
-        if out is None:
-            _put_into(opened.path, [one.path for one in exported])
+        if into is not None:
+            _put_into(into, [one.path for one in exported])
     return exported
 
 
@@ -144,7 +148,7 @@ def _compared(expected: Reading, found: Reading, path: Path) -> float:
     return difference
 
 
-def _graph(model, preprocessing: str) -> "tf.types.experimental.PolymorphicFunction":
+def _graph(model: "keras.Model", preprocessing: str) -> "Graph":
     """uint8 (B, S, S) -> {"probabilities": (B, K), "maps": (B, h, w, K)}."""
     import keras
     import tensorflow as tf
@@ -160,8 +164,7 @@ def _graph(model, preprocessing: str) -> "tf.types.experimental.PolymorphicFunct
     part = keras.Model(model.input, outputs)
     side = model.input_shape[1]
 
-    @tf.function(input_signature=[tf.TensorSpec((None, side, side), tf.uint8, name="squares")])
-    def graph(squares):
+    def said_of(squares: tf.Tensor) -> dict[str, tf.Tensor]:
         images = tf.cast(squares, tf.float32)[..., None] * scale + shift
         found = part(images, training=False)
         said = {"probabilities": found["probabilities"]}
@@ -170,11 +173,13 @@ def _graph(model, preprocessing: str) -> "tf.types.experimental.PolymorphicFunct
             said["maps"] = tf.tensordot(features, kernel.astype("float32"), 1)
         return said
 
+    squares = tf.TensorSpec((None, side, side), tf.uint8, name="squares")
+    graph = tf.function(said_of, input_signature=[squares])
     graph.part = part  # keeps the variables alive
     return graph
 
 
-def _write_onnx(graph, path: Path) -> None:
+def _write_onnx(graph: "Graph", path: Path) -> None:
     with _quietly("onnx", "tf2onnx"):
         import onnx
         import tf2onnx
@@ -199,7 +204,7 @@ def _read_onnx(path: Path, squares: np.ndarray) -> Reading:
     return OnnxMember(path.read_bytes()).read(squares)
 
 
-def _write_saved_model(graph, path: Path) -> None:
+def _write_saved_model(graph: "Graph", path: Path) -> None:
     import tensorflow as tf
 
     module = tf.Module()
@@ -214,7 +219,7 @@ def _read_saved_model(path: Path, squares: np.ndarray) -> Reading:
     return _as_reading({name: value.numpy() for name, value in found.items()})
 
 
-def _write_litert(graph, path: Path) -> None:
+def _write_litert(graph: "Graph", path: Path) -> None:
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -241,7 +246,7 @@ def _read_litert(path: Path, squares: np.ndarray) -> Reading:
         return _as_reading(runner(squares=squares))
 
 
-def _write_openvino(graph, path: Path) -> None:
+def _write_openvino(graph: "Graph", path: Path) -> None:
     with _quietly("openvino"), tempfile.TemporaryDirectory() as folder:
         import openvino
 
@@ -265,7 +270,9 @@ def _as_reading(found: dict[str, np.ndarray]) -> Reading:
     return Reading(np.asarray(found["probabilities"]), found.get("maps"))
 
 
-FORMATS: dict[str, tuple[Callable, Callable]] = {
+FORMATS: dict[
+    str, tuple[Callable[["Graph", Path], None], Callable[[Path, np.ndarray], Reading]]
+] = {
     "onnx": (_write_onnx, _read_onnx),
     "openvino": (_write_openvino, _read_openvino),
     "litert": (_write_litert, _read_litert),
@@ -276,7 +283,7 @@ SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "saved_mod
 
 
 @contextlib.contextmanager
-def _quietly(*packages: str):
+def _quietly(*packages: str) -> Iterator[None]:
     """Without the converters' own warnings; a lacking package is a sentence."""
     try:
         with warnings.catch_warnings():

@@ -1,7 +1,9 @@
 """What is said of a study: the finding, its views and their warnings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,7 +66,7 @@ class Finding:
         return text
 
     @property
-    def row(self) -> dict:
+    def row(self) -> dict[str, Any]:
         """Of the findings table, with lists where the CSV has text."""
         return {
             "study": self.study,
@@ -80,7 +82,7 @@ class Finding:
         }
 
     @property
-    def view_rows(self) -> list[dict]:
+    def view_rows(self) -> list[dict[str, Any]]:
         """Of the views table, with lists where the CSV has text."""
         return [
             {
@@ -99,7 +101,7 @@ FINDING_COLUMNS = list(Finding("").row)
 VIEW_COLUMNS = ["study", "file", "view", "probability", "warnings", "heatmap"]
 
 
-def as_table(rows: list[dict], columns: list[str]) -> pd.DataFrame:
+def as_table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     """Rows as a table for CSV: lists become text, their entries parted by "; "."""
     table = pd.DataFrame(rows, columns=columns)
     for name in ("warnings", "files"):
@@ -108,7 +110,7 @@ def as_table(rows: list[dict], columns: list[str]) -> pd.DataFrame:
     return table
 
 
-def picture_warnings(radiograph: np.ndarray, inputs: dict | None) -> list[str]:
+def picture_warnings(radiograph: np.ndarray, inputs: Mapping[str, Any] | None) -> list[str]:
     """What makes a picture unlike a radiograph that the members were trained on.
 
     Args:

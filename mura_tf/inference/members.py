@@ -96,4 +96,5 @@ def read_all(member: Member, squares: np.ndarray, batch: int = 8) -> Reading:
 
 
 def _joined(maps: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    return None if any(one is None for one in maps) else np.concatenate(maps)
+    known = [one for one in maps if one is not None]
+    return np.concatenate(known) if len(known) == len(maps) else None

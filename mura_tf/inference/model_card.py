@@ -1,5 +1,7 @@
 """What a bundle is, on a page: written from its facts alone."""
 
+from typing import Any
+
 import pandas as pd
 
 from mura_tf.reports.decision_section import HEADERS, point_rows
@@ -11,7 +13,7 @@ FEW = 100
 _NUMBERS = ("sensitivity", "specificity", "kappa", "doubtful")
 
 
-def model_card(facts: dict) -> tuple[str, str]:
+def model_card(facts: dict[str, Any]) -> tuple[str, str]:
     """`MODEL_CARD.md`, and the calibration plot as SVG beside it ("" without calibration).
 
     Args:
@@ -30,7 +32,7 @@ def model_card(facts: dict) -> tuple[str, str]:
     return "\n".join(line for section in sections for line in [*section, ""]), drawing
 
 
-def _head(facts: dict) -> list[str]:
+def _head(facts: dict[str, Any]) -> list[str]:
     members = len(facts["members"])
     return [
         f"# {facts['name']}, version {facts['version']}",
@@ -43,7 +45,7 @@ def _head(facts: dict) -> list[str]:
     ]
 
 
-def _use(facts: dict) -> list[str]:
+def _use(facts: dict[str, Any]) -> list[str]:
     file = f"{facts['name']}.mura"
     recogniser = facts["recogniser"]
     told = (
@@ -63,7 +65,7 @@ def _use(facts: dict) -> list[str]:
     ]
 
 
-def _scores(facts: dict) -> list[str]:
+def _scores(facts: dict[str, Any]) -> list[str]:
     headers = [
         "Study type",
         "Studies",
@@ -96,13 +98,13 @@ def _scores(facts: dict) -> list[str]:
     ]
 
 
-def _protocol(facts: dict) -> str:
+def _protocol(facts: dict[str, Any]) -> str:
     if facts["chosen_on"] == facts["reported_on"]:
         return "Epochs were selected on the same split, so the scores are optimistic."
     return f"Epochs were selected on {facts['chosen_on']}."
 
 
-def _points(facts: dict) -> list[str]:
+def _points(facts: dict[str, Any]) -> list[str]:
     table = pd.DataFrame(facts["operating_points"]).astype(dict.fromkeys(_NUMBERS, float))
     lines = ["## Operating points", ""]
     if len(table) == 1:
@@ -112,7 +114,7 @@ def _points(facts: dict) -> list[str]:
     return lines + markdown_table(HEADERS, point_rows(table))
 
 
-def _calibration(facts: dict) -> list[str]:
+def _calibration(facts: dict[str, Any]) -> list[str]:
     calibration = facts["calibration"]
     if not calibration:
         return ["## Calibration", "", "None: the selection split lacks studies of both labels."]
@@ -127,7 +129,7 @@ def _calibration(facts: dict) -> list[str]:
     ]
 
 
-def _training(facts: dict) -> list[str]:
+def _training(facts: dict[str, Any]) -> list[str]:
     recipe = facts["recipe"]
     views = [[name, f"{count:,}"] for name, count in facts["data"]["training_views"].items()]
     settings = [
@@ -144,7 +146,7 @@ def _training(facts: dict) -> list[str]:
     ]
 
 
-def _limits(facts: dict) -> list[str]:
+def _limits(facts: dict[str, Any]) -> list[str]:
     return [
         "## Limits",
         "",
@@ -158,7 +160,7 @@ def _limits(facts: dict) -> list[str]:
     ]
 
 
-def _drawing(facts: dict) -> str:
+def _drawing(facts: dict[str, Any]) -> str:
     from mura_tf.evaluation.operating_points import Calibration
     from mura_tf.reports.page import svg
     from mura_tf.reports.score_plots import plot_reliability

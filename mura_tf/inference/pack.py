@@ -3,13 +3,15 @@
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import mura_tf
 from mura_tf.data.table import STUDY_KEY
 from mura_tf.evaluation.operating_points import Decisions, decide
 from mura_tf.evaluation.predictions import (
+    RunFolders,
     load_predictions,
     reported_split,
     score,
@@ -25,10 +27,10 @@ NOTICE = "Not a medical device. Research software: it must not be used to diagno
 
 
 def pack(
-    run_dirs: Iterable[str | os.PathLike],
-    path: str | os.PathLike,
+    run_dirs: RunFolders,
+    path: str | os.PathLike[str],
     *,
-    recogniser: str | os.PathLike | None = None,
+    recogniser: str | os.PathLike[str] | None = None,
     name: str | None = None,
     version: str = "1",
     licence: str = "",
@@ -73,8 +75,8 @@ def pack(
 
 
 def facts_of_runs(
-    run_dirs: Iterable[str | os.PathLike], recogniser: str | os.PathLike | None = None
-) -> dict:
+    run_dirs: RunFolders, recogniser: str | os.PathLike[str] | None = None
+) -> dict[str, Any]:
     """What `bundle.json` says of finished runs; members' files are where they lie now."""
     runs = _of_one_system(finished_runs(folders_below(run_dirs)))
     first = runs[0]
@@ -118,7 +120,7 @@ def facts_of_runs(
     }
 
 
-def _decisions(found: Decisions) -> dict:
+def _decisions(found: Decisions) -> dict[str, Any]:
     calibration = found.calibration and {
         "slope": found.calibration.slope,
         "intercept": found.calibration.intercept,
@@ -135,7 +137,7 @@ def _decisions(found: Decisions) -> dict:
 
 def _of_one_system(runs: list[Run]) -> list[Run]:
     """The runs of the system that is listed first; ValueError where their inputs differ."""
-    by_system: dict[tuple, list[Run]] = {}
+    by_system: dict[tuple[str, str, int], list[Run]] = {}
     for run in runs:
         by_system.setdefault(run.system, []).append(run)
     chosen = min(
@@ -154,7 +156,7 @@ def _of_one_system(runs: list[Run]) -> list[Run]:
     return chosen
 
 
-def _member(run: Run) -> dict:
+def _member(run: Run) -> dict[str, Any]:
     return {
         "file": os.fspath(_model_file(run)),
         "study_types": run.recipe.study_types and list(run.recipe.study_types),
@@ -174,7 +176,7 @@ def _model_file(run: Run) -> Path:
     return path
 
 
-def _recogniser_facts(folder: str | os.PathLike) -> dict:
+def _recogniser_facts(folder: str | os.PathLike[str]) -> dict[str, Any]:
     (run,) = finished_runs(folders_below([folder])[:1])
     if run.recipe.task != "study_type":
         raise ValueError(

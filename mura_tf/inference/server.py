@@ -11,6 +11,7 @@ import secrets
 import tempfile
 import time
 from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from mura_tf.inference.bundle import Bundle
+from mura_tf.inference.findings import Finding
 from mura_tf.inference.workers import ReadingFailedError, Workers
 
 try:
@@ -49,12 +51,12 @@ _PAGES = {
 
 
 def create_app(
-    model: str | os.PathLike,
+    model: str | os.PathLike[str],
     *,
     hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]"),
     workers: int = 1,
     seconds: float = 120.0,
-    keep: str | os.PathLike | None = None,
+    keep: str | os.PathLike[str] | None = None,
 ) -> FastAPI:
     """The server of a bundle.
 
@@ -75,7 +77,7 @@ def create_app(
     readings: OrderedDict[str, _Kept] = OrderedDict()
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI):
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         pool.close()
 
@@ -91,7 +93,7 @@ def create_app(
     app.state.pool = pool
 
     @app.middleware("http")
-    async def guard(request: Request, answer):
+    async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
         if refusal := _refusal(request, hosts):
             return _secured(refusal)
         return _secured(await answer(request))
@@ -180,13 +182,15 @@ def create_app(
 class _Kept:
     """The pictures and reports of one answer."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.since = time.monotonic()
         self.pictures: dict[int, dict[str, bytes]] = {}
         self.reports: dict[int, bytes] = {}
 
 
-def _answer(found: list, readings: OrderedDict) -> dict[str, Any]:
+def _answer(
+    found: list[tuple[Finding, bytes]], readings: OrderedDict[str, _Kept]
+) -> dict[str, Any]:
     """`studies` and `views` as JSON knows them; their pictures are kept for a while."""
     while readings and (
         len(readings) >= KEPT_READINGS
@@ -195,7 +199,8 @@ def _answer(found: list, readings: OrderedDict) -> dict[str, Any]:
         readings.popitem(last=False)
     reading, kept = secrets.token_urlsafe(12), _Kept()
     readings[reading] = kept
-    studies, views = [], []
+    studies: list[dict[str, Any]] = []
+    views: list[dict[str, Any]] = []
     for place, (finding, report) in enumerate(found):
         row = _plain(finding.row)
         if report:
@@ -208,14 +213,14 @@ def _answer(found: list, readings: OrderedDict) -> dict[str, Any]:
             if view.radiograph is not None:
                 kept.pictures[number] = {"radiograph": _png(view.radiograph)}
                 told["radiograph"] = f"/api/pictures/{reading}/{number}/radiograph.png"
-            if view.heat is not None:
-                kept.pictures[number]["heat"] = _png(_cut(view.heat, view.radiograph.shape))
-                told["heat"] = f"/api/pictures/{reading}/{number}/heat.png"
+                if view.heat is not None:
+                    kept.pictures[number]["heat"] = _png(_cut(view.heat, view.radiograph))
+                    told["heat"] = f"/api/pictures/{reading}/{number}/heat.png"
             views.append(told)
     return {"studies": studies, "views": views}
 
 
-def _plain(row: dict) -> dict[str, Any]:
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
     """NaN is null in JSON."""
     return {
         name: None if isinstance(value, float) and np.isnan(value) else value
@@ -223,11 +228,11 @@ def _plain(row: dict) -> dict[str, Any]:
     }
 
 
-def _cut(heat: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def _cut(heat: np.ndarray, radiograph: np.ndarray) -> np.ndarray:
     """The part of a square's heatmap that covers the radiograph, uint8."""
     from mura_tf.data.radiograph import padded_box
 
-    top, left, height, width = padded_box(*shape, len(heat))
+    top, left, height, width = padded_box(radiograph.shape[0], radiograph.shape[1], len(heat))
     return np.round(255 * heat[top : top + height, left : left + width]).astype(np.uint8)
 
 
@@ -276,7 +281,7 @@ def _secured(response: Response) -> Response:
     return response
 
 
-def _constant(content: bytes, kind: str):
+def _constant(content: bytes, kind: str) -> Callable[[], Response]:
     def page() -> Response:
         return Response(content, media_type=kind)
 

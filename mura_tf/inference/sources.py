@@ -7,10 +7,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mura_tf.data.radiograph import BadRadiographError, read_content
+
+if TYPE_CHECKING:
+    from mura_tf.data.dicom import Header
 
 ZIP_BYTES = 4 * 2**30
 """What a zip may hold, unpacked."""
@@ -41,7 +45,7 @@ class Study:
     warnings: list[str] = field(default_factory=list)
 
 
-Source = str | os.PathLike | np.ndarray
+Source = str | os.PathLike[str] | np.ndarray
 
 
 def find_studies(
@@ -119,7 +123,9 @@ def studies_of_uploads(
     return list(studies.values())
 
 
-def _add_folder(studies: dict, folder: Path, name: str, known: set[str], each_file: bool) -> None:
+def _add_folder(
+    studies: dict[object, Study], folder: Path, name: str, known: set[str], each_file: bool
+) -> None:
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(one for one in folders if not one.startswith("."))
         inside = Path(parent).relative_to(folder)
@@ -137,7 +143,7 @@ def _add_folder(studies: dict, folder: Path, name: str, known: set[str], each_fi
 
 
 def _add_file(
-    studies: dict,
+    studies: dict[object, Study],
     path: Path,
     name: str,
     key: tuple[str, ...],
@@ -161,7 +167,7 @@ def _add_file(
     study.warnings += [one for one in warnings if one not in study.warnings]
 
 
-def _add_table(studies: dict, path: Path) -> None:
+def _add_table(studies: dict[object, Study], path: Path) -> None:
     import pandas as pd
 
     try:
@@ -211,7 +217,7 @@ def _unpack(path: Path, folder: Path) -> None:
         raise ValueError(f"{path} must be a whole zip without a password: {error}.") from None
 
 
-def _header(path: Path):
+def _header(path: Path) -> "Header | None":
     from mura_tf.data.dicom import dicom_header
 
     try:

@@ -6,9 +6,14 @@ import queue
 import threading
 import time
 from collections import OrderedDict
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from mura_tf.inference.findings import Finding
+
+if TYPE_CHECKING:
+    from mura_tf.inference.bundle import Bundle
 
 KEPT_TOKENS = 1000
 """Requests whose progress is remembered."""
@@ -27,7 +32,7 @@ class Workers:
         seconds: after which a request is given up and its process ended.
     """
 
-    def __init__(self, model: str | os.PathLike, count: int, seconds: float):
+    def __init__(self, model: str | os.PathLike[str], count: int, seconds: float):
         if count < 1:
             raise ValueError(f"workers must be at least 1. Received: {count}.")
         self._model, self._seconds = os.fspath(model), seconds
@@ -45,7 +50,7 @@ class Workers:
         point: str | None,
         *,
         token: str = "",
-        keep: str | os.PathLike | None = None,
+        keep: str | os.PathLike[str] | None = None,
     ) -> list[tuple[Finding, bytes]]:
         """Reads uploads, waiting for a free process.
 
@@ -55,14 +60,14 @@ class Workers:
         Raises:
             ReadingFailedError: what was sent cannot be read at all, or took too long.
         """
-        order = (uploads, study_type, each_file, point, keep and os.fspath(keep))
+        order = _Order(uploads, study_type, each_file, point, os.fspath(keep) if keep else None)
         worker = self._idle.get()
         try:
             return self._ask(worker, order, token)
         finally:
             self._idle.put(worker if worker.alive else _Worker(self._model))
 
-    def _ask(self, worker: "_Worker", order: tuple, token: str) -> list[tuple[Finding, bytes]]:
+    def _ask(self, worker: "_Worker", order: "_Order", token: str) -> list[tuple[Finding, bytes]]:
         deadline = time.monotonic() + self._seconds
         try:
             worker.pipe.send(order)
@@ -74,7 +79,9 @@ class Workers:
                 "smaller files."
             ) from None
 
-    def _answer(self, worker: "_Worker", deadline: float, token: str):
+    def _answer(
+        self, worker: "_Worker", deadline: float, token: str
+    ) -> list[tuple[Finding, bytes]]:
         while True:
             if not worker.pipe.poll(max(0, deadline - time.monotonic())):
                 worker.kill()
@@ -108,6 +115,16 @@ class Workers:
                 self._progress.popitem(last=False)
 
 
+class _Order(NamedTuple):
+    """What a process is asked."""
+
+    uploads: list[tuple[str, Path]]
+    study_type: str | None
+    each_file: bool
+    point: str | None
+    keep: str | None
+
+
 class _Worker:
     """One process and the pipe to it."""
 
@@ -128,7 +145,7 @@ class _Worker:
         self.pipe.close()
 
 
-def _serve(model: str, pipe) -> None:
+def _serve(model: str, pipe: Connection) -> None:
     """Answers orders until the pipe is closed."""
     from mura_tf.inference.bundle import Bundle
 
@@ -144,18 +161,17 @@ def _serve(model: str, pipe) -> None:
             pipe.send(("failed", str(error)))
 
 
-def _read(bundle, order: tuple, pipe) -> list[tuple[Finding, bytes]]:
+def _read(bundle: "Bundle", order: _Order, pipe: Connection) -> list[tuple[Finding, bytes]]:
     from mura_tf.inference.sources import studies_of_uploads
     from mura_tf.inference.write import write_findings
 
-    uploads, study_type, each_file, point, keep = order
-    studies = studies_of_uploads(uploads, bundle.study_types, each_file=each_file)
+    studies = studies_of_uploads(order.uploads, bundle.study_types, each_file=order.each_file)
     found = []
-    for finding in bundle.findings_of(studies, study_type=study_type, point=point):
-        found.append((finding, _report(bundle, finding, point)))
+    for finding in bundle.findings_of(studies, study_type=order.study_type, point=order.point):
+        found.append((finding, _report(bundle, finding, order.point)))
         pipe.send(("progress", {"studies": len(found), "of": len(studies)}))
-    if keep:
-        folder = Path(keep) / time.strftime("%Y%m%d-%H%M%S")
+    if order.keep:
+        folder = Path(order.keep) / time.strftime("%Y%m%d-%H%M%S")
         write_findings((finding for finding, _ in found), folder, bundle.facts)
     for finding, _ in found:
         for view in finding.views:
@@ -163,7 +179,7 @@ def _read(bundle, order: tuple, pipe) -> list[tuple[Finding, bytes]]:
     return found
 
 
-def _report(bundle, finding: Finding, point: str | None) -> bytes:
+def _report(bundle: "Bundle", finding: Finding, point: str | None) -> bytes:
     """The structured report of a DICOM study; b"" for others, and without the extra."""
     import tempfile
 

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -31,7 +32,7 @@ CAPTION = "Research software, not a medical device. The colours tell where, not 
 
 
 def write_findings(
-    findings: Iterable[Finding], out: str | os.PathLike, facts: Mapping
+    findings: Iterable[Finding], out: str | os.PathLike[str], facts: Mapping[str, Any]
 ) -> Counter[str]:
     """Writes what a bundle found, study by study; nothing goes beside the originals.
 
@@ -43,8 +44,10 @@ def write_findings(
     Returns:
         Decision -> studies; "unreadable files" -> files.
     """
-    out, counts, shown = Path(out), Counter(), []
+    out = Path(out)
+    counts: Counter[str] = Counter()
     names: Counter[str] = Counter()
+    shown: list[tuple[int, float, int, str]] = []
     with (
         written_whole(out / "findings.csv") as part,
         written_whole(out / "views.csv") as views_part,
@@ -74,7 +77,7 @@ def write_findings(
     return counts
 
 
-def study_picture(finding: Finding, facts: Mapping) -> Image.Image:
+def study_picture(finding: Finding, facts: Mapping[str, Any]) -> Image.Image:
     """A study's views, each above its heatmap, below what is said of it."""
     views = [view for view in finding.views if view.radiograph is not None]
     columns = [_pictures(view, SIDE) for view in views]
@@ -104,7 +107,9 @@ def study_picture(finding: Finding, facts: Mapping) -> Image.Image:
 
 
 def _pictures(view: View, side: int) -> list[np.ndarray]:
-    """The radiograph and, where there is a heatmap, the same with it; uint8 (h, w, 3) each."""
+    """The radiograph, if any, and if there is a heatmap the same with it; uint8 (h, w, 3) each."""
+    if view.radiograph is None:
+        return []
     radiograph = fitted(view.radiograph, side)
     plain = np.repeat(radiograph[..., None], 3, axis=2)
     return [plain] if view.heat is None else [plain, overlaid(radiograph, view.heat)]
@@ -137,7 +142,9 @@ def _figure(view: View) -> str:
     )
 
 
-def _write_page(path: Path, sections: list[str], counts: Counter[str], facts: Mapping) -> None:
+def _write_page(
+    path: Path, sections: list[str], counts: Counter[str], facts: Mapping[str, Any]
+) -> None:
     total = sum(counts[decision] for decision in RANK)
     told = ", ".join(f"{counts[decision]} {decision}" for decision in RANK if counts[decision])
     more = ""
@@ -153,7 +160,7 @@ abnormal.</p>
     write_page(path, f"mura_tf: {facts['name']}", [header, *sections])
 
 
-def _flat(row: Mapping) -> dict:
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """Of a CSV: lists as text, nothing for NaN."""
     flat = {}
     for name, value in row.items():

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 BACKENDS = {"tensorflow": True, "jax": True, "torch": True, "numpy": False, "openvino": False}
 """Every backend of Keras, by the package it needs: whether it trains."""
@@ -103,7 +104,7 @@ def accelerator() -> str:
     return ""
 
 
-def _written() -> dict:
+def _written() -> dict[str, Any]:
     """What keras.json says; Keras takes a damaged one for an empty one."""
     try:
         written = json.loads(_keras_json().read_text(encoding="utf-8"))
@@ -119,7 +120,7 @@ def _keras_json() -> Path:
     return Path(os.environ.get("KERAS_HOME", beside), "keras.json").expanduser()
 
 
-def _received(name: str, value) -> str:
+def _received(name: str, value: object) -> str:
     """A setting that cannot be, and where it is from."""
     if name == "backend" and os.environ.get("KERAS_BACKEND") == value:
         return f"{value!r}, from the environment variable KERAS_BACKEND"

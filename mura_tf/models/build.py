@@ -3,11 +3,12 @@
 import difflib
 import math
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import keras
-from keras import layers
+from keras import KerasTensor, Regularizer, layers
 
 from mura_tf.models.backbones import IMAGENET_STD_RGB, Backbone, find_backbone, require_weights
 from mura_tf.models.backend import require_backend
@@ -19,7 +20,7 @@ HEAD_NAMES = ("head", "probability", "probabilities")
 
 def build_model(
     backbone: str,
-    weights: str | os.PathLike | None = "imagenet",
+    weights: str | os.PathLike[str] | None = "imagenet",
     *,
     image_size: int | None = None,
     head: tuple[str, ...] = PAPER_HEAD,
@@ -69,7 +70,7 @@ def build_model(
             f"Received: {classes!r}."
         )
     build = _BUILDERS[facts.constructor.partition(":")[0]]
-    extractor = build(facts, weights, image_size or facts.image_size)
+    extractor = build(facts, weights == "imagenet", image_size or facts.image_size)
     if weights not in ("imagenet", None):
         _load(extractor, Path(weights), backbone)
 
@@ -77,7 +78,7 @@ def build_model(
 
     features = extractor.output
     regularizer = keras.regularizers.L1L2(l1, l2) if l1 or l2 else None
-    for index, (layer, *values) in enumerate(parse_head(head)):
+    for index, (layer, values) in enumerate(parse_head(head)):
         features = _HEAD_BUILDERS[layer](features, f"head{index}_{layer}", regularizer, *values)
     output = layers.Dense(
         classes or 1,
@@ -101,24 +102,20 @@ def freeze(extractor: keras.Model, trainable: str) -> None:
         ValueError: no such layer, or fewer convolutions.
     """
     kind, value = parse_trainable(trainable)
-    if kind == "all":
-        return
     names = [layer.name for layer in extractor.layers]
     convolutions = [
         layer.name
         for layer in extractor.layers
         if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D | layers.SeparableConv2D)
     ]
-    if kind == "none":
-        first = len(names)
-    elif kind == "last":
+    if isinstance(value, int):
         if value > len(convolutions):
             raise ValueError(
                 f"trainable='last:N' needs that many convolutions. Received: {trainable!r} for a "
                 f"backbone with {len(convolutions)}."
             )
         first = names.index(convolutions[-value])
-    else:
+    elif isinstance(value, str):
         if value not in names:
             near = ", ".join(difflib.get_close_matches(value, names, n=5, cutoff=0.3))
             raise ValueError(
@@ -126,34 +123,48 @@ def freeze(extractor: keras.Model, trainable: str) -> None:
                 f"Near it are: {near or ', '.join(convolutions[-5:])}."
             )
         first = names.index(value)
+    else:
+        first = 0 if kind == "all" else len(names)
     for layer in extractor.layers[:first]:
         layer.trainable = False
 
 
-def _pool(features, name, regularizer):
+def _pool(features: KerasTensor, name: str, regularizer: Regularizer | None) -> KerasTensor:
     return layers.GlobalAveragePooling2D(name="pool")(features)
 
 
-def _flatten(features, name, regularizer):
+def _flatten(features: KerasTensor, name: str, regularizer: Regularizer | None) -> KerasTensor:
     return layers.Flatten(name=name)(features)
 
 
-def _batch_norm(features, name, regularizer):
+def _batch_norm(features: KerasTensor, name: str, regularizer: Regularizer | None) -> KerasTensor:
     return layers.BatchNormalization(name=name)(features)
 
 
-def _dropout(features, name, regularizer, rate):
+def _dropout(
+    features: KerasTensor, name: str, regularizer: Regularizer | None, rate: float
+) -> KerasTensor:
     return layers.Dropout(rate, name=name)(features)
 
 
-def _dense(features, name, regularizer, units, activation=None):
+def _dense(
+    features: KerasTensor,
+    name: str,
+    regularizer: Regularizer | None,
+    units: int,
+    activation: str | None = None,
+) -> KerasTensor:
     return layers.Dense(units, activation, kernel_regularizer=regularizer, name=name)(features)
 
 
-def _residual(features, name, regularizer, units, rate):
-    def dense(part, features, **settings):
+def _residual(
+    features: KerasTensor, name: str, regularizer: Regularizer | None, units: int, rate: float
+) -> KerasTensor:
+    def dense(
+        part: str, features: KerasTensor, activation: str | None = None, use_bias: bool = True
+    ) -> KerasTensor:
         features = layers.Dense(
-            units, kernel_regularizer=regularizer, name=f"{name}_{part}", **settings
+            units, activation, use_bias, kernel_regularizer=regularizer, name=f"{name}_{part}"
         )(features)
         return layers.BatchNormalization(name=f"{name}_{part}_norm")(features)
 
@@ -163,7 +174,9 @@ def _residual(features, name, regularizer, units, rate):
     return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([inside, around]))
 
 
-def _squeeze_excite(maps, name, regularizer, reduction):
+def _squeeze_excite(
+    maps: KerasTensor, name: str, regularizer: Regularizer | None, reduction: int
+) -> KerasTensor:
     channels = maps.shape[-1]
     if reduction > channels:
         raise ValueError(
@@ -176,7 +189,9 @@ def _squeeze_excite(maps, name, regularizer, reduction):
     return layers.Multiply(name=name)([maps, weights])
 
 
-def _attention(maps, name, regularizer, heads):
+def _attention(
+    maps: KerasTensor, name: str, regularizer: Regularizer | None, heads: int
+) -> KerasTensor:
     weighed = []
     for head in range(heads):
         attention = layers.Conv2D(1, 1, activation="sigmoid", name=f"{name}_{head}")(maps)
@@ -184,7 +199,7 @@ def _attention(maps, name, regularizer, heads):
     return layers.Concatenate(name=name)(weighed)
 
 
-_HEAD_BUILDERS = {
+_HEAD_BUILDERS: dict[str, Callable[..., KerasTensor]] = {
     "pool": _pool,
     "flatten": _flatten,
     "batch_norm": _batch_norm,
@@ -196,16 +211,17 @@ _HEAD_BUILDERS = {
 }
 
 
-def _keras_applications(facts: Backbone, weights, size: int) -> keras.Model:
+def _keras_applications(facts: Backbone, imagenet: bool, size: int) -> keras.Model:
     name = facts.constructor.partition(":")[2]
-    inputs = {"input_shape": (size, size, 3)}
+    shape = (size, size, 3)
+    inputs = {"input_shape": shape}
     if name == "Xception":  # which refuses less than 71 pixels if it is told the size alone
-        inputs = {"input_tensor": keras.Input(inputs["input_shape"])}
+        inputs = {"input_tensor": keras.Input(shape)}
     constructor = partial(
         getattr(keras.applications, name), include_top=False, **inputs, **facts.arguments
     )
     try:
-        extractor = constructor(weights="imagenet" if weights == "imagenet" else None)
+        extractor = constructor(weights="imagenet" if imagenet else None)
     except Exception as error:
         if "URL fetch failure" not in str(error):  # a bare Exception of Keras
             raise
@@ -213,7 +229,7 @@ def _keras_applications(facts: Backbone, weights, size: int) -> keras.Model:
             f"the ImageNet weights cannot be downloaded: {error}. Go online once, or give the "
             "path of backbone weights (.h5)."
         ) from error
-    if name.startswith("EfficientNetB") and weights != "imagenet":
+    if name.startswith("EfficientNetB") and not imagenet:
         return _with_imagenet_rescaling(extractor)
     return extractor
 
@@ -226,14 +242,14 @@ def _with_imagenet_rescaling(extractor: keras.Model) -> keras.Model:
     """
     rescaling = layers.Rescaling([1 / math.sqrt(std) for std in IMAGENET_STD_RGB])
 
-    def call(layer, *args, **kwargs):
+    def call(layer: keras.Layer, *args: KerasTensor, **kwargs: object) -> KerasTensor:
         output = layer(*args, **kwargs)
         return rescaling(output) if isinstance(layer, layers.Normalization) else output
 
     return keras.models.clone_model(extractor, call_function=call)
 
 
-def _resnet18(facts: Backbone, weights, size: int) -> keras.Model:
+def _resnet18(facts: Backbone, imagenet: bool, size: int) -> keras.Model:
     try:
         from keras_hub.models import ResNetBackbone
     except ImportError:
@@ -241,7 +257,7 @@ def _resnet18(facts: Backbone, weights, size: int) -> keras.Model:
             "the backbone resnet18 is keras-hub's, which is not installed. "
             "Install the extra: pip install 'mura-tf[resnet18]'."
         ) from None
-    if weights == "imagenet":
+    if imagenet:
         preset = facts.constructor.partition(":")[2]
         return ResNetBackbone.from_preset(preset, image_shape=(size, size, 3))
     return ResNetBackbone(
@@ -255,7 +271,7 @@ def _resnet18(facts: Backbone, weights, size: int) -> keras.Model:
     )
 
 
-def _from_scratch(facts: Backbone, weights, size: int) -> keras.Model:
+def _from_scratch(facts: Backbone, imagenet: bool, size: int) -> keras.Model:
     name = facts.constructor.partition(":")[2]
     if name == "small_cnn":
         return _small_cnn(size)

@@ -1,6 +1,6 @@
 """A document's claims as checks: yes, no, or too few studies to say."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -14,6 +14,9 @@ from mura_tf.published import OVERALL
 
 WIDE = "interval too wide"
 Scores = dict[System, dict[str, RepeatedScore]]
+Statistic = Callable[[Scores], tuple[float, np.ndarray] | None]
+"""Scores -> (value, float (replicates,) under the bootstrap samples), or None where a system it
+speaks of is lacking."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,14 @@ class Claim:
     Attributes:
         text: the sentence.
         source: where it stands.
-        statistic: scores -> (value, float (replicates,) under the bootstrap samples), or None
-            where a system it speaks of is lacking.
+        statistic: what decides it.
         above: the sentence holds where the statistic is above this.
         measure: what the statistic is; "{types}" in it becomes the number of study types.
     """
 
     text: str
     source: str
-    statistic: Callable[[Scores], tuple[float, np.ndarray] | None]
+    statistic: Statistic
     above: float
     measure: str
 
@@ -59,13 +61,13 @@ def answer_claims(claims: tuple[Claim, ...], scores: Scores) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def types_ahead(stage: str, other: str):
+def types_ahead(stage: str, other: str) -> Statistic:
     """Share of study types in which one stage is ahead of another, with the same backbones.
 
     Of backbones that have all study types in both stages.
     """
 
-    def statistic(scores: Scores):
+    def statistic(scores: Scores) -> tuple[float, np.ndarray] | None:
         pairs = [
             (one[name], two[name])
             for one, two in _stages(scores, stage, other)
@@ -82,10 +84,10 @@ def types_ahead(stage: str, other: str):
     return statistic
 
 
-def stage_ahead(stage: str, other: str):
+def stage_ahead(stage: str, other: str) -> Statistic:
     """Overall kappa of one stage minus that of another, the mean over backbones that have both."""
 
-    def statistic(scores: Scores):
+    def statistic(scores: Scores) -> tuple[float, np.ndarray] | None:
         pairs = [
             (one[OVERALL], two[OVERALL])
             for one, two in _stages(scores, stage, other)
@@ -99,15 +101,15 @@ def stage_ahead(stage: str, other: str):
     return statistic
 
 
-def backbone_ahead(backbone: str, other: str):
+def backbone_ahead(backbone: str, other: str) -> Statistic:
     """Overall kappa of one backbone's ensembles minus that of another's."""
     return backbones_ahead((backbone,), other)
 
 
-def backbones_ahead(group: tuple[str, ...], other: str):
+def backbones_ahead(group: tuple[str, ...], other: str) -> Statistic:
     """The least overall kappa of a group's ensembles minus that of another backbone's."""
 
-    def statistic(scores: Scores):
+    def statistic(scores: Scores) -> tuple[float, np.ndarray] | None:
         if not all(OVERALL in scores.get((name, "type"), {}) for name in (*group, other)):
             return None
         *ours, theirs = (scores[name, "type"][OVERALL] for name in (*group, other))
@@ -117,13 +119,13 @@ def backbones_ahead(group: tuple[str, ...], other: str):
     return statistic
 
 
-def highest_in_types(*group: str):
+def highest_in_types(*group: str) -> Statistic:
     """Share of study types whose highest kappa, of all two-stage backbones, one of a group has.
 
     Only where all of them have all study types.
     """
 
-    def statistic(scores: Scores):
+    def statistic(scores: Scores) -> tuple[float, np.ndarray] | None:
         rows = {backbone: rows for (backbone, stage), rows in scores.items() if stage == "type"}
         others = set(rows) - set(group)
         if not rows.keys() >= set(group) or not others:
@@ -132,8 +134,8 @@ def highest_in_types(*group: str):
             return None
         types = set.intersection(*map(set, rows.values())) - {OVERALL}
 
-        def share(kappas_of):
-            def best(systems):
+        def share(kappas_of: Callable[[RepeatedScore], np.ndarray]) -> np.ndarray:
+            def best(systems: Iterable[str]) -> np.ndarray:
                 of_types = [[kappas_of(rows[one][name]) for one in systems] for name in types]
                 return np.max(of_types, axis=1)
 
@@ -147,10 +149,10 @@ def highest_in_types(*group: str):
     return statistic
 
 
-def system_ahead(name: str, other: str):
+def system_ahead(name: str, other: str) -> Statistic:
     """Kappa of one of a document's systems minus that of another, on the study types of both."""
 
-    def statistic(scores: Scores):
+    def statistic(scores: Scores) -> tuple[float, np.ndarray] | None:
         rows = {system: rows for (system, _), rows in scores.items()}
         shared = sorted((rows.get(name, {}).keys() & rows.get(other, {}).keys()) - {OVERALL})
         if not shared:
@@ -161,17 +163,17 @@ def system_ahead(name: str, other: str):
     return statistic
 
 
-def order_by_top1(scores: Scores):
+def order_by_top1(scores: Scores) -> tuple[float, np.ndarray] | None:
     """Kendall's tau of ImageNet top-1 accuracy and overall kappa: 1 same order, -1 reversed."""
     found = [
-        (BACKBONES[backbone].top1, rows[OVERALL])
+        (top1, rows[OVERALL])
         for (backbone, stage), rows in scores.items()
-        if stage == "type" and OVERALL in rows and BACKBONES[backbone].top1
+        if stage == "type" and OVERALL in rows and (top1 := BACKBONES[backbone].top1)
     ]
     if len(found) < 3:
         return None
 
-    def tau(kappas):
+    def tau(kappas: list[np.ndarray]) -> np.ndarray:
         pairs = combinations(range(len(found)), 2)
         signs = [
             np.sign(found[i][0] - found[j][0]) * np.sign(kappas[i] - kappas[j]) for i, j in pairs
@@ -182,7 +184,9 @@ def order_by_top1(scores: Scores):
     return float(value), tau([score.samples for _, score in found])
 
 
-def _stages(scores: Scores, stage: str, other: str) -> list[tuple[dict, dict]]:
+def _stages(
+    scores: Scores, stage: str, other: str
+) -> list[tuple[dict[str, RepeatedScore], dict[str, RepeatedScore]]]:
     """The scores of two stages, of each backbone that has both."""
     return [
         (rows, scores[backbone, other])

@@ -77,6 +77,18 @@ class Section(NamedTuple):
     words: tuple[int, ...] = (0,)
 
 
+class _Page(NamedTuple):
+    """What the Markdown and the HTML are made of."""
+
+    title: str
+    told: str
+    missing: list[str]
+    sections: list[Section]
+    classes: list[tuple[str, ClassScores, dict[str, tuple[str, str]]]]  # title, scores, drawings
+    figures: dict[str, tuple[str, str]]
+    deviations: list[str]
+
+
 def write_pages(
     report: DocumentReport, title: str, runs: dict[str, list[Run]], folder: Path
 ) -> None:
@@ -89,8 +101,6 @@ def write_pages(
         folder: where they go.
     """
     every = [run for found in runs.values() for run in found]
-    told = protocol(report.split, every)
-    sections = _sections(report)
     figures = drawn(_figures(report, runs))
     titles = dict(zip(report.epochs.system, report.epochs.title, strict=True))
     classes = []
@@ -102,10 +112,11 @@ def write_pages(
     texts = {f"{stem}.svg": text for one in every_drawing for stem, (text, _) in one.items()}
     texts["scores.csv"] = report.scores.to_csv(index=False)
     texts["epochs.csv"] = report.epochs.to_csv(index=False)
-    texts["table.md"] = _markdown(report, title, told, sections, classes, figures)
+    told, sections = protocol(report.split, every), _sections(report)
+    page = _Page(title, told, report.missing, sections, classes, figures, report.deviations)
+    texts["table.md"] = _markdown(page)
     write_texts(folder, texts)
-    page = _html(report, title, told, sections, classes, figures)
-    write_page(folder / "report.html", title, page)
+    write_page(folder / "report.html", title, _html(page))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -223,7 +234,7 @@ def _figures(report: DocumentReport, runs: dict[str, list[Run]]) -> dict[str, tu
             rows = rows.assign(stage="", repeat=0, backbone=rows.system, system=rows.title)
             caption = "Study-level kappa with 95 % intervals"
             figures[f"kappa{number}"] = plot_kappa(rows), caption
-        curves: dict[str, dict[str, list]] = {}
+        curves: dict[str, dict[str, list[tuple[pd.DataFrame, int]]]] = {}
         for title in titles:
             for run in runs[title]:
                 histories = curves.setdefault(run.trained_on, {}).setdefault(title, [])
@@ -250,29 +261,29 @@ def _chunks(titles: Iterable[str]) -> list[list[str]]:
 # Pages
 
 
-def _markdown(report, title, told, sections, classes, figures) -> str:
-    lines = [f"# {title}", "", told, *missing_lines(report.missing), ""]
-    for section in sections:
+def _markdown(page: _Page) -> str:
+    lines = [f"# {page.title}", "", page.told, *missing_lines(page.missing), ""]
+    for section in page.sections:
         lines += [f"## {section.heading}", ""]
         lines += [section.note, ""] if section.note else []
         lines += [*markdown_table(section.headers, section.rows, section.words), ""]
-    for of_system in classes:
+    for of_system in page.classes:
         lines += class_lines(*of_system)
-    return "\n".join(lines + ending(figures, report.deviations))
+    return "\n".join(lines + ending(page.figures, page.deviations))
 
 
-def _html(report, title, told, sections, classes, figures) -> list[str]:
+def _html(page: _Page) -> list[str]:
     parts = [
-        f"""<header><p class="kind">mura_tf comparison</p><h1>{escaped(title)}</h1>
-<p>{escaped(told)}</p>
+        f"""<header><p class="kind">mura_tf comparison</p><h1>{escaped(page.title)}</h1>
+<p>{escaped(page.told)}</p>
 {WARNING}</header>""",
-        list_section("Missing", report.missing),
+        list_section("Missing", page.missing),
     ]
-    for section in sections:
+    for section in page.sections:
         listed = text_table(section.headers, section.rows, section.words)
         note = f"<p class='note'>{escaped(section.note)}</p>" if section.note else ""
         parts.append(f"<section><h2>{escaped(section.heading)}</h2>{note}{listed}</section>")
-    parts += [class_section(*of_system) for of_system in classes]
-    parts.append(plots_section(figures))
-    parts.append(list_section("Deviations from the document", report.deviations, numbered=True))
+    parts += [class_section(*of_system) for of_system in page.classes]
+    parts.append(plots_section(page.figures))
+    parts.append(list_section("Deviations from the document", page.deviations, numbered=True))
     return parts

@@ -45,7 +45,7 @@ PADDED = (
 def report_comparison(
     comparison: Comparison,
     plan: list[PlannedRun],
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     *,
     report_only: bool = False,
 ) -> DocumentReport:
@@ -119,7 +119,13 @@ def report_comparison(
 # What it says
 
 
-def _scores(comparison, runs, predictions, studies, classes) -> pd.DataFrame:
+def _scores(
+    comparison: Comparison,
+    runs: dict[System, list[Run]],
+    predictions: pd.DataFrame,
+    studies: pd.DataFrame,
+    classes: dict[str, ClassScores],
+) -> pd.DataFrame:
     published = published_accuracies(comparison.name)
     types = set(studies.study_type)
     rows = []
@@ -133,7 +139,7 @@ def _scores(comparison, runs, predictions, studies, classes) -> pd.DataFrame:
             if overall and set(views.study_type) != types:
                 continue
             of_type = counts.loc[row["study_type"]]
-            theirs = system.published if overall != system.per_type else None
+            theirs = system.published if system.published and overall != system.per_type else ""
             rows.append(
                 {
                     "system": system.name,
@@ -242,7 +248,10 @@ def _epochs(comparison: Comparison, runs: dict[System, list[Run]]) -> pd.DataFra
 
 
 def _deviations(
-    comparison: Comparison, runs: dict, studies: pd.DataFrame, views: pd.DataFrame
+    comparison: Comparison,
+    runs: dict[System, list[Run]],
+    studies: pd.DataFrame,
+    views: pd.DataFrame,
 ) -> list[str]:
     every = [run for found in runs.values() for run in found]
     pairs = [(run.recipe, system) for system, found in runs.items() for run in found]
@@ -255,7 +264,7 @@ def _deviations(
     members = len({run.recipe.member for run in every})
     if members > 1:
         sentences.append(f"Models per system and study type: {members}; the document has 1.")
-    by_types: dict[tuple[frozenset, frozenset], list[str]] = {}
+    by_types: dict[tuple[frozenset[str], frozenset[str]], list[str]] = {}
     for system, found in runs.items():
         if system.per_type and "study_types" not in system.left_open:
             ours = frozenset(name for run in found for name in run.recipe.study_types or ())
@@ -288,7 +297,7 @@ def _filled(system: System, ours: Recipe) -> Recipe:
 
 def _choices(comparison: Comparison, pairs: list[tuple[Recipe, System]]) -> list[str]:
     """Those of `Comparison.choices` that concern the runs, told with the runs' settings."""
-    chosen: dict[str, list] = {}
+    chosen: dict[str, list[object]] = {}
     for recipe, system in pairs:
         for name in system.left_open:
             value = recipe.side if name == "image_size" else getattr(recipe, name)

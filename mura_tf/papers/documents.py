@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -85,7 +85,7 @@ class Comparison:
     }
     """Of `plan`."""
 
-    def folder(self, out: str | os.PathLike) -> Path:
+    def folder(self, out: str | os.PathLike[str]) -> Path:
         """Where its runs and its report are, below `out`."""
         return Path(os.path.normpath(out)) / self.name
 
@@ -95,12 +95,12 @@ class Comparison:
 
     def plan(
         self,
-        out: str | os.PathLike,
+        out: str | os.PathLike[str],
         known_types: Iterable[str],
         *,
         study_types: Iterable[str] | None = None,
         systems: Iterable[str] | None = None,
-        settings: Mapping | None = None,
+        settings: Mapping[str, Any] | None = None,
         backbones: Iterable[str] | None = None,
         members: int = 1,
         split_by: str = "patient",
@@ -193,9 +193,10 @@ class Comparison:
             elif values:
                 ((name, value),) = values.items()
                 texts[system.title] = f"accuracy {value:.3f}, {name}"
-            elif (system.published, OVERALL) in validation and not system.per_type:
-                value = validation[system.published, OVERALL]
-                texts[system.title] = f"accuracy {value:.3f}, {OVERALL}, validation"
+            elif system.published and not system.per_type:
+                validated = validation.get((system.published, OVERALL))
+                if validated is not None:
+                    texts[system.title] = f"accuracy {validated:.3f}, {OVERALL}, validation"
         return texts
 
     def _named(self, name: str) -> System:
@@ -225,7 +226,7 @@ class Comparison:
         return [system for system in self.systems if system in wanted]
 
 
-def _changed(system: System, settings: Mapping) -> Recipe:
+def _changed(system: System, settings: Mapping[str, Any]) -> Recipe:
     """The system's recipe with those of the settings that are meant for it.
 
     A model that the document trains from scratch keeps its backbone and its random weights, and

@@ -35,7 +35,7 @@ class ParameterTable:
 
 def report_parameters(
     parameter_table: ParameterTable,
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     backbones: Iterable[str] | None = None,
     *,
     progress: bool = False,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -50,14 +51,14 @@ def find_experiment(name: str) -> Reproducible | ParameterTable:
 
 def reproduce(
     experiment: Reproducible,
-    out: str | os.PathLike,
-    data: str | os.PathLike | None = None,
+    out: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None = None,
     *,
     engine: Engine | None = None,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     skip_bad: bool = False,
     progress: bool = False,
-    **options,
+    **options: Any,
 ) -> tuple[TableReport | DocumentReport, dict[Path, str]]:
     """Trains what is not trained yet below `out`, and writes `out/NAME/`.
 
@@ -85,15 +86,17 @@ def reproduce(
     folder = experiment.folder(out)
     views = _views(experiment, data, options, progress) if data else _begun_views(folder)
     plan = experiment.plan(out, sorted(views.study_type.unique()), **options)
-    failed = {}
+    failed: dict[Path, str] = {}
     if data:
-        settings = {"engine": engine, "cache_dir": cache_dir, "skip_bad": skip_bad}
-        failed = run_plan(plan, views, folder, **settings)
+        failed = run_plan(
+            plan, views, folder, engine=engine, cache_dir=cache_dir, skip_bad=skip_bad
+        )
     elif options.get("settings"):
         _require_recipes(plan)
-    report = report_table if isinstance(experiment, Experiment) else report_comparison
     with waiting("Writing the report", shown=progress):
-        return report(experiment, plan, out, report_only=not data), failed
+        if isinstance(experiment, Experiment):
+            return report_table(experiment, plan, out, report_only=not data), failed
+        return report_comparison(experiment, plan, out, report_only=not data), failed
 
 
 def _require_recipes(plan: list[PlannedRun]) -> None:
@@ -101,7 +104,7 @@ def _require_recipes(plan: list[PlannedRun]) -> None:
         Run(run.folder).require_recipe(run.recipe)
 
 
-def require_options(experiment: Reproducible, options: Mapping) -> None:
+def require_options(experiment: Reproducible, options: Mapping[str, Any]) -> None:
     """ValueError where `reproduce` would raise one for its `options` whatever the data are."""
     if unknown := options.keys() - experiment.OPTIONS:
         raise ValueError(
@@ -113,7 +116,10 @@ def require_options(experiment: Reproducible, options: Mapping) -> None:
 
 
 def _views(
-    experiment: Reproducible, data: str | os.PathLike, options: Mapping, progress: bool
+    experiment: Reproducible,
+    data: str | os.PathLike[str],
+    options: Mapping[str, Any],
+    progress: bool,
 ) -> pd.DataFrame:
     split_by = {name: value for name, value in options.items() if name == "split_by"}
     return experiment.views(load_views(data, progress=progress), **split_by)
@@ -131,11 +137,11 @@ def _begun_views(folder: Path) -> pd.DataFrame:
 
 def cost(
     experiment: Reproducible,
-    out: str | os.PathLike,
-    data: str | os.PathLike | None = None,
+    out: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None = None,
     *,
     progress: bool = False,
-    **options,
+    **options: Any,
 ) -> tuple[pd.DataFrame, str]:
     """What `reproduce` would cost, from a measured step of each kind on this machine.
 
@@ -228,7 +234,7 @@ def listing() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _step(recipe: Recipe) -> tuple:
+def _step(recipe: Recipe) -> tuple[str, int, int, str, tuple[str, ...]]:
     """Recipes that agree in this have equally fast steps."""
     return recipe.backbone, recipe.side, recipe.batch_size, recipe.trainable, recipe.head
 
@@ -247,7 +253,7 @@ def _range(least: float, most: float) -> str:
 
 def _cost(
     recipe: Recipe, finished: bool, counts: dict[str, int], rate: float, parameters: int
-) -> dict:
+) -> dict[str, float]:
     epoch = 0 if finished else sum(counts[name] for name in recipe.study_types or counts)
     if recipe.select_on == "holdout":
         epoch = round(epoch * (1 - recipe.holdout))

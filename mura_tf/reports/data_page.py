@@ -27,7 +27,7 @@ from mura_tf.reports.page import (
 TITLE = "The data study of document 003"
 
 
-def write_data_study(study: DataStudy, out: str | os.PathLike) -> Path:
+def write_data_study(study: DataStudy, out: str | os.PathLike[str]) -> Path:
     """Writes `report.html`, which needs no other file, `study.md`, `study.csv` and the plots.
 
     The CSV has the long form of `experiments/published`: `system, study_type, label, split, metric,
@@ -195,7 +195,7 @@ def _sections(study: DataStudy, drawings: dict[str, tuple[str, str]]) -> list[st
 
 
 def _csv(study: DataStudy) -> str:
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for name, counts in study.counts.iterrows():
         key = ("data", *type_and_label(name))
         rows += [(*key, split, "images", count) for split, count in counts.items()]
@@ -210,8 +210,10 @@ def _csv(study: DataStudy) -> str:
             "components_for_95_percent_variance": row.components,
             "runtime_seconds": row.seconds,
         }
-        key = (f"{systems[row.method]}_{row.per_class}", None, None, "train")
-        rows += [(*key, measure, value) for measure, value in measures.items()]
+        system = f"{systems[row.method]}_{row.per_class}"
+        rows += [
+            (system, None, None, "train", measure, value) for measure, value in measures.items()
+        ]
     columns = ["system", "study_type", "label", "split", "metric", "value"]
     cells = pd.DataFrame(rows, columns=columns).astype({"label": "Int64"})
     cells["value"] = cells.value.map(lambda value: "" if np.isnan(value) else f"{value:.6g}")

@@ -1,7 +1,6 @@
 """Finished runs -> scores of each system -> one HTML page."""
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from mura_tf.evaluation.metrics import THRESHOLD
 from mura_tf.evaluation.operating_points import Decisions
 from mura_tf.evaluation.predictions import (
     SYSTEM_KEY,
+    RunFolders,
     load_predictions,
     score_systems,
     system_name,
@@ -45,7 +45,7 @@ VIEWS_PER_OUTCOME = 3
 OPEN_RUNS = 30
 
 
-def write_report(run_dirs: Iterable[str | os.PathLike], path: str | os.PathLike) -> Path:
+def write_report(run_dirs: RunFolders, path: str | os.PathLike[str]) -> Path:
     """Writes one HTML page about finished runs: scores, learning curves, a few views, what was run.
 
     The page needs no other file and no network; the same runs give the same bytes.
@@ -182,15 +182,15 @@ def _system_section(systems: list[pd.DataFrame], index: int) -> str:
         counts = rows.iloc[:-1].groupby("members").study_type.agg(", ".join)
         members = "; ".join(f"{count}: {types}" for count, types in counts.items())
         notes.append(f"The ensembles differ in members ({escaped(members)}).")
-    notes = "".join(f'<p class="note">{note}</p>' for note in notes)
+    scores += "".join(f'<p class="note">{note}</p>' for note in notes)
     title = f"<h2>{escaped(system_name(rows.iloc[0]))}</h2>"
     if index:
-        return f"<section>{title}{scores}{notes}</section>"
+        return f"<section>{title}{scores}</section>"
     compared = systems[: len(SYSTEM_COLOURS)]
     drawing = svg(plot_kappa(pd.concat(compared)), "kappa")
     plot = inline_svg(drawing, "kappa", "Kappa per study type with intervals")
     return f"""<section>{title}
-<div class="beside"><div>{scores}{notes}</div><figure>{plot}</figure></div></section>"""
+<div class="beside"><div>{scores}</div><figure>{plot}</figure></div></section>"""
 
 
 def _curves_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
@@ -231,7 +231,7 @@ def _views_section(system_rows: pd.DataFrame, predictions: pd.DataFrame) -> str:
     for title, label, decision in outcomes:
         group = views[(views.label == label) & ((views.probability_study > THRESHOLD) == decision)]
         surest = _surest_views(group, decision)
-        figures = "".join(_view_figure(view, label == decision) for view in surest.itertuples())
+        figures = "".join(_view_figure(view, label == decision) for _, view in surest.iterrows())
         figures = figures or '<p class="note">None in this split.</p>'
         groups.append(f"<div><h3>{title}</h3><div class='views'>{figures}</div></div>")
     return f"""<section><h2>A few views</h2>
@@ -250,7 +250,7 @@ def _surest_views(views: pd.DataFrame, decision: int) -> pd.DataFrame:
     return views.loc[turn.index].head(VIEWS_PER_OUTCOME)
 
 
-def _view_figure(view, right: bool) -> str:
+def _view_figure(view: pd.Series, right: bool) -> str:
     label = "abnormal" if view.label else "normal"
     try:
         image = read_radiograph(view.path)
@@ -322,7 +322,7 @@ def _settings_table(systems: list[pd.DataFrame], runs: list[Run]) -> str:
     return table(["Setting", "Default", *names], body, text_columns=columns, css="settings")
 
 
-def _setting(value) -> str:
+def _setting(value: object) -> str:
     if isinstance(value, list):
         return " ".join(value) or "none"
     return "none" if value is None else str(value)

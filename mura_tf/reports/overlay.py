@@ -25,7 +25,8 @@ def overlaid(radiograph: np.ndarray, heat: np.ndarray) -> np.ndarray:
     Returns:
         uint8 (height, width, 3), RGB.
     """
-    top, left, inner_height, inner_width = padded_box(*radiograph.shape, len(heat))
+    height, width = radiograph.shape
+    top, left, inner_height, inner_width = padded_box(height, width, len(heat))
     inner = heat[top : top + inner_height, left : left + inner_width]
     enlarged = cv2.resize(inner, radiograph.shape[::-1], interpolation=cv2.INTER_LINEAR)
     level = np.round(255 * enlarged).astype(int)

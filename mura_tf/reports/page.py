@@ -5,7 +5,7 @@ import html
 import io
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -27,7 +27,7 @@ WARNING = """\
 not be used to diagnose anybody.</p>"""
 
 
-def write_page(path: str | os.PathLike, title: str, sections: Iterable[str]) -> Path:
+def write_page(path: str | os.PathLike[str], title: str, sections: Iterable[str]) -> Path:
     """Writes one page, whole, from sections of HTML."""
     template = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     page = Template(template).substitute(
@@ -38,7 +38,12 @@ def write_page(path: str | os.PathLike, title: str, sections: Iterable[str]) -> 
     return Path(path)
 
 
-def table(headers: list[str], rows: list[list], text_columns: Iterable[int] = (0,), css="") -> str:
+def table(
+    headers: list[str],
+    rows: Sequence[Sequence[object]],
+    text_columns: Iterable[int] = (0,),
+    css: str = "",
+) -> str:
     """An HTML table; cells are HTML, and those outside `text_columns` are aligned as numbers."""
     text_columns = set(text_columns)
     align = ["" if column in text_columns else ' class="n"' for column in range(len(headers))]
@@ -47,8 +52,8 @@ def table(headers: list[str], rows: list[list], text_columns: Iterable[int] = (0
     )
     body = []
     for first, *others in rows:
-        cells = zip(others, align[1:], strict=True)
-        cells = "".join(f"<td{a}>{cell}</td>" for cell, a in cells)
+        pairs = zip(others, align[1:], strict=True)
+        cells = "".join(f"<td{a}>{cell}</td>" for cell, a in pairs)
         body.append(f'<tr><th scope="row">{first}</th>{cells}</tr>\n')
     return (
         f'<div class="scroll"><table class="{css}"><thead><tr>{head}</tr></thead>'
@@ -86,12 +91,12 @@ def minus(text: str) -> str:
     return text.replace("-", "&minus;")
 
 
-def escaped(value) -> str:
+def escaped(value: object) -> str:
     """Text as HTML."""
     return html.escape(str(value))
 
 
-def distinct(values: Iterable) -> str:
+def distinct(values: Iterable[object]) -> str:
     return ", ".join(dict.fromkeys(map(str, values)))
 
 
@@ -143,8 +148,7 @@ def inline_svg(drawing: str, name: str, description: str) -> str:
         description: for readers who do not see it.
     """
     drawing = drawing[drawing.index("<svg") :]
-    box = re.search(r'viewBox="[^"]+"', drawing).group()
-    opening = f'<svg {box} role="img" aria-label="{escaped(description)}">'
+    opening = f'<svg viewBox="{_view_box(drawing)}" role="img" aria-label="{escaped(description)}">'
     drawing = re.sub(r"<svg[^>]*>", opening, drawing, count=1)
     drawing = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", drawing)
     drawing = drawing.replace("xlink:href", "href")
@@ -156,11 +160,16 @@ def inline_svg(drawing: str, name: str, description: str) -> str:
 
 def captioned(drawing: str, name: str, caption: str) -> str:
     """An `inline_svg` with its caption, at the width where its text is as large as the page's."""
-    width = 1.45 * float(re.search(r'viewBox="0 0 ([\d.]+)', drawing)[1])
+    width = 1.45 * float(_view_box(drawing).split()[2])
     return (
         f'<figure style="max-width: {width:.0f}px">{inline_svg(drawing, name, caption)}'
         f"<figcaption class='note'>{escaped(caption)}</figcaption></figure>"
     )
+
+
+def _view_box(drawing: str) -> str:
+    """Left, top, width and height of an `svg`."""
+    return drawing.partition('viewBox="')[2].partition('"')[0]
 
 
 def inline_jpeg(image: np.ndarray) -> str:

@@ -117,8 +117,15 @@ def plot_reliability(studies: pd.DataFrame, bins: int = 10) -> Figure:
         share, mean = calibration_curve(
             rows.label, rows.probability, n_bins=bins, strategy="quantile"
         )
-        style = {"color": colour_of(colour), "linewidth": 1.2, "markersize": 4}
-        axes.plot(mean, share, "o-", label=system_name(rows.iloc[0]), **style)
+        axes.plot(
+            mean,
+            share,
+            "o-",
+            label=system_name(rows.iloc[0]),
+            color=colour_of(colour),
+            linewidth=1.2,
+            markersize=4,
+        )
     axes.set_aspect("equal")
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)

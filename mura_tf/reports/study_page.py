@@ -1,7 +1,7 @@
 """Studies as pictures: every view's radiograph and heatmap, as a figure and on an HTML page."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -33,8 +33,8 @@ BOX_COLOUR = (92, 184, 236)
 def explain_studies(
     ensemble: Ensemble,
     studies: list[pd.DataFrame],
-    data: str | os.PathLike,
-    out: str | os.PathLike,
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     method: str = "cam",
     *,
     layer: str | None = None,
@@ -61,7 +61,7 @@ def explain_studies(
     if not studies:
         raise ValueError(
             f"no study to show: nothing of the {ensemble.split} split is among "
-            f"{ORDERS.get(order, 'those asked for')}. Use another order, or name a study."
+            f"{ORDERS.get(order or '', 'those asked for')}. Use another order, or name a study."
         )
     out = Path(out)
     views = pd.concat(studies, ignore_index=True)
@@ -133,8 +133,8 @@ def plot_study(
         for axes, picture in zip(line, row, strict=False):
             axes.imshow(picture)
     for index, view in enumerate(views.itertuples()):
-        row, column = divmod(index, columns)
-        grid[2 * row, column].set_title(
+        turn, column = divmod(index, columns)
+        grid[2 * turn, column].set_title(
             f"{view.view}\nprobability {view.probability:.2f}", fontsize=9, parse_math=False
         )
     study = views.iloc[0]
@@ -162,7 +162,7 @@ def plot_study(
 
 
 def write_study_page(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     title: str,
     lead: str,
     studies: Iterable[tuple[pd.DataFrame, np.ndarray]],
@@ -218,7 +218,7 @@ def _study_section(views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | 
 <div class="pairs">{figures}</div></section>"""
 
 
-def _verdict(study) -> str:
+def _verdict(study: pd.Series) -> str:
     """The study's probability, the members' disagreement and the label, in a line."""
     said = "abnormal" if study.probability_study > THRESHOLD else "normal"
     sentence = f"study: probability {study.probability_study:.2f}, so {said}"
@@ -229,13 +229,15 @@ def _verdict(study) -> str:
     return f"{sentence}; labelled {'abnormal' if study.label else 'normal'}"
 
 
-def _right(study) -> bool | None:
+def _right(study: pd.Series) -> bool | None:
     if pd.isna(study.label):
         return None
     return bool((study.probability_study > THRESHOLD) == study.label)
 
 
-def _pictures(views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | None):
+def _pictures(
+    views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | None
+) -> Iterator[list[np.ndarray]]:
     """Of each view the radiograph and its overlay, uint8 (height, width, 3), with its boxes."""
     for (_, view), one in zip(views.iterrows(), heat, strict=True):
         radiograph = fitted(read_radiograph(view.path), VIEW_SIDE)

@@ -26,7 +26,7 @@ LESION_COLUMNS = (
 
 
 def write_synthetic_mura(
-    root: str | os.PathLike,
+    root: str | os.PathLike[str],
     studies_per_type: int = 60,
     seed: int = 0,
     *,
@@ -97,7 +97,7 @@ def write_synthetic_mura(
     return target
 
 
-def _write_csv(path: Path, rows: Iterable[Iterable]) -> None:
+def _write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
@@ -137,7 +137,9 @@ def _plan(studies_per_type: int, seed: int) -> list[_Study]:
     return studies
 
 
-def _write_study(above: Path, seed: int, study: _Study) -> tuple[list[str], list[tuple]]:
+def _write_study(
+    above: Path, seed: int, study: _Study
+) -> tuple[list[str], list[tuple[str | int, ...]]]:
     """Draws one study's views under `above`. Returns their paths and their rows of lesions.csv."""
     entropy = [seed, list(ANATOMIES).index(study.study_type), study.index]
     plan, body, *views = np.random.SeedSequence(entropy).spawn(6)
@@ -148,12 +150,13 @@ def _write_study(above: Path, seed: int, study: _Study) -> tuple[list[str], list
     if not shown.any():
         shown[rng.integers(len(views))] = rng.random() < 0.9
     (above / study.path).mkdir(parents=True)
-    paths, rows = [], []
+    paths = []
+    rows: list[tuple[str | int, ...]] = []
     for number, (view, show) in enumerate(zip(views, shown, strict=True), start=1):
         image, boxes = draw_view(study.study_type, body, view, lesions if show else [])
         name = f"image{number}.png"
         png = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
-        (above / study.path / name).write_bytes(png)
+        (above / study.path / name).write_bytes(png.tobytes())
         paths.append(f"{study.path}/{name}")
         key = (study.split, study.study_type, study.patient, f"study{study.number}", name)
         rows += [(*key, kind, *box) for kind, box in boxes]

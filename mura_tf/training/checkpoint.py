@@ -4,14 +4,16 @@ import contextlib
 import errno
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
 
 from mura_tf.files import written_whole
-from mura_tf.models.specs import parse_schedule
+from mura_tf.models.specs import Plateau, Step, parse_schedule
 from mura_tf.training.recipe import Recipe
 
 _REMEMBERED = {"stopping": ("wait", "best", "best_epoch"), "schedule": ("wait", "best")}
@@ -31,7 +33,9 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.path = run_dir / "resume.npz"
         self.history_path = run_dir / "history.csv"
-        self.history, self.seconds, self.stopped = [], [], False
+        self.history: list[dict[str, float]] = []
+        self.seconds: list[float] = []
+        self.stopped = False
 
     @property
     def epochs(self) -> int:
@@ -51,21 +55,22 @@ class Checkpoint(keras.callbacks.Callback):
             restore_best_weights=True,
         )
         self.schedule = _schedule(recipe)
-        self._remembered, self._generators = {}, []
+        self._remembered: dict[str, dict[str, Any]] = {}
+        self._generators: list[np.ndarray] = []
         if self.path.exists():
             self._restore(model)
         return [callback for callback in (self.stopping, self.schedule, self) if callback]
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         _set_generators(self._generators)
         for name, values in self._remembered.items():
             for key, value in values.items():
                 setattr(getattr(self, name), key, value)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._started = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         rate = logs.pop("learning_rate", self.model.optimizer.learning_rate)
         row = {"epoch": epoch + 1, "learning_rate": float(rate)}
         self.history.append(row | {key: float(value) for key, value in logs.items()})
@@ -99,7 +104,7 @@ class Checkpoint(keras.callbacks.Callback):
         for name, part in parts.items():
             arrays |= {f"{name}_{index}": array for index, array in enumerate(part)}
         with written_whole(self.path) as part:
-            np.savez(part, **arrays)
+            np.savez(part, **arrays)  # type: ignore[arg-type]  # "allow_pickle" is none of them
 
     def _restore(self, model: keras.Model) -> None:
         try:
@@ -125,21 +130,19 @@ class Checkpoint(keras.callbacks.Callback):
 
 def _schedule(recipe: Recipe) -> keras.callbacks.Callback | None:
     """What lowers the learning rate; all but a plateau is a function of the epoch alone."""
-    kind, *values = parse_schedule(recipe.schedule)
-    if kind == "plateau":
-        monitor, factor, patience, least = values
-        return keras.callbacks.ReduceLROnPlateau(
-            monitor=monitor, mode="min", factor=factor, patience=patience, min_lr=least
-        )
-    if kind == "step":
-        factor, every = values
-        return keras.callbacks.LearningRateScheduler(
-            lambda epoch: recipe.learning_rate * factor ** (epoch // every)
-        )
+    match parse_schedule(recipe.schedule):
+        case Plateau(monitor, factor, patience, least):
+            return keras.callbacks.ReduceLROnPlateau(
+                monitor=monitor, mode="min", factor=factor, patience=patience, min_lr=least
+            )
+        case Step(factor, every):
+            return keras.callbacks.LearningRateScheduler(
+                lambda epoch: recipe.learning_rate * factor ** (epoch // every)
+            )
     return None
 
 
-def _state(model: keras.Model) -> list:
+def _state(model: keras.Model) -> list[keras.Variable]:
     """Every variable that training changes between epochs, in a fixed order."""
     return [*model.variables, *model.optimizer.variables]
 
@@ -165,7 +168,7 @@ def _set_generators(states: list[np.ndarray]) -> None:
 
 
 @contextlib.contextmanager
-def full_disk_explained(folder: Path):
+def full_disk_explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -8,6 +8,7 @@ import platform
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,7 +19,7 @@ from mura_tf.training.recipe import Recipe, read_settings
 from mura_tf.training.run import Run
 
 
-def run_facts(recipe: Recipe, views: pd.DataFrame, fingerprint: str) -> dict:
+def run_facts(recipe: Recipe, views: pd.DataFrame, fingerprint: str) -> dict[str, Any]:
     """What `run.json` says from the start: versions, Keras' settings, device, seed, data."""
     settings = keras_settings()
     libraries = dict.fromkeys(["mura-tf", "keras", "tensorflow", settings["backend"], "numpy"])

@@ -5,10 +5,11 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -125,7 +126,7 @@ class Recipe:
     repeat: int = 0
     member: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.backbone, str):
             raise ValueError(f"backbone must be text. Received: {self.backbone!r}.")
         find_backbone(self.backbone)
@@ -227,12 +228,12 @@ class Recipe:
         text = json.dumps(self.to_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The settings as JSON knows them."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
-    def from_dict(cls, settings: Mapping) -> "Recipe":
+    def from_dict(cls, settings: Mapping[str, Any]) -> "Recipe":
         """A recipe from `to_dict`'s result; settings left out keep their defaults.
 
         Raises:
@@ -248,7 +249,7 @@ class Recipe:
                 )
         return cls(**settings)
 
-    def changed(self, settings: Mapping) -> "Recipe":
+    def changed(self, settings: Mapping[str, Any]) -> "Recipe":
         """The recipe with other settings.
 
         Raises:
@@ -256,17 +257,17 @@ class Recipe:
         """
         return type(self).from_dict(self.to_dict() | dict(settings))
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the settings as JSON."""
         write_json(path, self.to_dict())
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "Recipe":
+    def load(cls, path: str | os.PathLike[str]) -> "Recipe":
         """Reads a JSON file of settings; see `from_dict`."""
         return cls.from_dict(read_settings(path))
 
 
-def find_settings(recipe: str | os.PathLike) -> dict:
+def find_settings(recipe: str | os.PathLike[str]) -> dict[str, Any]:
     """The settings of a recipe that ships with the package, by its name, or of a JSON file.
 
     Args:
@@ -277,17 +278,20 @@ def find_settings(recipe: str | os.PathLike) -> dict:
         FileNotFoundError: neither; the names are listed.
         ValueError: see `read_settings`.
     """
-    folder = files("mura_tf.experiments").joinpath("recipes")
+    folder = files("mura_tf.experiments") / "recipes"
     named = {path.name.removesuffix(".json"): path for path in folder.iterdir()}
-    if recipe not in named and not os.path.exists(recipe):
+    if isinstance(recipe, str) and recipe in named:
+        with as_file(named[recipe]) as path:
+            return read_settings(path)
+    if not os.path.exists(recipe):
         raise FileNotFoundError(
             f"a recipe must be one of {', '.join(sorted(named))}, or the path of a JSON file. "
             f"Received: {os.fspath(recipe)!r}, and there is no such file."
         )
-    return read_settings(named.get(recipe, recipe))
+    return read_settings(recipe)
 
 
-def read_settings(path: str | os.PathLike) -> dict:
+def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads a JSON file of a recipe's settings, any of them.
 
     Raises:
@@ -302,7 +306,7 @@ def read_settings(path: str | os.PathLike) -> dict:
     return settings
 
 
-def _names_a_folder(name) -> bool:
+def _names_a_folder(name: object) -> bool:
     """Whether a study type can be a part of the run folder's path."""
     return isinstance(name, str) and name not in ("", ".", "..") and "/" not in name
 
@@ -319,7 +323,9 @@ def _require_whole(recipe: Recipe, name: str, least: int) -> None:
         raise ValueError(f"{name} must be a whole number from {least} up. Received: {value!r}.")
 
 
-def _require_number(recipe: Recipe, name: str, range_text: str, fits) -> None:
+def _require_number(
+    recipe: Recipe, name: str, range_text: str, fits: Callable[[float], bool]
+) -> None:
     value = getattr(recipe, name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not fits(value):
         raise ValueError(f"{name} must be a number {range_text}. Received: {value!r}.")

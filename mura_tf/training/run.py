@@ -3,19 +3,27 @@
 import csv
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from mura_tf.evaluation.predictions import SYSTEM_KEY, read_predictions, run_folders
+from mura_tf.evaluation.predictions import (
+    SYSTEM_KEY,
+    RunFolders,
+    read_predictions,
+    run_folders,
+)
 from mura_tf.training.recipe import Recipe
 
+if TYPE_CHECKING:
+    import keras
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, init=False)
 class Run:
     """A run folder: `recipe.json`, `run.json`, `history.csv`, `best.keras`, `predictions.csv`.
 
@@ -32,15 +40,15 @@ class Run:
 
     path: Path
 
-    def __post_init__(self):
-        object.__setattr__(self, "path", Path(self.path))
+    def __init__(self, path: str | os.PathLike[str]):
+        object.__setattr__(self, "path", Path(path))
 
     @cached_property
     def recipe(self) -> Recipe:
         return Recipe.load(self.path / "recipe.json")
 
     @property
-    def info(self) -> dict:
+    def info(self) -> dict[str, Any]:
         """Versions, device, seed, data fingerprint, seconds, whether it is finished."""
         path = self.path / "run.json"
         if not path.exists():
@@ -81,7 +89,7 @@ class Run:
         return read_predictions(self.path / "predictions.csv")
 
     @property
-    def system(self) -> tuple:
+    def system(self) -> tuple[str, str, int]:
         """Its `SYSTEM_KEY`: backbone, stage, repeat."""
         return tuple(getattr(self.recipe, name) for name in SYSTEM_KEY)
 
@@ -129,14 +137,14 @@ class Run:
                 f"computes other last bits. Set KERAS_BACKEND={before}, or use another folder."
             )
 
-    def model(self):
+    def model(self) -> "keras.Model":
         """The `keras.Model` of the best epoch, not compiled."""
         import keras
 
         return keras.models.load_model(self.path / "best.keras", compile=False)
 
 
-def folders_below(roots: Iterable[str | os.PathLike]) -> list[Path]:
+def folders_below(roots: RunFolders) -> list[Path]:
     """The run folders at and below `roots`, each once; FileNotFoundError where there is none."""
     roots = run_folders(roots)
     found = [path.parent for root in roots for path in sorted(root.rglob("run.json"))]
@@ -149,7 +157,7 @@ def folders_below(roots: Iterable[str | os.PathLike]) -> list[Path]:
     return folders
 
 
-def finished_runs(run_dirs: Iterable[str | os.PathLike]) -> list[Run]:
+def finished_runs(run_dirs: RunFolders) -> list[Run]:
     """The runs of folders, all of which must be finished; ValueError names those that are not."""
     runs = [Run(folder) for folder in run_folders(run_dirs)]
     unfinished = [str(run.path) for run in runs if not run.finished]

@@ -38,7 +38,7 @@ def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
 def usable_views(
     views: pd.DataFrame,
     recipe: Recipe,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     *,
     skip_bad: bool = False,
     progress: bool = False,

@@ -5,7 +5,9 @@ import dataclasses
 import importlib.util
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TypedDict
 
 import keras
 import numpy as np
@@ -33,9 +35,9 @@ class NonFiniteLossError(RuntimeError):
 def train(
     recipe: Recipe,
     views: pd.DataFrame,
-    run_dir: str | os.PathLike,
+    run_dir: str | os.PathLike[str],
     *,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     skip_bad: bool = False,
     tensorboard: bool = False,
     verbose: str | int = "auto",
@@ -123,14 +125,31 @@ def measure_step(recipe: Recipe, steps: int = 5) -> tuple[float, int]:
     shape = (recipe.batch_size, recipe.side, recipe.side, 3)
     images = rng.uniform(-120, 120, shape).astype("float32")
     labels = rng.integers(0, 2, (recipe.batch_size, 1)).astype("float32")
-    for step in range(steps + 2):
-        if step == 2:
-            started = time.perf_counter()
+    for _ in range(2):
+        model.train_on_batch(images, labels)
+    started = time.perf_counter()
+    for _ in range(steps):
         model.train_on_batch(images, labels)
     return steps * recipe.batch_size / (time.perf_counter() - started), model.count_params()
 
 
-def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose) -> None:
+class _Inputs(TypedDict):
+    """What every data set of a run is made with."""
+
+    image_size: int
+    preprocessing: str
+    cache_dir: str | os.PathLike[str] | None
+
+
+def _train_and_predict(
+    run: Run,
+    recipe: Recipe,
+    views: pd.DataFrame,
+    info: dict[str, Any],
+    cache_dir: str | os.PathLike[str] | None,
+    tensorboard: bool,
+    verbose: str | int,
+) -> None:
     splits = split_views(views, recipe)
     checkpoint = Checkpoint(run.path)
     keras.utils.set_random_seed(recipe.run_seed)
@@ -139,14 +158,14 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
     finite = _StopOnNonFiniteLoss()
     callbacks = [finite, *checkpoint.attach(model, recipe)]
     recipe.save(run.path / "recipe.json")  # only now, so that a mistake before can be mended
-    batches = {
+    inputs: _Inputs = {
         "image_size": recipe.side,
         "preprocessing": recipe.preprocessing_mode,
         "cache_dir": cache_dir,
     }
-    info |= {"classes": list(classes), "inputs": input_statistics(splits["train"], **batches)}
+    info |= {"classes": list(classes), "inputs": input_statistics(splits["train"], **inputs)}
     write_json(run.path / "run.json", {"finished": False} | info)
-    batches["class_weights"] = _loss_weights(splits["train"], recipe.balance)
+    weights = _loss_weights(splits["train"], recipe.balance)
     if not checkpoint.stopped:
         if tensorboard:
             callbacks.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
@@ -159,15 +178,17 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
                     seed=recipe.run_seed,
                     augment=recipe.augment,
                     targets=targets_of(splits["train"], recipe.task, classes),
+                    class_weights=weights,
                     first_epoch=checkpoint.epochs,
-                    **batches,
+                    **inputs,
                 ),
                 validation_data=make_dataset(
                     splits["select"],
                     batch_size=EVALUATION_BATCH,
                     training=False,
                     targets=targets_of(splits["select"], recipe.task, classes),
-                    **batches,
+                    class_weights=weights,
+                    **inputs,
                 ),
                 initial_epoch=checkpoint.epochs,
                 epochs=recipe.max_epochs,
@@ -190,7 +211,13 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
         write_json(run.path / "run.json", {"finished": True} | info | seconds)
 
 
-def _predict(run: Run, model: keras.Model, recipe: Recipe, views: pd.DataFrame, cache_dir) -> None:
+def _predict(
+    run: Run,
+    model: keras.Model,
+    recipe: Recipe,
+    views: pd.DataFrame,
+    cache_dir: str | os.PathLike[str] | None,
+) -> None:
     """Writes `predictions.csv`."""
     predictions = predict_views(
         model,
@@ -208,24 +235,24 @@ def _predict(run: Run, model: keras.Model, recipe: Recipe, views: pd.DataFrame, 
 
 
 class _StopOnNonFiniteLoss(keras.callbacks.Callback):
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.epoch = epoch
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self.sentence = f"the loss became {{}} at step {batch + 1}"
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         self._require_finite(logs["loss"])
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         # the last step's weights, which no training loss has seen yet
         self.sentence = "the validation loss became {} at the end"
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         self._require_finite(logs["val_loss"])
 
     @contextlib.contextmanager
-    def refused_by_torch(self):
+    def refused_by_torch(self) -> Iterator[None]:
         """torch's cross entropy gives no NaN back for a probability that is NaN, but raises."""
         try:
             yield
@@ -234,7 +261,7 @@ class _StopOnNonFiniteLoss(keras.callbacks.Callback):
                 raise
             self._require_finite(np.nan)
 
-    def _require_finite(self, loss):
+    def _require_finite(self, loss: float) -> None:
         if not np.isfinite(loss):
             raise NonFiniteLossError(
                 f"{self.sentence.format(float(loss))} of epoch {self.epoch + 1}; expected a finite "
