@@ -52,7 +52,7 @@ def run_demo(out: str | os.PathLike[str]) -> pd.DataFrame:
     )
 
 
-def pack_demo(out: str | os.PathLike) -> tuple[Path, list[Path]]:
+def pack_demo(out: str | os.PathLike[str]) -> tuple[Path, list[Path]]:
     """Packs the demonstration's ensembles, and names three studies that they did not see.
 
     Returns:

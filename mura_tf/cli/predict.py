@@ -1,13 +1,19 @@
 """`mura-tf predict`: what a bundle finds in new radiographs."""
 
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mura_tf.cli.failures import wrong_usage
 from mura_tf.cli.options import Model
 from mura_tf.terminal import waiting
+
+if TYPE_CHECKING:
+    from mura_tf.inference.bundle import Bundle
+    from mura_tf.inference.findings import Finding
 
 
 def predict(
@@ -53,31 +59,38 @@ def predict(
         if study_type is not None:
             bundle.require_type(study_type)
 
-    unreadable = 0
-
-    def told():
-        nonlocal unreadable
-        for finding in bundle.findings(
-            files, study_type=study_type, each_file=each_file, point=point
-        ):
-            unreadable += sum(view.radiograph is None for view in finding.views)
-            print(f"{finding.study}: {finding.headline}", flush=True)
-            for warning in finding.warnings:
-                print(f"    {warning}")
-            if dicom:
-                from mura_tf.inference.dicom_out import write_dicom
-
-                write_dicom(finding, out / "dicom", bundle, point)
-            yield finding
-
+    findings = _told(
+        bundle.findings(files, study_type=study_type, each_file=each_file, point=point),
+        partial(_write_dicom, out=out / "dicom", bundle=bundle, point=point)
+        if dicom and out
+        else None,
+    )
     if out is None:
-        for _ in told():
-            pass
+        unreadable = sum(finding.unreadable for finding in findings)
     else:
         from mura_tf.inference.write import write_findings
 
-        write_findings(told(), out, bundle.facts)
+        unreadable = write_findings(findings, out, bundle.facts)["unreadable files"]
         print(f"Findings: {out / 'findings.csv'}\nPage: {out / 'index.html'}")
     print("Not a medical device.")
     if unreadable:
         raise RuntimeError(f"{unreadable} file{'s' if unreadable > 1 else ''} could not be read.")
+
+
+def _told(
+    findings: Iterable["Finding"], also: Callable[["Finding"], None] | None
+) -> Iterator["Finding"]:
+    """Prints each finding as it comes, and has something else done with it."""
+    for finding in findings:
+        print(f"{finding.study}: {finding.headline}", flush=True)
+        for warning in finding.warnings:
+            print(f"    {warning}")
+        if also is not None:
+            also(finding)
+        yield finding
+
+
+def _write_dicom(finding: "Finding", out: Path, bundle: "Bundle", point: str | None) -> None:
+    from mura_tf.inference.dicom_out import write_dicom
+
+    write_dicom(finding, out, bundle, point)

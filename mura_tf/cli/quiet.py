@@ -23,7 +23,7 @@ _DONE = b"\0"
 _KEEPER = f"""
 import os
 said = b""
-while not said.endswith({_DONE}):
+while not said.endswith({_DONE!r}):
     part = os.read(0, 65536)
     if not part:
         os.write(2, said)

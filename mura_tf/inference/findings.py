@@ -55,6 +55,11 @@ class Finding:
     views: list[View] = field(default_factory=list)
 
     @property
+    def unreadable(self) -> int:
+        """How many of its files could not be read."""
+        return sum(view.radiograph is None for view in self.views)
+
+    @property
     def headline(self) -> str:
         """What is said of it, in a line."""
         study_type = self.study_type or "unknown study type"

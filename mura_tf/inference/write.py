@@ -60,8 +60,8 @@ def write_findings(
         views_table.writeheader()
         for number, finding in enumerate(findings):
             counts[finding.decision] += 1
-            counts["unreadable files"] += sum(view.radiograph is None for view in finding.views)
-            if any(view.radiograph is not None for view in finding.views):
+            counts["unreadable files"] += finding.unreadable
+            if finding.unreadable < len(finding.views):
                 name = _file_name(finding.study, names)
                 with written_whole(out / "studies" / name) as picture:
                     study_picture(finding, facts).save(picture)

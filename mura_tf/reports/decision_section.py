@@ -1,5 +1,7 @@
 """How a system's probabilities are decided by: its operating points and its calibration."""
 
+from typing import Any
+
 import pandas as pd
 
 from mura_tf.evaluation.operating_points import Decisions, decide
@@ -22,7 +24,7 @@ HEADERS = ["Operating point", "Normal up to", "Abnormal above", "Sensitivity [95
 HEADERS += ["Specificity [95 %]", "Kappa [95 %]", "Doubtful"]
 
 
-def decisions_of(runs: list[Run], predictions: pd.DataFrame) -> dict[tuple, Decisions]:
+def decisions_of(runs: list[Run], predictions: pd.DataFrame) -> dict[tuple[Any, ...], Decisions]:
     """System (backbone, stage, repeat) -> its decisions, chosen where its epochs were."""
     chosen_on = {run.system: run.recipe.select_on for run in runs}
     return {
@@ -31,7 +33,7 @@ def decisions_of(runs: list[Run], predictions: pd.DataFrame) -> dict[tuple, Deci
     }
 
 
-def decision_table(decisions: dict[tuple, Decisions]) -> pd.DataFrame:
+def decision_table(decisions: dict[tuple[Any, ...], Decisions]) -> pd.DataFrame:
     """What `operating_points.csv` has: a row per system and operating point."""
     tables = []
     for system, found in decisions.items():

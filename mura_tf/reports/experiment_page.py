@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,8 +76,8 @@ def write_scored(
     runs: list[Run],
     predictions: pd.DataFrame,
     scores: pd.DataFrame,
-    decisions: dict[tuple, Decisions],
-    path: str | os.PathLike,
+    decisions: dict[tuple[Any, ...], Decisions],
+    path: str | os.PathLike[str],
 ) -> Path:
     """`write_report` of finished runs whose predictions are read, scored and decided by."""
     systems = [rows for _, rows in scores.groupby(SYSTEM_KEY, sort=False)]
