@@ -81,6 +81,7 @@ def page(browser, address, request):
     page = context.new_page()
     page.set_default_timeout(60_000)
     page.problems = []
+    page.on("filechooser", lambda chooser: None)  # from now on, not when one is first expected
     page.on("pageerror", lambda error: page.problems.append(str(error)))
     page.on("console", lambda said: said.type == "error" and page.problems.append(said.text))
     page.goto(address)
