@@ -27,7 +27,7 @@ from mura_tf.reports.style import COLOURS
 PACKAGE = Path(mura_tf.__file__).parent
 ROOMS = (
     *("models", "data", "synthetic", "evaluation", "training"),
-    *("grid", "explain", "reports", "papers", "cli"),
+    *("grid", "explain", "reports", "inference", "papers", "cli"),
 )
 """The folders of the package, in the order in which a radiograph meets them."""
 BESIDE = {
