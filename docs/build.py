@@ -19,7 +19,7 @@ import nbformat
 from nbconvert import MarkdownExporter
 from traitlets.config import Config
 
-from mura_tf.reports.style import COLOURS
+from mura_tf.reports.colours import COLOURS
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "build" / "docs"
