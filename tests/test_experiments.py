@@ -64,8 +64,6 @@ def test_every_system_trains_saves_and_predicts(recipe, data, tmp_path, eagerly)
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", recipes(backbones=None, **SMALL))
 def test_every_system_trains_with_its_own_backbone(recipe, data, tmp_path):
-    if recipe.backbone == "resnet18":
-        pytest.importorskip("keras_hub")
     trains(recipe, data, tmp_path)
 
 
