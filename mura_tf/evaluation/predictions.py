@@ -93,7 +93,7 @@ def predict_views(
         stage=stage,
         repeat=repeat,
         member=member,
-        probability=abnormality_of(outputs, classes) if classes else outputs[:, 0],
+        probability=abnormality_of(outputs, classes),
         **by_class,
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 
 from mura_tf.models.build import HEAD_NAMES, build_model
-from mura_tf.models.keras_metrics import CohenKappa
+from mura_tf.models.keras_metrics import CohenKappa, DataLoss
 from mura_tf.models.specs import parse_optimizer
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.torch_optimizers import TorchAdam, TorchSGD
@@ -38,6 +38,8 @@ def compiled_model(recipe: Recipe, classes: tuple[str, ...], run_dir: Path) -> k
         optimizer=optimizer,
         loss="categorical_crossentropy" if classes else "binary_crossentropy",
         metrics=_metrics(len(classes)),
+        # what the loss is of the data, where it is more than that
+        weighted_metrics=[DataLoss(categorical=bool(classes))] if recipe.l1 or recipe.l2 else None,
     )
     return model
 

@@ -91,6 +91,13 @@ def _require_trainable(chosen: pd.DataFrame, recipe: Recipe) -> None:
             f"{' and '.join(lacking)}."
             + (" Without a valid split, select on 'holdout'." if lacking == ["valid"] else "")
         )
+    selecting = chosen[chosen.split == recipe.select_on]
+    if recipe.monitor == "val_auroc" and selecting.label.nunique() < 2:
+        raise ValueError(
+            "the monitor 'val_auroc' needs normal and abnormal views to select on. Received: the "
+            f"split {recipe.select_on} with label {selecting.label.iloc[0]} only. Use another "
+            "monitor, or leave these study types out."
+        )
     training = chosen[chosen.split == "train"]
     untrained = sorted(set(chosen.study_type) - set(training.study_type))
     if untrained and recipe.task != "abnormality":

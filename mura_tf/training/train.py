@@ -5,6 +5,7 @@ import dataclasses
 import importlib.util
 import os
 import time
+import warnings
 from pathlib import Path
 
 import keras
@@ -20,6 +21,7 @@ from mura_tf.files import remove_parts, write_json, written_whole
 from mura_tf.models.backend import require_backend
 from mura_tf.training.checkpoint import Checkpoint, full_disk_explained
 from mura_tf.training.facts import run_facts
+from mura_tf.training.image_level import ValidationAuroc, decided
 from mura_tf.training.model import compiled_model
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
@@ -67,7 +69,11 @@ def train(
         FileNotFoundError, ConnectionError: `weights` or `initial` cannot be had.
         NonFiniteLossError: the loss became NaN.
         OSError: the disk is full; the last checkpoint is kept.
-        ImportError: `tensorboard`, or a backbone of KerasHub, without their extras.
+        ImportError: `tensorboard`, or weights of KerasHub, without their extras.
+
+    Warns:
+        UserWarning: the chosen epoch calls all views the same; `run.json` has it as `constant`,
+            and `auroc` beside it.
 
     Examples:
         >>> views = mt.load_mura("demo/MURA-v1.1")
@@ -102,6 +108,8 @@ def train(
                 _predict(run, run.model(), recipe, usable, cache_dir)
             else:
                 _train_and_predict(run, recipe, usable, info, cache_dir, tensorboard, verbose)
+                if run.warning:
+                    warnings.warn(run.warning, stacklevel=2)
         Checkpoint(run.path).path.unlink(missing_ok=True)
     return run
 
@@ -137,7 +145,7 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
     classes = class_names(views, recipe.task)
     model = compiled_model(recipe, classes, run.path)
     finite = _StopOnNonFiniteLoss()
-    callbacks = [finite, *checkpoint.attach(model, recipe)]
+    callbacks = checkpoint.attach(model, recipe)
     recipe.save(run.path / "recipe.json")  # only now, so that a mistake before can be mended
     batches = {
         "image_size": recipe.side,
@@ -147,31 +155,36 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
     info |= {"classes": list(classes), "inputs": input_statistics(splits["train"], **batches)}
     write_json(run.path / "run.json", {"finished": False} | info)
     batches["class_weights"] = _loss_weights(splits["train"], recipe.balance)
+    training = make_dataset(
+        splits["train"],
+        batch_size=recipe.batch_size,
+        training=True,
+        seed=recipe.run_seed,
+        augment=recipe.augment,
+        targets=targets_of(splits["train"], recipe.task, classes),
+        first_epoch=checkpoint.epochs,
+        **batches,
+    )
+    selecting = make_dataset(
+        splits["select"],
+        batch_size=EVALUATION_BATCH,
+        training=False,
+        targets=targets_of(splits["select"], recipe.task, classes),
+        **batches,
+    )
+    if recipe.monitor == "val_auroc":
+        labels = splits["select"].label.to_numpy()
+        callbacks = [ValidationAuroc(selecting, labels, classes), *callbacks]
     if not checkpoint.stopped:
         if tensorboard:
             callbacks.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
         with finite.refused_by_torch():
             model.fit(
-                make_dataset(
-                    splits["train"],
-                    batch_size=recipe.batch_size,
-                    training=True,
-                    seed=recipe.run_seed,
-                    augment=recipe.augment,
-                    targets=targets_of(splits["train"], recipe.task, classes),
-                    first_epoch=checkpoint.epochs,
-                    **batches,
-                ),
-                validation_data=make_dataset(
-                    splits["select"],
-                    batch_size=EVALUATION_BATCH,
-                    training=False,
-                    targets=targets_of(splits["select"], recipe.task, classes),
-                    **batches,
-                ),
+                training,
+                validation_data=selecting,
                 initial_epoch=checkpoint.epochs,
                 epochs=recipe.max_epochs,
-                callbacks=callbacks,
+                callbacks=[finite, *callbacks],
                 shuffle=False,  # make_dataset has done it
                 verbose=_verbosity(verbose),
             )
@@ -180,18 +193,21 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
     with full_disk_explained(run.path):
         with written_whole(run.path / "best.keras") as part:
             keras.Model(model.input, model.output, name=model.name).save(part)
-        _predict(run, model, recipe, views, cache_dir)
+        predictions = _predict(run, model, recipe, views, cache_dir)
         checkpoint.write_history()
         seconds = {
             "best_epoch": checkpoint.stopping.best_epoch + 1,
             "seconds_per_epoch": [round(seconds, 2) for seconds in checkpoint.seconds],
             "seconds": round(sum(checkpoint.seconds), 1),
         }
-        write_json(run.path / "run.json", {"finished": True} | info | seconds)
+        said = decided(predictions[predictions.split == recipe.select_on])
+        write_json(run.path / "run.json", {"finished": True} | info | seconds | said)
 
 
-def _predict(run: Run, model: keras.Model, recipe: Recipe, views: pd.DataFrame, cache_dir) -> None:
-    """Writes `predictions.csv`."""
+def _predict(
+    run: Run, model: keras.Model, recipe: Recipe, views: pd.DataFrame, cache_dir
+) -> pd.DataFrame:
+    """Writes `predictions.csv`, and returns it."""
     predictions = predict_views(
         model,
         split_views(views, recipe)["predict"],
@@ -205,6 +221,7 @@ def _predict(run: Run, model: keras.Model, recipe: Recipe, views: pd.DataFrame, 
     )
     with written_whole(run.path / "predictions.csv") as part:
         predictions.to_csv(part, index=False, na_rep="nan")
+    return predictions
 
 
 class _StopOnNonFiniteLoss(keras.callbacks.Callback):
