@@ -42,8 +42,8 @@ _WORDS = {
     "caffe": "zero-centred with the ImageNet mean, not scaled",
     "native": "what each backbone was pretrained with",
     "type": "each study type",
-    "own": "as Keras has it",
-    "torch": "as PyTorch has it",
+    "own": "Keras'",
+    "torch": "PyTorch's",
 }
 
 

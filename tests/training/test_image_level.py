@@ -214,6 +214,8 @@ def test_pytorchs_optimizers_go_on_exactly(views, tmp_path, eagerly, optimizer, 
         interrupted_after_an_epoch(recipe, views, tmp_path / "in parts")
     assert_same(train(recipe, views, tmp_path / "in parts", verbose=0), whole)
     norms = [
-        layer for layer in whole.model().layers if isinstance(layer, keras.layers.BatchNormalization)
+        layer
+        for layer in whole.model().layers
+        if isinstance(layer, keras.layers.BatchNormalization)
     ]
     assert {(norm.momentum, norm.epsilon) for norm in norms} == {(0.9, 1e-5)}
