@@ -70,6 +70,11 @@ def make_dataset(
             "views must be a views table, with study_type, label (0 or 1) and path. Received one "
             f"without {', '.join(sorted(lacking))}. Views to be predicted alone may have any label."
         )
+    if not (known := views.label.isin([0, 1])).all():
+        raise ValueError(
+            f"labels must be 0 or 1. Received: {(~known).sum()} of {len(views)} views without a "
+            "label or with another. mura_tf.predict_views predicts such views, too."
+        )
     if batch_size < 1:
         raise ValueError(f"batch_size must be a whole number from 1 up. Received: {batch_size}.")
     table = preprocessing_table(preprocessing)

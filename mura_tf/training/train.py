@@ -16,7 +16,7 @@ from filelock import FileLock
 from mura_tf.data.counts import class_weights
 from mura_tf.data.pipeline import input_statistics, make_dataset
 from mura_tf.data.tasks import class_names, targets_of
-from mura_tf.evaluation.predictions import EVALUATION_BATCH, predict_views
+from mura_tf.evaluation.predictions import EVALUATION_BATCH, predict_views, write_predictions
 from mura_tf.files import remove_parts, write_json, written_whole
 from mura_tf.models.backend import require_backend
 from mura_tf.training.checkpoint import Checkpoint, full_disk_explained
@@ -219,8 +219,7 @@ def _predict(
         repeat=recipe.repeat,
         member=recipe.member,
     )
-    with written_whole(run.path / "predictions.csv") as part:
-        predictions.to_csv(part, index=False, na_rep="nan")
+    write_predictions(predictions, run.path / "predictions.csv")
     return predictions
 
 

@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
 from mura_tf.data.tasks import abnormality_of, class_names, class_of
 from mura_tf.papers.document_reports import report_comparison
 from mura_tf.papers.reproduce import find_experiment
+from mura_tf.reports.numbers import NOTHING
 from mura_tf.training.run import Run
 
 
@@ -163,7 +164,10 @@ def test_the_loss_of_the_data_stands_beside_the_loss_where_there_is_a_penalty(tm
     headers, *rows = markdown(tmp_path / experiment.name, "At the chosen epoch")
     assert headers[-2:] == ["Training loss, data alone", "Validation loss, data alone"]
     ours = {row[0]: row[-2:] for row in rows if row[0] != "published"}
-    assert ours == {"1: frozen": ["–", "–"], "3: last 4, L1 and L2, schedule": ["0.125", "0.250"]}
+    assert ours == {
+        "1: frozen": [NOTHING, NOTHING],
+        "3: last 4, L1 and L2, schedule": ["0.125", "0.250"],
+    }
     assert {len(row) for row in rows} == {len(headers)}
     report_comparison(experiment, [run for run in plan if run != penalized], tmp_path)
     headers, *_ = markdown(tmp_path / experiment.name, "At the chosen epoch")
