@@ -33,7 +33,7 @@ SCRATCH = Recipe(
     holdout=0.2,
 )
 RESNET = Recipe(
-    backbone="resnet50_v1_5",
+    backbone="resnet50_v1_5",  # torchvision's
     preprocessing="native",
     augment=(),
     head=("pool", "dropout:0.5", "dense:256", "dropout:0.5", "dense:128", "dense:32"),

@@ -236,7 +236,7 @@ class Recipe:
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits that name these settings."""
-        text = json.dumps(self._written(), sort_keys=True)
+        text = json.dumps(self.written(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def to_dict(self) -> dict:
@@ -270,10 +270,10 @@ class Recipe:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the settings as JSON, see `from_dict`."""
-        write_json(path, self._written())
+        write_json(path, self.written())
 
-    def _written(self) -> dict:
-        """`to_dict` as it was before the settings of `_LATER`, where these are the defaults."""
+    def written(self) -> dict:
+        """`to_dict` as files have it: as it was before the settings of `_LATER`, unless set."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         return {
             name: value
