@@ -366,5 +366,3 @@ def test_xception_takes_less_than_71_pixels(tmp_path):
 def test_a_distribution_has_two_classes_or_more():
     with pytest.raises(ValueError, match=r"from 2 up\. Received: 1"):
         build_model("small_cnn", None, classes=1)
-
-
