@@ -20,7 +20,14 @@ from mura_tf.explain.localization import SCORES
 from mura_tf.explain.methods import METHODS
 from mura_tf.grid.plan import SCHEMES
 from mura_tf.models.backbones import BACKBONES
-from mura_tf.models.specs import AUGMENTATIONS, HEAD_LAYERS, OPTIMIZERS, SCHEDULES, TRAINABLE
+from mura_tf.models.specs import (
+    AUGMENTATIONS,
+    BATCH_NORMS,
+    HEAD_LAYERS,
+    OPTIMIZERS,
+    SCHEDULES,
+    TRAINABLE,
+)
 from mura_tf.papers.reproduce import listing
 from mura_tf.reports.style import COLOURS
 
@@ -233,6 +240,7 @@ MADE = {
     "augmentations": lambda: _meanings("augmentation", "what its value is", AUGMENTATIONS),
     "schedules": lambda: _meanings("schedule", "the learning rate", SCHEDULES),
     "optimizers": lambda: _meanings("optimizer", "what it is", OPTIMIZERS),
+    "batch norms": lambda: _meanings("batch_norm", "what it is", BATCH_NORMS),
     "trainable": lambda: _meanings("trainable", "which layers are trained", TRAINABLE),
     "schemes": lambda: _meanings("scheme", "what is trained", SCHEMES),
     "methods": _methods,

@@ -149,7 +149,7 @@ def prepare_readable(
 
 def data_fingerprint(views: pd.DataFrame, digests: np.ndarray) -> str:
     """A hash of what a table says and its files hold; where they lie does not matter."""
-    lines = views.drop(columns="path").assign(digest=digests).astype(str)
+    lines = views.drop(columns="path").assign(digest=digests).astype(str).fillna("unknown")
     rows = sorted("\t".join(row) for row in lines.itertuples(index=False))
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 

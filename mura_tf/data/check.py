@@ -150,7 +150,9 @@ def _one_class(views: pd.DataFrame) -> list[Finding]:
             f"{group['label'].iloc[0]}; expected both labels. Add studies of the other, or leave "
             "the type out",
         )
-        for (split, study_type), group in views.groupby(["split", "study_type"], sort=False)
+        for (split, study_type), group in views[views["label"].notna()].groupby(
+            ["split", "study_type"], sort=False
+        )
         if (group["label"] == group["label"].iloc[0]).all()
     ]
 
@@ -188,7 +190,8 @@ def _bad_file(path: str) -> Finding | None:
 
 
 def _identical(views: pd.DataFrame, progress: bool) -> list[Finding]:
-    of_path = views.drop_duplicates("path").set_index("path")
+    labels = views["label"].astype(object).where(views["label"].notna(), "unknown")
+    of_path = views.assign(label=labels).drop_duplicates("path").set_index("path")
     findings = []
     for first, *others in identical_files(of_path.index, progress):
         split, label = of_path.loc[first, ["split", "label"]]

@@ -38,7 +38,7 @@ def contradicting_folders(views: pd.DataFrame) -> list[Finding]:
     }
     findings = []
     for folder, path, label in zip(folders, views["path"], views["label"], strict=True):
-        if label_of[folder] in (None, label):
+        if pd.isna(label) or label_of[folder] in (None, label):
             continue
         if folder in FRACATLAS_LABELS:
             problem = "contradicting folder"
@@ -53,6 +53,7 @@ def contradicting_folders(views: pd.DataFrame) -> list[Finding]:
 
 def studies_in_two_labels(views: pd.DataFrame) -> list[Finding]:
     """Studies with views of both labels, such as study1_positive beside study1_negative."""
+    views = views[views["label"].notna()]
     labels = views.groupby(STUDY_KEY, sort=False)["label"].transform("nunique")
     firsts = views[labels > 1].drop_duplicates([*STUDY_KEY, "label"])
     return [

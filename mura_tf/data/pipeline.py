@@ -13,7 +13,7 @@ from mura_tf.data.augment import Augmenter
 from mura_tf.data.cache import prepare
 from mura_tf.data.counts import class_weights as weights_of
 from mura_tf.models.backbones import IMAGENET_MEAN_BGR, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
-from mura_tf.models.specs import parse_augmentation
+from mura_tf.models.specs import parse_augmentations
 
 
 def make_dataset(
@@ -70,16 +70,22 @@ def make_dataset(
             "views must be a views table, with study_type, label (0 or 1) and path. Received one "
             f"without {', '.join(sorted(lacking))}. Views to be predicted alone may have any label."
         )
+    if not (known := views.label.isin([0, 1])).all():
+        raise ValueError(
+            f"labels must be 0 or 1. Received: {(~known).sum()} of {len(views)} views without a "
+            "label or with another. mura_tf.predict_views predicts such views, too."
+        )
     if batch_size < 1:
         raise ValueError(f"batch_size must be a whole number from 1 up. Received: {batch_size}.")
     table = preprocessing_table(preprocessing)
-    specs = [parse_augmentation(spec) for spec in augment] if training else []
+    specs = parse_augmentations(augment) if training else {}
     prepared = prepare(views, image_size, cache_dir)
     labels = np.asarray(views.label if targets is None else targets, np.float32)
     weights = _sample_weights(views, class_weights)
     count, steps = len(views), -(-len(views) // batch_size)
-    flip = ("flip", None) in specs
-    augmenter = Augmenter([(name, value) for name, value in specs if value is not None])
+    flip = "flip" in specs
+    beyond = {name: value for name, value in specs.items() if value is not None}
+    augmenter = Augmenter(beyond) if beyond else None
     epoch_counter = iter(range(first_epoch, 2**31))
 
     @lru_cache(maxsize=2)
@@ -99,18 +105,18 @@ def make_dataset(
             flipped = draw.random(len(chosen)) < 0.5
             squares[flipped] = squares[flipped, :, ::-1]
         step_seed = draw.integers(2**31, size=2, dtype=np.int32)
-        images = squares[..., None] if augmenter.layers else looked_up(squares, table)
+        images = squares[..., None] if augmenter else looked_up(squares, table)
         return images, labels[chosen], weights[chosen], step_seed
 
     def load(epoch: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        dtype = tf.uint8 if augmenter.layers else tf.float32
+        dtype = tf.uint8 if augmenter else tf.float32
         images, label, weight, step_seed = tf.numpy_function(
             gather, [epoch, step], [dtype, tf.float32, tf.float32, tf.int32]
         )
-        images.set_shape((None, image_size, image_size, 1 if augmenter.layers else 3))
+        images.set_shape((None, image_size, image_size, 1 if augmenter else 3))
         label.set_shape((None, *labels.shape[1:]))
         weight.set_shape((None,))
-        if augmenter.layers:
+        if augmenter:
             step_seed.set_shape((2,))
             grey = augmenter(tf.cast(images, tf.float32), step_seed)
             images = grey * tf.constant(table[1] - table[0]) + tf.constant(table[0])

@@ -108,6 +108,8 @@ def study_data(
         raise ValueError(f"per_class must hold whole numbers from 1 up. Received: {sizes}.")
     if image_size < 8:
         raise ValueError(f"image_size must be a whole number from 8 up. Received: {image_size}.")
+    labelled = views.label.notna()
+    views, unlabelled = views[labelled], int((~labelled).sum())
     classes = class_names(views, TASK)
     splits = [split for split in SPLITS if split in set(views.split)]
     counts = pd.crosstab(class_of(views, TASK), views.split)
@@ -122,6 +124,8 @@ def study_data(
         training, image_size, cache_dir, skip_bad=skip_bad, progress=progress
     )
     remarks = []
+    if unlabelled:
+        remarks.append(f"{unlabelled} views without a label are left out.")
     if len(problems):
         remarks.append(
             f"{len(problems)} unreadable files of the training split are counted and otherwise "

@@ -29,6 +29,30 @@ def as_views(table: pd.DataFrame) -> pd.DataFrame:
     return views.sort_values([*STUDY_KEY, "view", "label"], key=_rank, ignore_index=True)
 
 
+def as_labels(labels: pd.Series) -> pd.Series:
+    """Labels as whole numbers; where some are unknown, as pandas' `Int64` with <NA> for these.
+
+    Args:
+        labels: numbers or their text; unknown is NaN, None, <NA> or the empty text.
+
+    Raises:
+        ValueError: a label that is no whole number.
+
+    >>> as_labels(pd.Series(["1", "", "0"])).tolist()
+    [1, <NA>, 0]
+    """
+    known = labels[labels.notna() & (labels.astype(str) != "")]
+    try:
+        numbers = pd.to_numeric(known).astype("Int64")
+    except (ValueError, TypeError):
+        raise ValueError(
+            "a label must be 1 (abnormal) or 0 (normal), or NaN or nothing where it is unknown. "
+            f"Received: {', '.join(map(repr, known.unique()[:5]))}."
+        ) from None
+    numbers = numbers.reindex(labels.index)
+    return numbers if numbers.isna().any() else numbers.astype(int)
+
+
 def _rank(column: pd.Series) -> pd.Series:
     if column.name == "split":
         return column.map(SPLITS.index)

@@ -56,10 +56,13 @@ def targets_of(views: pd.DataFrame, task: str, classes: tuple[str, ...]) -> np.n
 
 
 def abnormality_of(probabilities: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
-    """The probability of abnormality, float (n,), of probabilities (n, K) over classes.
+    """The probability of abnormality, float (n,), of a model's outputs, float (n, K) or (n, 1).
 
-    It is the sum over the abnormal classes, and NaN where no class says anything about it.
+    It is the sum over the abnormal classes, and NaN where no class says anything about it; without
+    classes it is the output itself.
     """
+    if not classes:
+        return probabilities[:, 0]
     abnormal = [name.startswith(ABNORMAL) for name in classes]
     if not any(abnormal):
         return np.full(len(probabilities), np.nan)

@@ -11,7 +11,7 @@ from mura_tf.data.findings import HARMLESS, Finding
 from mura_tf.data.fracatlas import FRACATLAS_FRACTIONS, is_fracatlas, scan_fracatlas
 from mura_tf.data.layouts import find_dataset
 from mura_tf.data.mura import is_mura, scan_mura
-from mura_tf.data.table import SPLITS, VIEW_COLUMNS
+from mura_tf.data.table import SPLITS, VIEW_COLUMNS, as_labels
 from mura_tf.terminal import Notice
 
 
@@ -127,22 +127,28 @@ def load_fracatlas(
 def read_views(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Reads a views table from a CSV; keys stay text, a patient "007" is not the number 7.
 
+    A view that nothing is trained on, in valid or test, may have no label: it can be predicted, and
+    has <NA> in the table. What selects an epoch on it or scores it asks for a label.
+
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no CSV, lacks a column of a views table, or has an unknown split or
-            label.
+        ValueError: the file is no CSV, lacks a column of a views table, has a split or label that
+            is none, or a view in train without a label.
     """
     try:
         views = pd.read_csv(path, dtype=str, keep_default_na=False)[VIEW_COLUMNS]
-        for column, known in (("label", ("0", "1")), ("split", SPLITS)):
+        for column, known in (("label", ("0", "1", "")), ("split", SPLITS)):
             if unknown := sorted(set(views[column]) - set(known)):
                 raise ValueError(f"{column} {unknown[0]!r}")
+        if ((views.split == "train") & (views.label == "")).any():
+            raise ValueError("no label in the split train")
     except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
         raise ValueError(
             f"{path} must be a views table, a CSV with the columns {', '.join(VIEW_COLUMNS)}, "
-            f"splits of {', '.join(SPLITS)} and labels 0 and 1. Received: {error}."
+            f"splits of {', '.join(SPLITS)} and labels 0 and 1, or none outside train. Received: "
+            f"{error}."
         ) from None
-    return views.astype({"label": int})
+    return views.assign(label=as_labels(views.label))
 
 
 def _accept(folder: Path, views: pd.DataFrame, findings: list[Finding]) -> pd.DataFrame:

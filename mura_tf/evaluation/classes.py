@@ -21,6 +21,7 @@ from mura_tf.evaluation.predictions import (
     CLASS_PREFIX,
     SYSTEM_KEY,
     reported_split,
+    require_labels,
     study_probabilities,
 )
 
@@ -123,6 +124,8 @@ def score_classes(
     means = dict.fromkeys(columns, "mean")
     views = rows.groupby(VIEW_KEY, sort=False).agg({"label": "first"} | means)
     views = views.reset_index()
+    if task != "study_type":
+        require_labels(views)
     classes = [column.removeprefix(CLASS_PREFIX) for column in columns]
     truth = pd.Index(classes).get_indexer(class_of(views, task))
     if (truth < 0).any():

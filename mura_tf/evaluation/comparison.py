@@ -20,7 +20,7 @@ from mura_tf.evaluation.metrics import (
     kappa_of_confusion,
     weighted_confusion,
 )
-from mura_tf.evaluation.predictions import SYSTEM_KEY
+from mura_tf.evaluation.predictions import SYSTEM_KEY, require_labels
 from mura_tf.published import OVERALL
 
 System = tuple[str, str]
@@ -90,8 +90,10 @@ def repeated_scores(
         has all study types.
 
     Raises:
-        ValueError: two systems or repeats saw different studies of a type.
+        ValueError: two systems or repeats saw different studies of a type, or a study without a
+            label.
     """
+    require_labels(studies)
     patients = pd.Index(np.unique(studies.patient))
     draws = np.vstack([np.ones(len(patients)), bootstrap_weights(patients, replicates, seed)])
     systems = studies[["backbone", "stage"]].drop_duplicates().itertuples(index=False, name=None)

@@ -17,6 +17,7 @@ from mura_tf.evaluation.metrics import (
     interval,
     kappa_of_confusion,
 )
+from mura_tf.evaluation.predictions import require_labels
 
 LEAST = 0.95
 """The sensitivity and the specificity between which the operating point `doubt` is doubtful."""
@@ -129,7 +130,7 @@ def calibrate(studies: pd.DataFrame) -> Calibration:
         studies: table of `study_probabilities` of one system on the selection split.
 
     Raises:
-        ValueError: studies of one label, on which nothing can be fitted.
+        ValueError: studies of one label, on which nothing can be fitted, or without one.
     """
     from sklearn.linear_model import LogisticRegression  # a second, which reading a file spares
 
@@ -196,6 +197,7 @@ def score_points(
         not called abnormal), `doubtful` (share of all) and `kappa` (doubtful studies left out),
         each with `_low` and `_high` of its 95 % interval; NaN where there are no such studies.
     """
+    require_labels(studies)
     labels, probabilities = studies.label.to_numpy(int), studies.probability.to_numpy()
     drawn = bootstrap_weights(studies.patient, replicates, seed)
     weights = np.vstack([np.ones(len(studies)), drawn])
@@ -254,6 +256,7 @@ def _logits(probabilities: ArrayLike) -> np.ndarray:
 
 def _two_labels(studies: pd.DataFrame) -> np.ndarray:
     """bool (n,); ValueError where there are not both."""
+    require_labels(studies)
     labels = studies.label.to_numpy().astype(bool)
     if labels.all() or not labels.any():
         raise ValueError(

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from mura_tf.data.table import STUDY_KEY, VIEW_KEY
+from mura_tf.data.table import STUDY_KEY, VIEW_KEY, as_labels
 from mura_tf.data.tasks import abnormality_of
 from mura_tf.evaluation.metrics import bootstrap_weights, interval, weighted_scores
+from mura_tf.files import written_whole
 from mura_tf.models.backend import require_backend
 from mura_tf.published import OVERALL
 from mura_tf.terminal import track
@@ -57,7 +58,8 @@ def predict_views(
     Args:
         model: a `keras.Model` with square inputs (B, S, S, 3) and one sigmoid output (B, 1), or a
             distribution (B, K) over `classes`.
-        views: views table; every row is predicted, in its order.
+        views: views table; every row is predicted, in its order. A label may be any whole number,
+            or NaN where it is unknown; where all are, there need be no such column.
         preprocessing: what the model was trained with, see `make_dataset`.
         batch_size: views per step, 32 by default; it changes speed only.
         cache_dir: where prepared images are kept, see `prepare`.
@@ -68,10 +70,12 @@ def predict_views(
     Returns:
         Predictions table: the columns of `views` and `backbone, stage, repeat, member,
         probability` (float in [0, 1]). With classes, `probability` is the sum over the abnormal
-        ones (NaN where there are none), and each class has a column, "p:" and its name.
+        ones (NaN where there are none), and each class has a column, "p:" and its name. An unknown
+        label is <NA>.
 
     Raises:
-        ValueError: a model of another form, or what `make_dataset` and `require_backend` raise.
+        ValueError: a model of another form, a label that is no whole number, or what
+            `make_dataset` and `require_backend` raise.
 
     Examples:
         >>> views = mt.load_mura("demo/MURA-v1.1")
@@ -83,8 +87,10 @@ def predict_views(
     from mura_tf.data.pipeline import make_dataset
 
     require_backend()
+    views = views.reset_index(drop=True)
+    labels = views["label"] if "label" in views else pd.Series(pd.NA, views.index)
     batches = make_dataset(
-        views,
+        views.assign(label=0),  # no prediction hangs on it
         image_size=_square_side(model),
         batch_size=batch_size,
         training=False,
@@ -94,12 +100,13 @@ def predict_views(
     outputs = model.predict(batches, verbose=0).astype(float)
     _require_columns(outputs, classes)
     by_class = {f"{CLASS_PREFIX}{name}": outputs[:, index] for index, name in enumerate(classes)}
-    return views.reset_index(drop=True).assign(
+    return views.assign(
+        label=as_labels(labels),
         backbone=backbone or model.name,
         stage=stage,
         repeat=repeat,
         member=member,
-        probability=abnormality_of(outputs, classes) if classes else outputs[:, 0],
+        probability=abnormality_of(outputs, classes),
         **by_class,
     )
 
@@ -172,7 +179,8 @@ def read_predictions(path: str | os.PathLike[str] | io.BytesIO) -> pd.DataFrame:
         # probabilities by way of text: pandas' own parser may miss the last bit
         table = pd.read_csv(path, dtype=defaultdict(lambda: str, _COUNTS), keep_default_na=False)
         classes = [column for column in table if column.startswith(CLASS_PREFIX)]
-        return table.astype(_COUNTS | dict.fromkeys(["probability", *classes], float))
+        table = table.astype(dict.fromkeys(["probability", *classes], float))
+        return table.assign(label=as_labels(table.label))
     except (ValueError, KeyError) as error:  # pandas' parser and decoding errors are ValueErrors
         raise ValueError(
             f"{path} must be a predictions table, and is damaged: {error}. Delete its folder to "
@@ -180,7 +188,14 @@ def read_predictions(path: str | os.PathLike[str] | io.BytesIO) -> pd.DataFrame:
         ) from error
 
 
-_COUNTS: dict[str, type] = {"label": int, "repeat": int, "member": int}
+_COUNTS: dict[str, type] = {"repeat": int, "member": int}
+
+
+def write_predictions(predictions: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Writes a predictions table as `read_predictions` reads it; an unknown label is left empty."""
+    labels = predictions.label.astype("Int64").astype("string").fillna("")
+    with written_whole(path) as part:
+        predictions.assign(label=labels).to_csv(part, index=False, na_rep="nan")
 
 
 def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -191,10 +206,11 @@ def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per study and system, in order of appearance: `split, study_type, patient, study,
-        label, backbone, stage, repeat, members, views, probability`.
+        label, backbone, stage, repeat, members, views, probability`. An unknown label stays so.
 
     Raises:
-        ValueError: members saw different views of a study, or a study has two labels.
+        ValueError: members saw different views of a study, or a study has two labels, of which one
+            may be unknown.
 
     Source: the paper, section V-D.
 
@@ -208,11 +224,15 @@ def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
     """
     key = STUDY_KEY + SYSTEM_KEY
     studies = (
-        predictions.assign(again=predictions.duplicated([*key, "view", "member"]))
+        predictions.assign(
+            again=predictions.duplicated([*key, "view", "member"]),
+            unknown=predictions.label.isna(),
+        )
         .groupby(key, sort=False)
         .agg(
             label=("label", "first"),
             labels=("label", "nunique"),
+            unknown=("unknown", "any"),
             members=("member", "nunique"),
             views=("view", "nunique"),
             rows=("view", "size"),
@@ -229,7 +249,7 @@ def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
             f"{uneven.iloc[0].views} views and {uneven.iloc[0].members} members. "
             "Give each run once, and evaluate all members on the same views table."
         )
-    doubtful = studies[studies.labels > 1]
+    doubtful = studies[studies.labels + studies.unknown > 1]
     if len(doubtful):
         raise ValueError(
             f"a study has one label. {len(doubtful)} studies have two, the first: "
@@ -281,7 +301,8 @@ def score(
         AUROC and sensitivity or specificity, which are not defined then, are NaN.
 
     Raises:
-        ValueError: no study, several systems or splits, or a probability that is not in [0, 1].
+        ValueError: no study, several systems or splits, a study without a label, or a probability
+            that is not in [0, 1].
 
     Examples:
         >>> run = mt.Run("demo/small_cnn/type/wrist/repeat0-member0")
@@ -290,6 +311,7 @@ def score(
         ['wrist', 'overall']
     """
     _require_one_system(studies)
+    require_labels(studies)
     groups = [(study_type, rows) for study_type, rows in studies.groupby("study_type", sort=True)]
     rows = []
     for name, group in [*groups, (OVERALL, studies)]:
@@ -382,6 +404,23 @@ def _require_one_system(studies: pd.DataFrame) -> None:
         raise ValueError(
             f"probabilities must lie in [0, 1]. Received: {wrong.probability.iloc[0]} for "
             f"{_name(wrong.iloc[0])}."
+        )
+
+
+def require_labels(rows: pd.DataFrame) -> None:
+    """ValueError unless every study, or view, has a label of 0 or 1 to be scored by.
+
+    Args:
+        rows: with the `STUDY_KEY` and `label`.
+    """
+    known = rows.label.isin([0, 1])
+    if not known.all():
+        first = rows[~known].iloc[0]
+        label = "unknown" if pd.isna(first.label) else first.label
+        raise ValueError(
+            f"scores need labels of 0 and 1. Received: {(~known).sum()} of {len(rows)} rows "
+            f"without, the first: {_name(first)}, whose label is {label}. Score those that have "
+            "one: rows[rows.label.isin([0, 1])]."
         )
 
 

@@ -220,8 +220,9 @@ class Ensemble:
         require_order(order)
         views = self.reported
         probability = views.probability_study
-        if order == "wrong":
-            views = views[(probability > THRESHOLD) != views.label]
+        if order == "wrong":  # which nothing is whose label is unknown
+            views = views[views.label.isin([0, 1])]
+            views = views[(views.probability_study > THRESHOLD) != views.label]
             rank = (probability - views.label).abs()
         elif order == "confident":
             rank = (probability - THRESHOLD).abs()

@@ -68,6 +68,8 @@ class Board:
         line = f"{done} of {len(self._plan)} done: {run.folder}, {self._epochs[run.folder]} epochs"
         pace = self._pace()
         self._console.print(escape(f"{line}; {pace}" if pace else line), soft_wrap=True)
+        if warning := Run(run.folder).warning:
+            self._console.print(escape(warning), soft_wrap=True)
 
     def retried(self, run: "PlannedRun", reason: str) -> None:
         self._states[run.folder] = "waiting"

@@ -18,8 +18,9 @@ class Backbone:
     """What is known about a pretrained extractor before it is built.
 
     Attributes:
-        constructor: where it comes from, "library:name" with the library one of `keras`
-            (`keras.applications`), `keras_hub` (the extra `mura-tf[resnet18]`) and `mura_tf`.
+        constructor: where it and its ImageNet weights come from, "library:name" with the library
+            one of `keras` (`keras.applications`), `keras_hub` (the preset's weights, which need the
+            extra `mura-tf[resnet]`, in a network built here) and `mura_tf` (no such weights).
         image_size: side of the square input, pixels; Table III for the paper's seven.
         preprocessing: its native preprocessing, by Keras' names: "caffe" (BGR minus the ImageNet
             mean), "tf" ([-1, 1]), "torch" (ImageNet mean and deviation of [0, 1]), "raw" ([0, 255],
@@ -75,8 +76,21 @@ BACKBONES: dict[str, Backbone] = {
     "efficientnet_b3": Backbone("keras:EfficientNetB3", 300, "raw", 10_791_216, 0.811),
     # the other documents', and those for small machines
     "densenet121": Backbone("keras:DenseNet121", 224, "torch", 7_042_625, 0.750),
-    "resnet18": Backbone("keras_hub:resnet_18_imagenet", 224, "torch", 11_188_673),
+    "resnet18": Backbone(
+        "keras_hub:resnet_18_imagenet",
+        224,
+        "torch",
+        11_188_673,
+        arguments={"blocks": (2, 2, 2, 2), "bottleneck": False},
+    ),
     "resnet50": Backbone("keras:ResNet50", 224, "caffe", 23_597_953, 0.749),
+    "resnet50_v1_5": Backbone(
+        "keras_hub:resnet_50_imagenet",
+        224,
+        "torch",
+        23_571_393,
+        arguments={"blocks": (3, 4, 6, 3), "bottleneck": True},
+    ),
     "efficientnet_v2_b0": Backbone("keras:EfficientNetV2B0", 224, "raw", 5_925_713, 0.787),
     "mobilenet_v2_035": Backbone(
         "keras:MobileNetV2", 224, "tf", 416_609, arguments={"alpha": 0.35}

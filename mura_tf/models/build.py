@@ -12,7 +12,8 @@ from keras import KerasTensor, Regularizer, layers
 
 from mura_tf.models.backbones import IMAGENET_STD_RGB, Backbone, find_backbone, require_weights
 from mura_tf.models.backend import require_backend
-from mura_tf.models.specs import PAPER_HEAD, parse_head, parse_trainable
+from mura_tf.models.resnet import resnet
+from mura_tf.models.specs import PAPER_HEAD, parse_head, parse_trainable, require_batch_norm
 
 HEAD_NAMES = ("head", "probability", "probabilities")
 """What the names of layers with weights begin with that are not the backbone's."""
@@ -28,6 +29,7 @@ def build_model(
     l1: float = 0.0,
     l2: float = 0.0,
     trainable: str = "all",
+    batch_norm: str = "own",
 ) -> keras.Model:
     """A backbone with a head, the paper's by default, as one flat functional model.
 
@@ -42,6 +44,7 @@ def build_model(
         l1, l2: regularization of the head's dense kernels.
         trainable: which of the backbone's layers are trained, see `specs.TRAINABLE`; the head
             always is.
+        batch_norm: of `specs.BATCH_NORMS`.
 
     Returns:
         Model from images float32 (B, S, S, 3), preprocessed as it is to be trained, to the
@@ -52,7 +55,8 @@ def build_model(
             settings of Keras' that `require_backend` refuses.
         FileNotFoundError: no file at the weights' path.
         ConnectionError: "imagenet" weights that cannot be downloaded.
-        ImportError: `resnet18` without the extra `mura-tf[resnet18]`.
+        ImportError: "imagenet" weights of a ResNet of keras-hub, without the extra
+            `mura-tf[resnet]`.
 
     Source: the paper, Table II; parameter counts, Table III.
 
@@ -64,6 +68,7 @@ def build_model(
     require_backend()
     facts = find_backbone(backbone)
     require_weights(backbone, weights)
+    require_batch_norm(batch_norm)
     if classes is not None and classes < 2:
         raise ValueError(
             "classes must be None, for one probability of abnormality, or a number from 2 up. "
@@ -88,7 +93,10 @@ def build_model(
         dtype="float32",  # stays so under mixed precision
         name="probabilities" if classes else "probability",
     )(features)
-    return keras.Model(extractor.input, output, name=backbone)
+    model = keras.Model(extractor.input, output, name=backbone)
+    if batch_norm == "torch":
+        _norm_as_torch(model, from_scratch=facts.constructor.startswith("mura_tf:"))
+    return model
 
 
 def freeze(extractor: keras.Model, trainable: str) -> None:
@@ -127,6 +135,15 @@ def freeze(extractor: keras.Model, trainable: str) -> None:
         first = 0 if kind == "all" else len(names)
     for layer in extractor.layers[:first]:
         layer.trainable = False
+
+
+def _norm_as_torch(model: keras.Model, from_scratch: bool) -> None:
+    """PyTorch's momentum everywhere, and its epsilon where no pretrained weights expect another."""
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = 0.9  # of what was; PyTorch's 0.1 is of what is new
+            if from_scratch or layer.name.startswith(HEAD_NAMES):
+                layer.epsilon = 1e-5
 
 
 def _pool(features: KerasTensor, name: str, regularizer: Regularizer | None) -> KerasTensor:
@@ -184,8 +201,11 @@ def _squeeze_excite(
             f"'squeeze_excite:{reduction}'."
         )
     weights = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(maps)
-    weights = layers.Dense(channels // reduction, "relu", name=f"{name}_reduce")(weights)
-    weights = layers.Dense(channels, "sigmoid", name=f"{name}_excite")(weights)
+    for part, units, activation in (
+        ("reduce", channels // reduction, "relu"),
+        ("excite", channels, "sigmoid"),
+    ):
+        weights = _dense(weights, f"{name}_{part}", regularizer, units, activation)
     return layers.Multiply(name=name)([maps, weights])
 
 
@@ -225,13 +245,17 @@ def _keras_applications(facts: Backbone, imagenet: bool, size: int) -> keras.Mod
     except Exception as error:
         if "URL fetch failure" not in str(error):  # a bare Exception of Keras
             raise
-        raise ConnectionError(
-            f"the ImageNet weights cannot be downloaded: {error}. Go online once, or give the "
-            "path of backbone weights (.h5)."
-        ) from error
+        raise _not_downloaded(error) from error
     if name.startswith("EfficientNetB") and not imagenet:
         return _with_imagenet_rescaling(extractor)
     return extractor
+
+
+def _not_downloaded(error: Exception) -> ConnectionError:
+    return ConnectionError(
+        f"the ImageNet weights cannot be downloaded: {error}. Go online once, or give the path of "
+        "backbone weights (.h5)."
+    )
 
 
 def _with_imagenet_rescaling(extractor: keras.Model) -> keras.Model:
@@ -249,26 +273,23 @@ def _with_imagenet_rescaling(extractor: keras.Model) -> keras.Model:
     return keras.models.clone_model(extractor, call_function=call)
 
 
-def _resnet18(facts: Backbone, imagenet: bool, size: int) -> keras.Model:
+def _resnet(facts: Backbone, imagenet: bool, size: int) -> keras.Model:
+    extractor = resnet(size, **facts.arguments)
+    if not imagenet:
+        return extractor
     try:
         from keras_hub.models import ResNetBackbone
     except ImportError:
         raise ImportError(
-            "the backbone resnet18 is keras-hub's, which is not installed. "
-            "Install the extra: pip install 'mura-tf[resnet18]'."
+            "the ImageNet weights of this ResNet are keras-hub's, which is not installed. Install "
+            "the extra, pip install 'mura-tf[resnet]', or give the path of backbone weights (.h5)."
         ) from None
-    if imagenet:
-        preset = facts.constructor.partition(":")[2]
-        return ResNetBackbone.from_preset(preset, image_shape=(size, size, 3))
-    return ResNetBackbone(
-        input_conv_filters=[64],
-        input_conv_kernel_sizes=[7],
-        stackwise_num_filters=[64, 128, 256, 512],
-        stackwise_num_blocks=[2, 2, 2, 2],
-        stackwise_num_strides=[1, 2, 2, 2],
-        block_type="basic_block",
-        image_shape=(size, size, 3),
-    )
+    try:
+        published = ResNetBackbone.from_preset(facts.constructor.partition(":")[2])
+    except OSError as error:  # whatever keeps kagglehub from its server, or a file from the cache
+        raise _not_downloaded(error) from error
+    extractor.set_weights(published.get_weights())
+    return extractor
 
 
 def _from_scratch(facts: Backbone, imagenet: bool, size: int) -> keras.Model:
@@ -310,7 +331,7 @@ def _plain_cnn(
     return keras.Model(images, features, name=f"{name}_extractor")
 
 
-_BUILDERS = {"keras": _keras_applications, "keras_hub": _resnet18, "mura_tf": _from_scratch}
+_BUILDERS = {"keras": _keras_applications, "keras_hub": _resnet, "mura_tf": _from_scratch}
 
 
 def _load(extractor: keras.Model, path: Path, backbone: str) -> None:

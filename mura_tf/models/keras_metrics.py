@@ -1,4 +1,4 @@
-"""Cohen's kappa as a Keras metric."""
+"""Keras metrics: Cohen's kappa, and the loss without the penalty of regularized kernels."""
 
 from typing import Any
 
@@ -79,3 +79,43 @@ class CohenKappa(keras.metrics.Metric):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"num_classes": self.num_classes}
+
+
+@keras.saving.register_keras_serializable("mura_tf")
+class DataLoss(keras.metrics.Metric):
+    """The mean over all views of the weighted cross entropy: the loss without its penalty.
+
+    sum(sample_weight * cross entropy) / (number of views), as Keras' loss is, and unlike Keras'
+    weighted metrics, which divide by the sum of the weights. A metric for `weighted_metrics`.
+
+    Args:
+        name: "data_loss" gives `val_data_loss` in the logs.
+        categorical: whether `y_pred` is a distribution (B, K) and `y_true` one-hot rows; otherwise
+            a probability (B, 1) and labels (B,) or (B, 1).
+        dtype: of the sums.
+    """
+
+    def __init__(
+        self, name: str = "data_loss", categorical: bool = False, dtype: str | None = None
+    ):
+        super().__init__(name=name, dtype=dtype)
+        self.categorical = categorical
+        self.total = self.add_weight(shape=(), initializer="zeros", name="total")
+        self.count = self.add_weight(shape=(), initializer="zeros", name="count")
+
+    def update_state(
+        self, y_true: KerasTensor, y_pred: KerasTensor, sample_weight: KerasTensor | None = None
+    ) -> None:
+        y_true = ops.reshape(ops.cast(y_true, self.dtype), ops.shape(y_pred))
+        kind = "categorical" if self.categorical else "binary"
+        losses = getattr(keras.losses, f"{kind}_crossentropy")(y_true, y_pred)
+        if sample_weight is not None:
+            losses = losses * ops.reshape(ops.cast(sample_weight, self.dtype), (-1,))
+        self.total.assign_add(ops.sum(losses))
+        self.count.assign_add(ops.cast(ops.size(losses), self.dtype))
+
+    def result(self) -> KerasTensor:
+        return self.total / ops.maximum(self.count, 1)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"categorical": self.categorical}

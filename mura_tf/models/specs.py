@@ -33,6 +33,8 @@ SCHEDULES = {
     "lower by 0.0001; val_loss for the validation loss; a fourth value is the least rate",
     "step:FACTOR:EPOCHS": "times the factor after every so many epochs",
 }
+# in the order in which they are applied, whatever the order they are named in; rotation to zoom are
+# one warp
 AUGMENTATIONS = {
     "flip": "a horizontal flip of every second view; no value",
     "rotation": "degrees to either side",
@@ -48,8 +50,18 @@ TRAINABLE = {
     "from:LAYER": "from the backbone's layer of that name on",
 }
 OPTIMIZERS = {
-    "adam": "Adam with beta 0.9 and 0.999",
-    "sgd:MOMENTUM": "stochastic gradient descent with that momentum, from 0 to below 1",
+    "adam": "Keras' Adam (0.9, 0.999); weight decay is taken off the weights, not the gradient",
+    "sgd:MOMENTUM": "Keras' SGD; weight decay likewise",
+    "torch_adam": "PyTorch's Adam (0.9, 0.999)",
+    "torch_sgd:MOMENTUM": "PyTorch's SGD; in both, weight decay is added to the gradient of every "
+    "weight, so that it goes through the momentum",
+}
+BATCH_NORMS = {
+    "own": "as Keras has each backbone, and Keras' defaults in the head: momentum 0.99, epsilon "
+    "0.001",
+    "torch": "PyTorch's momentum everywhere (0.1 there, 0.9 in Keras' words), and its epsilon of "
+    "1e-5 in the head and in networks from scratch; a pretrained one keeps the epsilon that its "
+    "weights belong to. Moving variances stay Keras', which are not made unbiased",
 }
 
 
@@ -135,6 +147,21 @@ def _count(text: str) -> int:
     return count
 
 
+def parse_augmentations(specs: tuple[str, ...]) -> dict[str, float | None]:
+    """Splits each spec into its name and value, and checks all.
+
+    Raises:
+        ValueError: an unknown spec or value, or an augmentation named twice.
+
+    >>> parse_augmentations(("flip", "rotation:30"))
+    {'flip': None, 'rotation': 30.0}
+    """
+    parsed = dict(map(parse_augmentation, specs))
+    if len(parsed) < len(specs):
+        raise ValueError(f"an augmentation can be named once. Received: {', '.join(specs)}.")
+    return parsed
+
+
 def parse_augmentation(spec: str) -> tuple[str, float | None]:
     """Splits "name:value" and checks both.
 
@@ -188,15 +215,21 @@ def parse_optimizer(spec: str) -> tuple[str, float | None]:
     ('sgd', 0.9)
     """
     kind, _, value = str(spec).partition(":")
-    if spec == "adam":
+    if spec in ("adam", "torch_adam"):
         return spec, None
     with suppress(ValueError):
-        if kind == "sgd" and 0 <= float(value) < 1:
+        if kind in ("sgd", "torch_sgd") and 0 <= float(value) < 1:
             return kind, float(value)
     raise ValueError(
         f"optimizer must be one of {', '.join(OPTIMIZERS)}, with a momentum from 0 to below 1. "
         f"Received: {spec!r}."
     )
+
+
+def require_batch_norm(name: object) -> None:
+    """ValueError unless it is one of `BATCH_NORMS`."""
+    if name not in tuple(BATCH_NORMS):  # an unhashable value, too, gets the sentence
+        raise ValueError(f"batch_norm must be one of {', '.join(BATCH_NORMS)}. Received: {name!r}.")
 
 
 def parse_schedule(spec: str) -> Plateau | Step | None:

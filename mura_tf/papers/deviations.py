@@ -42,6 +42,8 @@ _WORDS: dict[object, str] = {
     "caffe": "zero-centred with the ImageNet mean, not scaled",
     "native": "what each backbone was pretrained with",
     "type": "each study type",
+    "own": "Keras'",
+    "torch": "PyTorch's",
 }
 
 

@@ -31,8 +31,13 @@ from mura_tf.reports.score_plots import plot_kappa
 from mura_tf.reports.style import SYSTEM_COLOURS
 from mura_tf.training.run import Run
 
-CHOSEN = ("loss", "accuracy", "val_loss", "val_accuracy", "val_f1")
+CHOSEN = ("loss", "accuracy", "val_loss", "val_accuracy", "val_f1", "data_loss", "val_data_loss")
 """What is told of a run's chosen epoch, of the columns of its history."""
+_DATA_TERMS = {
+    "data_loss": "Training loss, data alone",
+    "val_data_loss": "Validation loss, data alone",
+}
+"""The columns of `CHOSEN` that only runs with a penalty have."""
 
 
 @dataclass(frozen=True)
@@ -209,14 +214,19 @@ def _columns(scores: pd.DataFrame) -> list[str]:
 def _epoch_section(report: DocumentReport) -> Section:
     headers = ["System", "Models", "Epochs", "Chosen", "Training loss", "Accuracy"]
     headers += ["Validation loss", "Accuracy", "Macro F1"]
+    terms = [name for name in _DATA_TERMS if report.epochs[name].notna().any()]
+    headers += [_DATA_TERMS[name] for name in terms]
     rows = []
     for row in report.epochs.itertuples():
-        ours = [number_text(getattr(row, name)) for name in CHOSEN]
+        ours = [number_text(getattr(row, name)) for name in (*CHOSEN[:5], *terms)]
         rows.append([row.title, str(row.models), f"{row.epochs:.1f}", f"{row.chosen:.1f}", *ours])
         theirs = [getattr(row, f"published_{name}") for name in CHOSEN[:4]]
         if not np.isnan(theirs).all():
-            rows.append(["published", "", "", "", *map(number_text, theirs), ""])
+            theirs = [*map(number_text, theirs), "", *("" for _ in terms)]
+            rows.append(["published", "", "", "", *theirs])
     note = "Means over a system's models. The loss is weighted where the recipe balances labels."
+    if terms:
+        note += " It contains the L1 and L2 of the head, which the data alone do not."
     return Section("At the chosen epoch", note, headers, rows)
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from sklearn.calibration import calibration_curve
 
-from mura_tf.evaluation.predictions import SYSTEM_KEY, system_name
+from mura_tf.evaluation.predictions import SYSTEM_KEY, require_labels, system_name
 from mura_tf.models.backbones import BACKBONES
 from mura_tf.published import OVERALL
 from mura_tf.reports.style import LEGEND, SYSTEM_COLOURS, calm_axes, colour_of
@@ -108,7 +108,11 @@ def plot_reliability(studies: pd.DataFrame, bins: int = 10) -> Figure:
 
     Returns:
         A figure to save; on the diagonal a probability means what it says.
+
+    Raises:
+        ValueError: a study without a label.
     """
+    require_labels(studies)
     figure = Figure(figsize=(5.2, 5.2), layout="constrained")
     axes = calm_axes(figure.add_subplot())
     axes.plot([0, 1], [0, 1], color=colour_of("muted"), linewidth=0.8)

@@ -91,8 +91,8 @@ def plot_study(
     """All views of a study, each radiograph above its heatmap; beside it, where there is one view.
 
     Args:
-        views: the study's rows of `Ensemble.views`, or of a predictions table; a label that is not
-            known is NaN.
+        views: the study's rows of `Ensemble.views`, or of a predictions table; of a label that is
+            not known, or neither 0 nor 1, nothing is said.
         heat: float (n_views, S, S), in [0, 1], of `Ensemble.heatmaps`.
         boxes: of `load_boxes`; drawn where there are any.
         title: a line above the study's.
@@ -230,7 +230,7 @@ def _verdict(study: pd.Series) -> str:
 
 
 def _right(study: pd.Series) -> bool | None:
-    if pd.isna(study.label):
+    if pd.isna(study.label) or study.label not in (0, 1):
         return None
     return bool((study.probability_study > THRESHOLD) == study.label)
 

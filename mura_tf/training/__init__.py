@@ -2,6 +2,7 @@
 weights.
 
 Open `train` first. `recipe` is everything fixed before a run, `selection` which views it uses,
-`model` what it begins with, `checkpoint` what an epoch leaves for exact resume, `run` what is there
-at the end.
+`model` what it begins with, `torch_optimizers` the rules that Keras lacks, `checkpoint` what an
+epoch leaves for exact resume, `image_level` what is measured view by view, `run` what is there at
+the end.
 """

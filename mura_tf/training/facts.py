@@ -60,7 +60,7 @@ def write_facts(runs: list[Run], folder: Path, *, report_only: bool = False) -> 
     infos = [run.info for run in runs]
     facts = {
         "commands": commands,
-        "recipes": [recipe.to_dict() for recipe in {_shared(run.recipe): None for run in runs}],
+        "recipes": [recipe.written() for recipe in {_shared(run.recipe): None for run in runs}],
         "data_fingerprints": sorted({info["data_fingerprint"] for info in infos}),
         "versions": {
             name: sorted({info["versions"][name] for info in infos if name in info["versions"]})

@@ -7,9 +7,10 @@ from pathlib import Path
 import keras
 
 from mura_tf.models.build import HEAD_NAMES, build_model
-from mura_tf.models.keras_metrics import CohenKappa
+from mura_tf.models.keras_metrics import CohenKappa, DataLoss
 from mura_tf.models.specs import parse_optimizer
 from mura_tf.training.recipe import Recipe
+from mura_tf.training.torch_optimizers import TorchAdam, TorchSGD
 
 
 def compiled_model(recipe: Recipe, classes: tuple[str, ...], run_dir: Path) -> keras.Model:
@@ -25,6 +26,7 @@ def compiled_model(recipe: Recipe, classes: tuple[str, ...], run_dir: Path) -> k
             l1=recipe.l1,
             l2=recipe.l2,
             trainable=recipe.trainable,
+            batch_norm=recipe.batch_norm,
         )
     finally:
         keras.config.set_dtype_policy(policy)
@@ -36,17 +38,23 @@ def compiled_model(recipe: Recipe, classes: tuple[str, ...], run_dir: Path) -> k
         optimizer=optimizer,
         loss="categorical_crossentropy" if classes else "binary_crossentropy",
         metrics=_metrics(len(classes)),
+        # what the loss is of the data, where it is more than that
+        weighted_metrics=[DataLoss(categorical=bool(classes))] if recipe.l1 or recipe.l2 else None,
     )
     return model
 
 
 def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     name, momentum = parse_optimizer(recipe.optimizer)
-    settings = {"weight_decay": recipe.weight_decay or None}
-    if name == "sgd":
-        optimizer = keras.optimizers.SGD(recipe.learning_rate, momentum, **settings)
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if name == "torch_sgd":
+        optimizer = TorchSGD(rate, momentum or 0.0, decay)
+    elif name == "torch_adam":
+        optimizer = TorchAdam(rate, decay)
+    elif name == "sgd":
+        optimizer = keras.optimizers.SGD(rate, momentum, weight_decay=decay or None)
     else:
-        optimizer = keras.optimizers.Adam(recipe.learning_rate, 0.9, 0.999, **settings)
+        optimizer = keras.optimizers.Adam(rate, 0.9, 0.999, weight_decay=decay or None)
     return keras.optimizers.LossScaleOptimizer(optimizer) if recipe.mixed_precision else optimizer
 
 

@@ -18,11 +18,12 @@ from mura_tf.files import write_json
 from mura_tf.models.backbones import find_backbone
 from mura_tf.models.specs import (
     PAPER_HEAD,
-    parse_augmentation,
+    parse_augmentations,
     parse_head,
     parse_optimizer,
     parse_schedule,
     parse_trainable,
+    require_batch_norm,
 )
 
 PREPROCESSINGS = ("caffe", "native", "unit")
@@ -33,8 +34,11 @@ SELECT_ON = ("valid", "holdout")
 
 TASKS = ("abnormality", "study_type", "type_and_abnormality")
 
-MONITORS = ("val_kappa", "val_loss", "val_accuracy", "val_f1")
-"""`val_f1` is the macro F1 of the tasks with classes."""
+MONITORS = ("val_kappa", "val_loss", "val_accuracy", "val_f1", "val_auroc")
+"""`val_f1` is the macro F1 of the tasks with classes; `val_auroc` is of abnormal against normal."""
+
+_LATER = ("batch_norm",)
+"""Settings that came after recipes had been written and hashed: told only where they are set."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,14 @@ class Recipe:
         head: specs of the layers between backbone and output, see `specs.HEAD_LAYERS`; by default
             the paper's.
         trainable: which backbone layers are trained, see `specs.TRAINABLE`. The head always is.
+        batch_norm: whose momentum and epsilon it has, of `specs.BATCH_NORMS`.
         l1: regularization of the head's dense kernels by their absolute values.
         l2: the same by their squares.
         batch_size: views per step.
         optimizer: of `specs.OPTIMIZERS`.
         learning_rate: at the start.
-        weight_decay: what each step takes off every weight, times the learning rate.
+        weight_decay: the share of every weight that each step takes off it, times the learning
+            rate, or adds to its gradient: see `specs.OPTIMIZERS`.
         schedule: how the learning rate falls, see `specs.SCHEDULES`. The paper says "each time the
             training loss has stopped improving" and names no number of epochs: 1 is its literal
             reading.
@@ -106,6 +112,7 @@ class Recipe:
     task: str = "abnormality"
     head: tuple[str, ...] = PAPER_HEAD
     trainable: str = "all"
+    batch_norm: str = "own"
     l1: float = 0.0
     l2: float = 0.0
     batch_size: int = 8
@@ -180,17 +187,22 @@ class Recipe:
             raise ValueError(
                 f"augment must be a tuple such as ('flip',). Received: {self.augment!r}."
             )
-        for spec in self.augment:
-            parse_augmentation(spec)
+        parse_augmentations(self.augment)
         if not isinstance(self.head, tuple):
             raise ValueError(f"head must be a tuple of specs. Received: {self.head!r}.")
         parse_head(self.head)
         parse_trainable(self.trainable)
+        require_batch_norm(self.batch_norm)
         parse_optimizer(self.optimizer)
         parse_schedule(self.schedule)
         if self.monitor == "val_f1" and self.task == "abnormality":
             raise ValueError(
                 "the monitor 'val_f1' needs a task with classes. Received: task 'abnormality'."
+            )
+        if self.monitor == "val_auroc" and self.task == "study_type":
+            raise ValueError(
+                "the monitor 'val_auroc' needs a task that tells abnormal from normal. Received: "
+                "task 'study_type'."
             )
         if self.balance != "none" and self.task != "abnormality":
             raise ValueError(
@@ -225,7 +237,7 @@ class Recipe:
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits that name these settings."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
+        text = json.dumps(self.written(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def to_dict(self) -> dict[str, Any]:
@@ -258,8 +270,17 @@ class Recipe:
         return type(self).from_dict(self.to_dict() | dict(settings))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the settings as JSON."""
-        write_json(path, self.to_dict())
+        """Writes the settings as JSON, see `from_dict`."""
+        write_json(path, self.written())
+
+    def written(self) -> dict[str, Any]:
+        """`to_dict` as files have it: as it was before the settings of `_LATER`, unless set."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        return {
+            name: value
+            for name, value in self.to_dict().items()
+            if name not in _LATER or value != defaults[name]
+        }
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Recipe":

@@ -94,6 +94,18 @@ class Run:
         return tuple(getattr(self.recipe, name) for name in SYSTEM_KEY)
 
     @property
+    def warning(self) -> str:
+        """A sentence where the chosen epoch calls everything the same; otherwise ""."""
+        if not self.info.get("constant"):
+            return ""
+        area = self.info["auroc"]
+        ranks = "" if area is None else f" Their AUROC at image level is {area:.3f}."
+        return (
+            f"{self.path}: the chosen epoch calls all views that it was selected on the same, so "
+            f"no score of its decisions says anything.{ranks}"
+        )
+
+    @property
     def trained_on(self) -> str:
         """Its study types, in words."""
         return ", ".join(self.recipe.study_types or ["all study types"])

@@ -16,10 +16,12 @@ def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     the split "holdout".
 
     Raises:
-        ValueError: an unknown study type, a split that is needed and lacking, a type whose training
-            views have one label, or study types to be told apart that are one.
+        ValueError: an unknown study type, a split that is needed and lacking, a view to train or
+            select on without a label, a type whose training views have one label, or study types to
+            be told apart that are one.
     """
     views = views.reset_index(drop=True)
+    _require_labels(views, {"train", recipe.select_on})
     is_train = views.split == "train"
     if recipe.select_on == "holdout" and is_train.any():
         views = views.assign(split=views.split.mask(_held_out(views, is_train, recipe), "holdout"))
@@ -61,13 +63,30 @@ def usable_views(
 
 
 def split_views(views: pd.DataFrame, recipe: Recipe) -> dict[str, pd.DataFrame]:
-    """What is trained on ("train"), selected on ("select") and predicted ("predict")."""
+    """What is trained on ("train"), selected on ("select") and predicted ("predict").
+
+    What is predicted may have views whose label is unknown.
+    """
     chosen = {
         "train": views.split == "train",
         "select": views.split == recipe.select_on,
         "predict": views.split != "train",
     }
-    return {name: views[rows].reset_index(drop=True) for name, rows in chosen.items()}
+    parts = {name: views[rows].reset_index(drop=True) for name, rows in chosen.items()}
+    for name in ("train", "select"):
+        parts[name] = parts[name].astype({"label": int})  # none is unknown here
+    return parts
+
+
+def _require_labels(views: pd.DataFrame, splits: set[str]) -> None:
+    unknown = views[views.split.isin(splits) & ~views.label.isin([0, 1])]
+    if len(unknown):
+        raise ValueError(
+            "what is trained or selected on needs a label, 0 or 1. Received: "
+            f"{len(unknown)} views without, in {' and '.join(sorted(set(unknown.split)))}, the "
+            f"first: {unknown.iloc[0].path}. Label them, leave them out, or move them to the split "
+            "test, where they are predicted."
+        )
 
 
 def _held_out(views: pd.DataFrame, is_train: pd.Series, recipe: Recipe) -> pd.Series:
@@ -90,6 +109,13 @@ def _require_trainable(chosen: pd.DataFrame, recipe: Recipe) -> None:
             f"the data set needs views in the splits {' and '.join(needed)}. Received: none in "
             f"{' and '.join(lacking)}."
             + (" Without a valid split, select on 'holdout'." if lacking == ["valid"] else "")
+        )
+    selecting = chosen[chosen.split == recipe.select_on]
+    if recipe.monitor == "val_auroc" and selecting.label.nunique() < 2:
+        raise ValueError(
+            "the monitor 'val_auroc' needs normal and abnormal views to select on. Received: the "
+            f"split {recipe.select_on} with label {selecting.label.iloc[0]} only. Use another "
+            "monitor, or leave these study types out."
         )
     training = chosen[chosen.split == "train"]
     untrained = sorted(set(chosen.study_type) - set(training.study_type))

@@ -5,6 +5,7 @@ import dataclasses
 import importlib.util
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypedDict
@@ -17,11 +18,13 @@ from filelock import FileLock
 from mura_tf.data.counts import class_weights
 from mura_tf.data.pipeline import input_statistics, make_dataset
 from mura_tf.data.tasks import class_names, targets_of
-from mura_tf.evaluation.predictions import EVALUATION_BATCH, predict_views
+from mura_tf.evaluation.predictions import EVALUATION_BATCH, predict_views, write_predictions
 from mura_tf.files import remove_parts, write_json, written_whole
 from mura_tf.models.backend import require_backend
+from mura_tf.terminal import Notice
 from mura_tf.training.checkpoint import Checkpoint, full_disk_explained
 from mura_tf.training.facts import run_facts
+from mura_tf.training.image_level import ValidationAuroc, decided
 from mura_tf.training.model import compiled_model
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
@@ -69,7 +72,11 @@ def train(
         FileNotFoundError, ConnectionError: `weights` or `initial` cannot be had.
         NonFiniteLossError: the loss became NaN.
         OSError: the disk is full; the last checkpoint is kept.
-        ImportError: `tensorboard`, or a backbone of KerasHub, without their extras.
+        ImportError: `tensorboard`, or weights of KerasHub, without their extras.
+
+    Warns:
+        UserWarning: the chosen epoch calls all views the same; `run.json` has it as `constant`,
+            and `auroc` beside it.
 
     Examples:
         >>> views = mt.load_mura("demo/MURA-v1.1")
@@ -104,6 +111,8 @@ def train(
                 _predict(run, run.model(), recipe, usable, cache_dir)
             else:
                 _train_and_predict(run, recipe, usable, info, cache_dir, tensorboard, verbose)
+                if run.warning:
+                    warnings.warn(run.warning, Notice, stacklevel=2)
         Checkpoint(run.path).path.unlink(missing_ok=True)
     return run
 
@@ -156,7 +165,7 @@ def _train_and_predict(
     classes = class_names(views, recipe.task)
     model = compiled_model(recipe, classes, run.path)
     finite = _StopOnNonFiniteLoss()
-    callbacks = [finite, *checkpoint.attach(model, recipe)]
+    callbacks = checkpoint.attach(model, recipe)
     recipe.save(run.path / "recipe.json")  # only now, so that a mistake before can be mended
     inputs: _Inputs = {
         "image_size": recipe.side,
@@ -166,33 +175,38 @@ def _train_and_predict(
     info |= {"classes": list(classes), "inputs": input_statistics(splits["train"], **inputs)}
     write_json(run.path / "run.json", {"finished": False} | info)
     weights = _loss_weights(splits["train"], recipe.balance)
+    training = make_dataset(
+        splits["train"],
+        batch_size=recipe.batch_size,
+        training=True,
+        seed=recipe.run_seed,
+        augment=recipe.augment,
+        targets=targets_of(splits["train"], recipe.task, classes),
+        first_epoch=checkpoint.epochs,
+        class_weights=weights,
+        **inputs,
+    )
+    selecting = make_dataset(
+        splits["select"],
+        batch_size=EVALUATION_BATCH,
+        training=False,
+        targets=targets_of(splits["select"], recipe.task, classes),
+        class_weights=weights,
+        **inputs,
+    )
+    if recipe.monitor == "val_auroc":
+        labels = splits["select"].label.to_numpy()
+        callbacks = [ValidationAuroc(selecting, labels, classes), *callbacks]
     if not checkpoint.stopped:
         if tensorboard:
             callbacks.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
         with finite.refused_by_torch():
             model.fit(
-                make_dataset(
-                    splits["train"],
-                    batch_size=recipe.batch_size,
-                    training=True,
-                    seed=recipe.run_seed,
-                    augment=recipe.augment,
-                    targets=targets_of(splits["train"], recipe.task, classes),
-                    class_weights=weights,
-                    first_epoch=checkpoint.epochs,
-                    **inputs,
-                ),
-                validation_data=make_dataset(
-                    splits["select"],
-                    batch_size=EVALUATION_BATCH,
-                    training=False,
-                    targets=targets_of(splits["select"], recipe.task, classes),
-                    class_weights=weights,
-                    **inputs,
-                ),
+                training,
+                validation_data=selecting,
                 initial_epoch=checkpoint.epochs,
                 epochs=recipe.max_epochs,
-                callbacks=callbacks,
+                callbacks=[finite, *callbacks],
                 shuffle=False,  # make_dataset has done it
                 verbose=_verbosity(verbose),
             )
@@ -201,14 +215,15 @@ def _train_and_predict(
     with full_disk_explained(run.path):
         with written_whole(run.path / "best.keras") as part:
             keras.Model(model.input, model.output, name=model.name).save(part)
-        _predict(run, model, recipe, views, cache_dir)
+        predictions = _predict(run, model, recipe, views, cache_dir)
         checkpoint.write_history()
         seconds = {
             "best_epoch": checkpoint.stopping.best_epoch + 1,
             "seconds_per_epoch": [round(seconds, 2) for seconds in checkpoint.seconds],
             "seconds": round(sum(checkpoint.seconds), 1),
         }
-        write_json(run.path / "run.json", {"finished": True} | info | seconds)
+        said = decided(predictions[predictions.split == recipe.select_on])
+        write_json(run.path / "run.json", {"finished": True} | info | seconds | said)
 
 
 def _predict(
@@ -217,8 +232,8 @@ def _predict(
     recipe: Recipe,
     views: pd.DataFrame,
     cache_dir: str | os.PathLike[str] | None,
-) -> None:
-    """Writes `predictions.csv`."""
+) -> pd.DataFrame:
+    """Writes `predictions.csv`, and returns it."""
     predictions = predict_views(
         model,
         split_views(views, recipe)["predict"],
@@ -230,8 +245,8 @@ def _predict(
         repeat=recipe.repeat,
         member=recipe.member,
     )
-    with written_whole(run.path / "predictions.csv") as part:
-        predictions.to_csv(part, index=False, na_rep="nan")
+    write_predictions(predictions, run.path / "predictions.csv")
+    return predictions
 
 
 class _StopOnNonFiniteLoss(keras.callbacks.Callback):

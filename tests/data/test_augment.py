@@ -5,9 +5,13 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import tensorflow as tf
 from batches import SIZE, VALUED, dataset, one_pass
+from keras.src.legacy.preprocessing.image import apply_affine_transform
 
+from mura_tf.data import augment
+from mura_tf.data.augment import Augmenter, warped
 from mura_tf.models.specs import AUGMENTATIONS
 
 
@@ -183,3 +187,97 @@ def test_what_is_uncovered_is_as_the_nearest_pixel(tmp_path, views, spec):
         flat = views.iloc[[0] * 16].assign(path=path)
         images = one_pass(dataset(flat, training=True, augment=(spec,)))[0]
         np.testing.assert_allclose(images, level, atol=1e-3)
+
+
+# The one warp, against Keras' own of ImageDataGenerator
+
+COUNT = 24
+
+
+def parameters(side):
+    draw = np.random.default_rng(0).uniform
+    return {
+        "theta": draw(-40, 40, COUNT),
+        "tx": side * draw(-0.2, 0.2, COUNT),
+        "ty": side * draw(-0.2, 0.2, COUNT),
+        "shear": draw(-20, 20, COUNT),
+        "zx": draw(0.8, 1.2, COUNT),
+        "zy": draw(0.8, 1.2, COUNT),
+    }
+
+
+STILL = {"theta": 0.0, "tx": 0.0, "ty": 0.0, "shear": 0.0, "zx": 1.0, "zy": 1.0}
+
+
+@pytest.mark.filterwarnings("ignore:Please import `affine_transform`")  # Keras' own
+@pytest.mark.parametrize("side", [32, 45])
+@pytest.mark.parametrize("names", [*([name] for name in STILL), list(STILL)], ids="+".join)
+def test_a_warp_is_keras_on_the_same_parameters(side, names):
+    """On white noise, where a pixel's place counts most, and on the borders, too."""
+    images = np.random.default_rng(1).uniform(0, 255, (COUNT, side, side, 1)).astype("float32")
+    given = {name: np.full(COUNT, value) for name, value in STILL.items()}
+    given |= {name: parameters(side)[name] for name in names}
+    expected = [
+        apply_affine_transform(
+            image,
+            **{name: values[index] for name, values in given.items()},
+            row_axis=0,
+            col_axis=1,
+            channel_axis=2,
+        )
+        for index, image in enumerate(images)
+    ]
+    theta, tx, ty, shear, zx, zy = (values.astype("float32") for values in given.values())
+    found = warped(tf.constant(images), theta, (tx, ty), shear, (zx, zy)).numpy()
+    assert np.abs(found - images).max() > 20  # it does something
+    np.testing.assert_allclose(found, np.stack(expected), atol=0.05)
+
+
+def drawn(monkeypatch, specs, steps=50):
+    """What the warps of some steps were called with: name -> float (steps * COUNT,)."""
+    calls = []
+    monkeypatch.setattr(augment, "warped", lambda images, **given: calls.append(given) or images)
+    augmenter = Augmenter(specs)
+    for step in range(steps):
+        augmenter(tf.zeros((COUNT, 50, 50, 1)), tf.constant([7, step]))
+    names = ("theta", "shear", "tx", "ty", "zx", "zy")
+    values = [
+        np.broadcast_to(
+            [call["theta"], call["shear"], *call["shifts"], *call["zooms"]], (len(names), COUNT)
+        )
+        for call in calls
+    ]
+    return dict(zip(names, np.concatenate(values, axis=1), strict=True))
+
+
+def test_parameters_are_drawn_as_image_data_generator_draws_them(monkeypatch):
+    """Evenly, to both sides, and each on its own."""
+    specs = {"rotation": 40.0, "shift": 0.2, "shear": 0.2, "zoom": 0.2}
+    found = drawn(monkeypatch, specs)
+    limits = {"theta": (0, 40), "shear": (0, 0.2), "tx": (0, 10), "ty": (0, 10)}
+    limits |= {"zx": (1, 0.2), "zy": (1, 0.2)}
+    for name, (middle, limit) in limits.items():
+        even = scipy.stats.uniform(middle - limit, 2 * limit)
+        assert scipy.stats.kstest(found[name], even.cdf).pvalue > 0.001, name
+    correlations = np.corrcoef(list(found.values())) - np.eye(len(found))
+    assert np.abs(correlations).max() < 0.12
+
+
+def test_what_one_draws_does_not_hang_on_the_others(monkeypatch):
+    alone = drawn(monkeypatch, {"zoom": 0.2}, steps=2)
+    beside = drawn(monkeypatch, {"rotation": 10.0, "zoom": 0.2, "autocontrast": 0.5}, steps=2)
+    for name in ("zx", "zy"):
+        assert np.array_equal(alone[name], beside[name])
+    assert (alone["theta"] == 0).all() and beside["theta"].any()
+
+
+def test_grey_values_are_stretched_after_the_warp():
+    """A warp of a black frame around grey shows no black where it is zoomed in enough."""
+    images = np.zeros((COUNT, 40, 40, 1), np.float32)
+    images[:, 10:30, 10:30] = np.random.default_rng(0).uniform(100, 120, (COUNT, 20, 20, 1))
+    seed = tf.constant([3, 4])
+    warp = Augmenter({"zoom": 0.9})(tf.constant(images), seed).numpy()
+    both = Augmenter({"zoom": 0.9, "autocontrast": 1.0})(tf.constant(images), seed).numpy()
+    low, high = (f(warp, axis=(1, 2, 3), keepdims=True) for f in (np.min, np.max))
+    assert (low > 50).any()
+    np.testing.assert_allclose(both, (warp - low) / (high - low) * 255, atol=0.01)

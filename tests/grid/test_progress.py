@@ -88,6 +88,19 @@ def test_a_line_per_run_and_no_control_codes(plan, images, clock, capsys):
     ]
 
 
+def test_a_run_that_decides_nothing_is_told(plan, images, clock, capsys):
+    run = plan[0]
+    with Board(plan, images, "this", True) as board:
+        clock.now = 1
+        reach(run, 1, finished=True)
+        write_json(run.folder / "run.json", {"finished": True, "constant": True, "auroc": 0.7125})
+        board.finished(run)
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"{run.folder}: the chosen epoch calls all views that it was selected on the same, so no "
+        "score of its decisions says anything. Their AUROC at image level is 0.713."
+    )
+
+
 def test_nothing_is_shown_on_request(plan, images, terminal):
     with Board(plan, images, "this", False) as board:
         board.refresh()

@@ -2,7 +2,6 @@
 
 import importlib
 import math
-import sys
 from types import SimpleNamespace
 
 import keras
@@ -26,7 +25,7 @@ TABLE_III = {
     "efficientnet_b3": (0.811, 10_791_216, 300),
 }
 
-# of the others: `include_top=False` (Keras' own count, torchvision's for resnet18) and the head,
+# of the others: `include_top=False` (Keras' own count, torchvision's for two ResNets) and the head,
 # 4 numbers of batch norm and 1 weight per feature, and 1 bias
 VGG = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 PLAIN = [
@@ -39,6 +38,7 @@ OTHER_COUNTS = {
     "densenet121": 7_037_504 + 5 * 1024 + 1,
     "resnet18": 11_176_512 + 2 * 4800 + 5 * 512 + 1,  # torch does not count moving statistics
     "resnet50": 23_587_712 + 5 * 2048 + 1,
+    "resnet50_v1_5": 23_508_032 + 2 * 26_560 + 5 * 2048 + 1,
     "efficientnet_v2_b0": 5_919_312 + 5 * 1280 + 1,
     "mobilenet_v2_035": 410_208 + 5 * 1280 + 1,
     # a 5x5 and three 3x3 convolutions without bias, each with 4 numbers of batch norm per filter
@@ -59,8 +59,6 @@ def built():
     known = {}
 
     def build(name):
-        if name == "resnet18":
-            pytest.importorskip("keras_hub")
         if name not in known:
             model = build_model(name, weights=None, image_size=75 if name == "xception" else SIZE)
             known[name] = SimpleNamespace(
@@ -246,6 +244,71 @@ def test_regularization_is_of_the_heads_dense_kernels():
     assert float(sum(model.losses)) == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.parametrize("head", [FIFTEEN, SIXTEEN, ("flatten", "dense:8", "dropout:0.5")])
+def test_every_dense_kernel_of_the_head_is_regularized(head):
+    model = build_model("small_cnn", None, image_size=SIZE, head=head, classes=3, l1=0.1, l2=0.2)
+    dense = [layer for layer in model.layers if isinstance(layer, layers.Dense)]
+    assert len(dense) == (7 if head == SIXTEEN else 2)
+    for layer in dense:
+        settings = keras.regularizers.serialize(layer.kernel_regularizer)["config"]
+        assert settings == pytest.approx({"l1": 0.1, "l2": 0.2}), layer.name
+    assert len(model.losses) == len(dense)
+
+
+# Batch normalization
+
+
+def norms(model):
+    """Name -> momentum, epsilon of each batch normalization."""
+    return {
+        layer.name: (layer.momentum, layer.epsilon)
+        for layer in model.layers
+        if isinstance(layer, layers.BatchNormalization)
+    }
+
+
+HEAD_WITH_NORM = ("pool", "batch_norm", "residual:8:0.5")
+
+
+@pytest.mark.parametrize("name", ["cnn_2_bn", "small_cnn", "mobilenet_v2_035", "resnet18"])
+def test_batch_norm_of_pytorch(name, tmp_path):
+    own = norms(build_model(name, None, image_size=SIZE, head=HEAD_WITH_NORM))
+    model = build_model(name, None, image_size=SIZE, head=HEAD_WITH_NORM, batch_norm="torch")
+    model.save(tmp_path / "best.keras")
+    found = norms(keras.models.load_model(tmp_path / "best.keras"))
+    assert list(found) == list(own)
+    assert len(found) >= 4 + 2
+    for layer, (momentum, epsilon) in found.items():
+        pretrained = name == "mobilenet_v2_035" and not layer.startswith("head")
+        assert momentum == 0.9
+        assert epsilon == (own[layer][1] if pretrained else 1e-5), layer
+
+
+def test_own_batch_norm_is_keras():
+    """Another momentum of the head, or another epsilon, would be other bits of the paper's."""
+    assert norms(build_model("mobilenet_v2_035", None))["head1_batch_norm"] == (0.99, 1e-3)
+    keras_own = norms(keras.applications.MobileNetV2(alpha=0.35, weights=None, include_top=False))
+    assert keras_own.items() <= norms(build_model("mobilenet_v2_035", None)).items()
+
+
+def test_batch_norm_moves_as_pytorchs():
+    """running = 0.9 running + 0.1 batch, from mean 0 and variance 1."""
+    model = build_model("cnn_2_bn", None, image_size=32, head=("pool",), batch_norm="torch")
+    images = np.random.default_rng(0).normal(2, 3, (4, 32, 32, 3)).astype("float32")
+    before = keras.Model(model.input, model.get_layer("conv1").output)
+    maps = outputs(before, images)
+    model(images, training=True)
+    norm = model.get_layer("conv1_norm")
+    mean, variance = maps.mean(axis=(0, 1, 2)), maps.var(axis=(0, 1, 2))
+    np.testing.assert_allclose(norm.moving_mean, 0.1 * mean, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(norm.moving_variance, 0.9 + 0.1 * variance, rtol=1e-3)
+
+
+def test_an_unknown_batch_norm():
+    with pytest.raises(ValueError, match=r"must be one of own, torch\. Received: 'pytorch'"):
+        build_model("small_cnn", None, batch_norm="pytorch")
+
+
 def test_the_output_is_a_probability_of_float32(images):
     probabilities = build_model("small_cnn", None, image_size=SIZE).predict(images, verbose=0)
     assert probabilities.shape == (3, 1) and probabilities.dtype == np.float32
@@ -270,8 +333,6 @@ def test_mixed_precision_keeps_the_output_float32(images, name):
 
 @pytest.mark.parametrize("name", ["small_cnn", "mobilenet_v2_035", "resnet18"])
 def test_a_saved_model_predicts_the_same(tmp_path, images, name):
-    if name == "resnet18":
-        pytest.importorskip("keras_hub")
     model = build_model(name, None, image_size=SIZE)
     before = outputs(model, images)
     model.save(tmp_path / "best.keras")
@@ -305,9 +366,3 @@ def test_xception_takes_less_than_71_pixels(tmp_path):
 def test_a_distribution_has_two_classes_or_more():
     with pytest.raises(ValueError, match=r"from 2 up\. Received: 1"):
         build_model("small_cnn", None, classes=1)
-
-
-def test_resnet18_without_keras_hub_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "keras_hub.models", None)
-    with pytest.raises(ImportError, match=r"Install the extra: pip install 'mura-tf\[resnet18\]'"):
-        build_model("resnet18", None)

@@ -4,7 +4,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from mura_tf.evaluation.metrics import cohen_kappa
-from mura_tf.models.keras_metrics import CohenKappa
+from mura_tf.models.keras_metrics import CohenKappa, DataLoss
 
 
 def kappa_of(metric, *batches):
@@ -209,3 +209,43 @@ def test_under_mixed_precision_the_counts_stay_float32():
         assert metric.confusion.dtype == "float32"
     finally:
         keras.mixed_precision.set_global_policy("float32")
+
+
+# The loss without its penalty
+
+
+@pytest.mark.parametrize("categorical", [False, True])
+def test_the_data_loss_is_the_mean_over_all_views_of_the_weighted_cross_entropy(categorical):
+    """Of batches of different sizes; weights of 0.2 do not count for less than a view."""
+    rng = np.random.default_rng(0)
+    given = rng.dirichlet(np.ones(3), 50).astype(np.float32)
+    labels, weights = rng.integers(0, 3 if categorical else 2, 50), rng.uniform(0, 0.5, 50)
+    if categorical:
+        chances, truth = given[np.arange(50), labels], np.eye(3, dtype=np.float32)[labels]
+    else:
+        given = given[:, :1]
+        chances, truth = np.where(labels == 1, given[:, 0], 1 - given[:, 0]), labels
+    metric = DataLoss(categorical=categorical)
+    for rows in (slice(0, 32), slice(32, 50)):
+        metric.update_state(truth[rows], given[rows], weights[rows])
+    assert float(metric.result()) == pytest.approx((weights * -np.log(chances)).mean(), rel=1e-5)
+    again = DataLoss.from_config(metric.get_config())
+    again.update_state(truth, given)
+    assert float(again.result()) == pytest.approx(-np.log(chances).mean(), rel=1e-5)
+
+
+def test_the_data_loss_of_fit_is_the_loss_less_the_penalty(data):
+    inputs, labels = data
+    for l2 in (0.0, 0.3):
+        keras.utils.set_random_seed(0)
+        dense = keras.layers.Dense(
+            1, activation="sigmoid", kernel_regularizer=keras.regularizers.L2(l2)
+        )
+        model = keras.Sequential([keras.Input((4,)), dense])
+        model.compile("sgd", "binary_crossentropy", weighted_metrics=[DataLoss()])
+        found = model.evaluate(
+            inputs, labels, sample_weight=labels * 3 + 0.1, verbose=0, return_dict=True
+        )
+        penalty = l2 * float((np.asarray(dense.kernel) ** 2).sum())
+        assert (penalty > 0.01) == (l2 > 0)
+        assert found["data_loss"] == pytest.approx(found["loss"] - penalty, rel=1e-5)

@@ -2,15 +2,19 @@ import pytest
 
 from mura_tf.models.specs import (
     AUGMENTATIONS,
+    BATCH_NORMS,
     HEAD_LAYERS,
+    OPTIMIZERS,
     PAPER_HEAD,
     Plateau,
     Step,
     parse_augmentation,
+    parse_augmentations,
     parse_head,
     parse_optimizer,
     parse_schedule,
     parse_trainable,
+    require_batch_norm,
 )
 
 
@@ -33,6 +37,13 @@ def test_every_augmentation_is_parsed():
     assert {parse_augmentation(f"{name}:0.1")[0] for name in AUGMENTATIONS if name != "flip"} == (
         set(AUGMENTATIONS) - {"flip"}
     )
+
+
+def test_augmentations_are_named_once_each():
+    assert parse_augmentations(()) == {}
+    assert parse_augmentations(("zoom:0.1", "flip")) == {"zoom": 0.1, "flip": None}
+    with pytest.raises(ValueError, match=r"can be named once\. Received: flip, zoom:0.1, flip\."):
+        parse_augmentations(("flip", "zoom:0.1", "flip"))
 
 
 @pytest.mark.parametrize(
@@ -70,6 +81,8 @@ def test_a_bad_augmentation(spec, sentence):
         (parse_trainable, "from:conv5_block16_1_conv", ("from", "conv5_block16_1_conv")),
         (parse_optimizer, "adam", ("adam", None)),
         (parse_optimizer, "sgd:0", ("sgd", 0.0)),
+        (parse_optimizer, "torch_adam", ("torch_adam", None)),
+        (parse_optimizer, "torch_sgd:.8", ("torch_sgd", 0.8)),
         (parse_schedule, "constant", None),
         (parse_schedule, "plateau:loss:0.1:1", Plateau("loss", 0.1, 1, 0.0)),
         (parse_schedule, "plateau:val_loss:.2:5:1e-7", Plateau("val_loss", 0.2, 5, 1e-7)),
@@ -85,6 +98,7 @@ def test_a_spec_is_split(parse, spec, parsed):
     [
         *[(parse_trainable, spec) for spec in ("", "last", "last:-1", "from:", "none:1", None)],
         *[(parse_optimizer, spec) for spec in ("", "adam:0.9", "sgd:", "sgd:1", "rmsprop")],
+        *[(parse_optimizer, spec) for spec in ("torch_adam:0", "torch_sgd", "torch")],
         *[
             (parse_schedule, spec)
             for spec in (
@@ -103,6 +117,13 @@ def test_a_spec_is_split(parse, spec, parsed):
 def test_a_spec_that_cannot_be(parse, spec):
     with pytest.raises(ValueError, match=rf"Received: {spec!r}\."):
         parse(spec)
+
+
+def test_every_optimizer_and_batch_norm_is_known():
+    for spec in OPTIMIZERS:
+        assert parse_optimizer(spec.replace("MOMENTUM", "0.5"))[0] == spec.partition(":")[0]
+    for name in BATCH_NORMS:
+        require_batch_norm(name)
 
 
 def test_every_layer_of_a_head_is_parsed():

@@ -70,6 +70,10 @@ def test_without_a_whole_data_run_its_loss_is_no_choice():
         ),
         ({"trainable": "last:5"}, "Trainable backbone layers: last:5; the document has all."),
         ({"batch_size": 1}, "Views per step: 1; the document has 8."),
+        (
+            {"batch_norm": "torch"},
+            "Batch norm: PyTorch's; the document has Keras'.",
+        ),
         ({"optimizer": "sgd:0.9"}, "Optimizer: sgd:0.9; the document has adam."),
         ({"learning_rate": 3e-4}, "Learning rate at the start: 0.0003; the document has 0.0001."),
         ({"schedule": "step:0.3:3"}, "Schedule: step:0.3:3; the document has plateau:loss:0.1."),

@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
 from mura_tf.data.tasks import abnormality_of, class_names, class_of
 from mura_tf.papers.document_reports import report_comparison
 from mura_tf.papers.reproduce import find_experiment
+from mura_tf.reports.numbers import NOTHING
 from mura_tf.training.run import Run
 
 
@@ -151,6 +152,26 @@ def test_the_chosen_epoch_is_told_as_the_mean_over_models(unified):
         assert row.models == len(runs)
         assert row.val_accuracy == pytest.approx(np.mean([one.val_accuracy for one in chosen]))
         assert row.loss == pytest.approx(np.mean([one.loss for one in chosen]))
+
+
+def test_the_loss_of_the_data_stands_beside_the_loss_where_there_is_a_penalty(tmp_path):
+    experiment = find_experiment("fourteen_classes")
+    plan = done(experiment, tmp_path, systems=["exp_1", "exp_3"])
+    (penalized,) = [run for run in plan if run.recipe.l1]
+    path = penalized.folder / "history.csv"
+    pd.read_csv(path).assign(data_loss=0.125, val_data_loss=0.25).to_csv(path, index=False)
+    report_comparison(experiment, plan, tmp_path)
+    headers, *rows = markdown(tmp_path / experiment.name, "At the chosen epoch")
+    assert headers[-2:] == ["Training loss, data alone", "Validation loss, data alone"]
+    ours = {row[0]: row[-2:] for row in rows if row[0] != "published"}
+    assert ours == {
+        "1: frozen": [NOTHING, NOTHING],
+        "3: last 4, L1 and L2, schedule": ["0.125", "0.250"],
+    }
+    assert {len(row) for row in rows} == {len(headers)}
+    report_comparison(experiment, [run for run in plan if run != penalized], tmp_path)
+    headers, *_ = markdown(tmp_path / experiment.name, "At the chosen epoch")
+    assert headers[-1] == "Macro F1"
 
 
 def test_published_values_of_the_unified_model_are_not_the_specialised_ones(unified):

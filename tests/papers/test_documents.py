@@ -73,6 +73,23 @@ def test_types_are_the_users_the_documents_or_the_datas(tmp_path):
         types("humerus", study_types=["wrist"])
 
 
+@pytest.mark.parametrize(
+    ("name", "torch"),
+    [
+        ("unified_vs_specialised", True),  # 001 prints its layers
+        ("densenet169", False),  # 002 prints its Keras code
+        ("fourteen_classes", False),  # 003 lists TensorFlow 2.11 and Keras' layers
+        ("resnet18", True),  # 004 has torchvision's transformations and Linear layers
+    ],
+)
+def test_a_document_has_the_rules_of_what_it_trained_with(name, torch):
+    for system in find_experiment(name).systems:
+        recipe = system.recipe
+        assert recipe.batch_norm == ("torch" if torch else "own"), system.name
+        assert recipe.optimizer.startswith("torch_") == torch, system.name
+        assert recipe.backbone != "resnet50"  # Keras' alone
+
+
 def test_what_a_document_trains_from_scratch_stays_so(tmp_path):
     experiment = find_experiment("unified_vs_specialised")
     options = {"settings": {"weights": "w.h5", "image_size": 64}, "backbones": ["small_cnn"]}

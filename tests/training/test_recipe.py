@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import itertools
 import json
 from pathlib import Path
@@ -22,6 +23,7 @@ OTHER = {
     "task": "study_type",
     "head": ("pool", "dense:512:relu"),
     "trainable": "last:5",
+    "batch_norm": "torch",
     "l1": 1e-5,
     "l2": 1e-4,
     "batch_size": 16,
@@ -75,7 +77,8 @@ def test_json_round_trip(tmp_path, settings):
     loaded = Recipe.load(tmp_path / "recipe.json")
     assert loaded == recipe
     assert loaded.hash == recipe.hash
-    assert json.loads((tmp_path / "recipe.json").read_text()) == recipe.to_dict()
+    written = json.loads((tmp_path / "recipe.json").read_text())
+    assert recipe.to_dict() == Recipe().to_dict() | written
     assert Recipe.from_dict(recipe.to_dict()) == recipe
 
 
@@ -87,7 +90,20 @@ def test_settings_left_out_keep_their_defaults(tmp_path):
 def test_the_hash_is_stable():
     """It names result rows, so it must not change from one day to the next."""
     assert Recipe().hash == Recipe().hash == "cd19efe21bcc"
-    assert Recipe(**OTHER).hash == "9f5a6041660c"
+    assert Recipe(**OTHER | {"batch_norm": "own"}).hash == "9f5a6041660c"
+
+
+def test_a_later_setting_is_written_only_where_it_is_set(tmp_path):
+    """Recipes that were written before it stay the same, byte for byte."""
+    for batch_norm, written in (("own", False), ("torch", True)):
+        recipe = Recipe(batch_norm=batch_norm)
+        recipe.save(tmp_path / "recipe.json")
+        settings = json.loads((tmp_path / "recipe.json").read_text())
+        assert ("batch_norm" in settings) == written
+        assert Recipe.load(tmp_path / "recipe.json") == recipe
+    old = {name: value for name, value in Recipe().to_dict().items() if name != "batch_norm"}
+    text = json.dumps(old, sort_keys=True)
+    assert hashlib.sha256(text.encode()).hexdigest()[:12] == Recipe().hash
 
 
 @pytest.mark.parametrize("name", OTHER)
@@ -240,6 +256,9 @@ WHOLE = ["batch_size", "patience", "max_epochs"]
         *[("augment", value, r"augment must be a tuple such as") for value in (None, 5)],
         ("augment", "flip", r"augment must be a tuple such as \('flip',\)\. Received: 'flip'"),
         ("augment", ("spin",), r"an augmentation must be one of flip, .*Received: 'spin'"),
+        ("augment", ("zoom:0.1", "zoom:0.2"), r"can be named once\. Received: zoom:0.1, zoom:0.2"),
+        ("batch_norm", "keras", r"batch_norm must be one of own, torch\. Received: 'keras'"),
+        ("batch_norm", ["own"], r"batch_norm must be one of own, torch\. Received: \['own'\]"),
         ("balance", True, r"balance must be one of type, all, none\. Received: True"),
         ("mixed_precision", 1, r"mixed_precision must be one of True, False\. Received: 1"),
         ("weights", 5, r"weights must be text or None\. Received: 5"),
@@ -249,6 +268,13 @@ WHOLE = ["batch_size", "patience", "max_epochs"]
 def test_a_value_that_cannot_be(name, value, sentence):
     with pytest.raises(ValueError, match=sentence):
         Recipe(**{name: value})
+
+
+def test_auroc_needs_a_task_that_tells_abnormal_from_normal():
+    for task in ("abnormality", "type_and_abnormality"):
+        assert Recipe(task=task, balance="none", monitor="val_auroc").monitor == "val_auroc"
+    with pytest.raises(ValueError, match=r"'val_auroc' needs a task .*Received: task 'study_type'"):
+        Recipe(task="study_type", balance="none", monitor="val_auroc")
 
 
 def test_balance_needs_two_labels():

@@ -46,6 +46,24 @@ def test_a_run_is_read_back(run):
     assert run.history.epoch.dtype == int
 
 
+@pytest.mark.parametrize(
+    ("said", "ending"),
+    [
+        ({}, None),
+        ({"constant": False, "auroc": 0.9}, None),
+        ({"constant": True, "auroc": 0.5}, "says anything. Their AUROC at image level is 0.500."),
+        ({"constant": True, "auroc": None}, "says anything."),
+    ],
+)
+def test_a_run_that_decides_nothing_warns(run, said, ending):
+    (run.path / "run.json").write_text(json.dumps({"finished": True} | said))
+    if ending is None:
+        assert run.warning == ""
+    else:
+        assert run.warning.startswith(f"{run.path}: the chosen epoch calls all views")
+        assert run.warning.endswith(ending)
+
+
 def test_predictions_keep_every_bit_and_zeros_before_a_patients_number(run):
     row = run.predictions.iloc[0]
     assert row.probability == 0.1 + 0.2
