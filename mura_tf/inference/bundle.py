@@ -150,6 +150,10 @@ class Bundle:
         for group in _groups(studies):
             yield from self._read_group(group, study_type, decide)
 
+    def open(self) -> None:
+        """Loads the members, which the first reading would do otherwise."""
+        _ = self._members, self.facts.get("recogniser") and self._recogniser
+
     def models(self, aside: Path) -> Iterator[tuple[str, Path, str]]:
         """Name, `.keras` file and preprocessing of each member, and of the recogniser.
 

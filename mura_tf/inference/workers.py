@@ -150,6 +150,7 @@ def _serve(model: str, pipe: Connection) -> None:
     from mura_tf.inference.bundle import Bundle
 
     bundle = Bundle(model)
+    bundle.open()  # seconds, which the first request need not wait for
     while True:
         try:
             order = pipe.recv()

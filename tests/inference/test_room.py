@@ -79,7 +79,7 @@ def page(browser, address, request):
         color_scheme=request.param, viewport={"width": width, "height": 900}, accept_downloads=True
     )
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(180_000)
     page.problems = []
     page.on("filechooser", lambda chooser: None)  # from now on, not when one is first expected
     page.on("pageerror", lambda error: page.problems.append(str(error)))
