@@ -49,7 +49,7 @@ class Bundle:
         source: a `.mura` file of `pack`, or the run folders of finished runs.
 
     Attributes:
-        facts: of `bundle.json`, see docs/file-formats.
+        facts: of `bundle.json`.
         study_types: those that it reads; () where one model reads all and none is known.
         points: name -> `OperatingPoint`.
         path: of the `.mura` file; None where run folders were given.
@@ -58,9 +58,12 @@ class Bundle:
         FileNotFoundError: no such file or folder.
         ValueError: no bundle, a damaged one or one of a later format.
 
-    Example:
-        >>> bundle = mt.Bundle("wrist.mura")          # doctest: +SKIP
-        >>> bundle.read(["a.png", "study/", "b.dcm"])  # doctest: +SKIP
+    Examples:
+        >>> bundle = mt.Bundle("demo/small_cnn/type/wrist")
+        >>> study = mt.load_mura("demo/MURA-v1.1").query("study_type == 'wrist'").path[-1:]
+        >>> found = bundle.read(study)
+        >>> len(found), len(found.attrs["views"]), found.study_type[0]
+        (1, 1, 'wrist')
     """
 
     def __init__(self, source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]):

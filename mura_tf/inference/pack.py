@@ -54,6 +54,11 @@ def pack(
         ValueError: runs that are not finished, say nothing of abnormality or differ in their
             inputs; a recogniser of another task; a path that is no `.mura`.
         FileNotFoundError: no run, or a run without its model.
+
+    Examples:
+        >>> bundle = mt.pack("demo/small_cnn/type/wrist", "demo/wrist.mura")
+        >>> bundle.study_types, len(bundle.facts["members"])
+        (('wrist',), 2)
     """
     path = Path(path)
     if path.suffix != ".mura":
