@@ -108,9 +108,9 @@ class Bundle:
 
         Returns:
             Findings table, a row per study: `study, study_type, type_from` (given, dicom,
-            recognised or empty)`, views, probability` (float in [0, 1], NaN where it was not
-            read)`, calibrated, decision` (normal, doubtful, abnormal, not read)`, disagreement`
-            (standard deviation over the members)`, warnings, files`. `attrs["views"]` is the
+            recognised or empty), `views, probability` (float in [0, 1], NaN where it was not
+            read), `calibrated, decision` (normal, doubtful, abnormal, not read), `disagreement`
+            (standard deviation over the members), `warnings, files`. `attrs["views"]` is the
             table of the views: `study, file, view, probability, warnings, heatmap`.
 
         Raises:
