@@ -23,6 +23,9 @@ def export(
 
     A graph counts only after it was run beside Keras and said the same.
     """
+    if to != "onnx" and out is None:
+        raise typer.BadParameter(f"--to {to} needs --out: only ONNX graphs go into a bundle.")
+
     with waiting("Exporting"):
         from mura_tf.inference.export import export_bundle
 

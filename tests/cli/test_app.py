@@ -10,7 +10,7 @@ import pytest
 from command_line import call, command, run
 
 COMMANDS = ["synthesize", "check", "prepare", "study", "train", "evaluate", "explain"]
-COMMANDS += ["reproduce", "demo"]
+COMMANDS += ["pack", "predict", "serve", "export", "reproduce", "demo"]
 """In the order in which data meets them."""
 
 
@@ -118,7 +118,8 @@ def test_completion_is_installed(tmp_path):
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("mura-tf s", {"synthesize", "study"}),
+        ("mura-tf sy", {"synthesize"}),
+        ("mura-tf pre", {"prepare", "predict"}),
         ("mura-tf train --sel", {"--select-on"}),
         ("mura-tf train data out --scheme two", {"two-stage"}),
     ],
