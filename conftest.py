@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from eager import run_eagerly
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -17,8 +18,6 @@ def cache_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory):
     """A `demo` as `mura-tf demo` leaves it, but for its size; beside it a `FracAtlas`."""
-    import tensorflow as tf
-
     import mura_tf as mt
     from mura_tf.demo import RECIPE
     from mura_tf.grid.plan import plan_runs
@@ -26,10 +25,9 @@ def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples") / "demo"
     views = mt.load_mura(mt.write_synthetic_mura(folder, studies_per_type=8))
     recipe = RECIPE.changed({"image_size": 32, "max_epochs": 1})
-    tf.config.run_functions_eagerly(True)  # spares the seconds of tracing
-    for run in plan_runs(recipe, folder, ["wrist"], members=2):
-        mt.train(run.recipe, views, run.folder, verbose=0)
-    tf.config.run_functions_eagerly(False)
+    with run_eagerly():
+        for run in plan_runs(recipe, folder, ["wrist"], members=2):
+            mt.train(run.recipe, views, run.folder, verbose=0)
     _write_fracatlas(folder.with_name("FracAtlas"))
     return folder
 
