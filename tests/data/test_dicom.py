@@ -98,6 +98,12 @@ def test_a_body_part_names_the_study_type(part, study_type):
     assert dicom_header(radiograph(RAMP, BurnedInAnnotation="YES"), "x").burned_in
 
 
+def test_a_window_without_a_centre_is_none():
+    whole = decode_dicom(radiograph(RAMP), "x")
+    np.testing.assert_array_equal(decode_dicom(radiograph(RAMP, WindowWidth=16), "x"), whole)
+    np.testing.assert_array_equal(decode_dicom(radiograph(RAMP, WindowCenter=16), "x"), whole)
+
+
 def test_a_negative_slope_keeps_the_polarity():
     """Which pydicom's own apply_windowing turns round."""
     falling = {"RescaleSlope": -1, "RescaleIntercept": 4095, "WindowCenter": 2048}
