@@ -29,11 +29,11 @@ RECIPE = mt.Recipe(
     weights=None,
     image_size=32,
     augment=("flip", "rotation:20", "autocontrast:0.5"),
-    learning_rate=0.01,
-    batch_size=10,  # two steps an epoch, of one shape: a backend compiles each shape anew
+    learning_rate=0.001,
+    batch_size=4,  # five steps an epoch, of one shape: a backend compiles each shape anew
     max_epochs=4,
     stage="mura",
-    seed=1,
+    seed=2,
 )
 """Random everywhere: dropout, flip, rotation, order."""
 EPOCH = 3
@@ -105,6 +105,13 @@ def assert_ends_as(run, whole):
     assert all(np.array_equal(*pair) for pair in pairs)
 
 
+def log_loss_of(run, views):
+    """scikit-learn's of the predictions, which weighs as the training views tell."""
+    rows, weights = run.predictions, mt.class_weights(views[views.split == "train"])
+    weight = [weights[row.study_type][row.label] for row in rows.itertuples()]
+    return log_loss(rows.label, rows.probability, sample_weight=weight) * np.mean(weight)
+
+
 @pytest.fixture(scope="module")
 def views(lesions):
     return mt.load_mura(lesions)
@@ -137,7 +144,7 @@ def reported(whole, views):
 
 def test_a_killed_run_goes_on_exactly(lesions, views, whole, stopped, tmp_path):
     """Killed in an epoch and after one: the state behind the same epoch is the same."""
-    train_killed(RECIPE, lesions, tmp_path, "step", 3)
+    train_killed(RECIPE, lesions, tmp_path, "step", 8)
     train_killed(RECIPE, lesions, tmp_path, "epoch", EPOCH)
     twice, once = state_of(tmp_path), state_of(stopped)
     assert twice.keys() == once.keys()
@@ -169,18 +176,15 @@ def test_float16_goes_on_exactly(views, tmp_path, monkeypatch):
     assert run.model().get_layer("stage1_conv").compute_dtype == "float16"
 
 
-def test_the_best_epochs_model_is_kept(whole):
+def test_the_best_epochs_model_is_kept(whole, views):
     """Its kappa and loss are scikit-learn's of the predictions: no later epoch's weights."""
     predictions, history = whole.predictions, whole.history
     best = history[history.epoch == whole.info["best_epoch"]].iloc[0]
     labels, probability = predictions.label, predictions.probability
+    assert probability.between(1e-6, 1 - 1e-6).all()  # no logarithm is cut off
     assert best.val_kappa == history.val_kappa.max()
     assert cohen_kappa_score(labels, probability > 0.5) == pytest.approx(best.val_kappa, abs=1e-6)
-    weights = mt.class_weights(predictions)
-    weight = [weights[row.study_type][row.label] for row in predictions.itertuples()]
-    losses = -np.log(np.where(labels == 1, probability, 1 - probability).clip(1e-7))
-    assert np.mean(losses * weight) == pytest.approx(best.val_loss, rel=1e-4)
-    assert np.mean(losses) == pytest.approx(log_loss(labels, probability), rel=1e-4)
+    assert best.val_loss == pytest.approx(log_loss_of(whole, views), rel=1e-4)
 
 
 def test_run_json_says_on_what(whole):
@@ -206,7 +210,7 @@ def test_the_batches_are_tensorflows(views):
     batches = mt.make_dataset(views, image_size=32, training=True, augment=augment)
     here = [zlib.crc32(part) for batch in batches for part in batch]
     assert here == there
-    assert len(set(here)) > len(here) / 2
+    assert len(set(here[::3])) == len(here[::3])  # the images
 
 
 def test_a_type_run_of_classes_starts_from_another_run(views, whole, tmp_path):
@@ -252,11 +256,8 @@ def test_a_backbone_from_a_file_with_regularization(views, tmp_path):
     )
     kernel = run.model().get_layer("probability").get_weights()[0]
     penalty = 1e-4 * np.abs(kernel).sum() + 1e-3 * np.square(kernel).sum()
-    weights = mt.class_weights(run.predictions)
-    rows = run.predictions
-    weight = np.array([weights[row.study_type][row.label] for row in rows.itertuples()])
-    losses = -np.log(np.where(rows.label == 1, rows.probability, 1 - rows.probability).clip(1e-7))
-    assert run.history.val_loss[0] == pytest.approx(np.mean(losses * weight) + penalty, rel=1e-4)
+    expected = log_loss_of(run, views) + penalty
+    assert run.history.val_loss[0] == pytest.approx(expected, rel=1e-4)
 
 
 def test_nan_is_named_and_nothing_of_it_kept(views, tmp_path):

@@ -44,7 +44,12 @@ class CohenKappa(keras.metrics.Metric):
             )
         self.num_classes = num_classes
         side = num_classes or 2
-        self.confusion = self.add_weight(shape=(side, side), initializer="zeros", name="confusion")
+        self.confusion = self.add_weight(
+            shape=(side, side),
+            initializer="zeros",
+            dtype=self.dtype,  # which Keras does not take from the metric itself
+            name="confusion",
+        )
 
     def update_state(
         self,

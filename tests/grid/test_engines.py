@@ -21,6 +21,7 @@ from mura_tf.grid import engines
 from mura_tf.grid.engines import LocalEngine, RayEngine
 from mura_tf.grid.plan import _reason, plan_runs, run_plan
 from mura_tf.grid.worker import RunError
+from mura_tf.models.backend import keras_settings
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
 
@@ -82,7 +83,7 @@ def test_jobs_share_the_cores_and_the_gpu(monkeypatch, jobs):
     monkeypatch.setattr(engines, "train_in_process", what_a_run_is_given)
     environment = LocalEngine(jobs).submit({}).result()
     cores = str(max(1, usable_cores() // jobs))
-    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+    for name in engines.THREADS:
         assert environment[name] == cores
     assert ("XLA_PYTHON_CLIENT_PREALLOCATE" in environment) == (jobs > 1)
     assert ("TF_FORCE_GPU_ALLOW_GROWTH" in environment) == (jobs > 1)
@@ -187,6 +188,8 @@ def test_a_plan_runs_on_ray(mura, tmp_path, monkeypatch, capfd):
     """All paths are relative, and seen from where this process is."""
     ray = pytest.importorskip("ray")
     monkeypatch.chdir(tmp_path)
+    for name in ("keras", "random"):  # what the user has there is not imported
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('of the user')")
     plan = plan_runs(RECIPE, "out", ["elbow"], scheme="direct", members=1)
     assert run_plan(plan, load_mura("data"), "out", engine=RayEngine()) == {}
     folder = tmp_path / plan[0].folder
@@ -215,13 +218,13 @@ def test_what_a_run_gets_of_ray_and_how_it_ends(endless, monkeypatch, capfd):
 
     monkeypatch.setattr(engines, "train_in_process", train_or)
     monkeypatch.setattr(ray, "init", functools.partial(ray.init, num_cpus=2, num_gpus=1))
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)  # it may be keras.json that tells
     with contextlib.closing(RayEngine(cpus=0.5, gpus=0.25)) as engine:
         assert engine.submit({"what": "resources"}).result() == {"CPU": 0.5, "GPU": 0.25}
 
         environment = engine.submit({"what": "environment"}).result()
         assert environment["TF_NUM_INTRAOP_THREADS"] == "1"
-        assert environment["KERAS_BACKEND"] == "jax"
+        assert environment["KERAS_BACKEND"] == keras_settings()["backend"]
         assert environment["MURA_TF_CACHE"] == os.environ["MURA_TF_CACHE"]
         assert "XLA_PYTHON_CLIENT_PREALLOCATE" in environment
 

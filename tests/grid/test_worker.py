@@ -45,6 +45,25 @@ def test_a_finished_run_leaves_its_results_and_nothing_else(order, tmp_path):
     assert (tmp_path / "cache/32px").is_dir()
 
 
+def test_what_lies_in_the_users_folder_is_not_imported(order, tmp_path):
+    """As it is not by `mura-tf`; both `python -m` and `python -c` would."""
+    for name in ("keras", "random", "json", "mura_tf"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('of the user')")
+    train_in_process(order, {})
+    assert Run(tmp_path / "runs/one").finished
+
+
+def test_what_the_user_has_set_is_kept_but_mura_tf_is_this_one(order, tmp_path):
+    """PYTHONPATH goes on to the process, and no other mura_tf on it is taken for this one."""
+    folder = tmp_path / "on the path"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text("open('seen', 'w').close()")
+    (folder / "mura_tf.py").write_text("raise RuntimeError('another')")
+    train_in_process(order, {"PYTHONPATH": str(folder)})
+    assert Run(tmp_path / "runs/one").finished
+    assert (tmp_path / "seen").exists()
+
+
 def test_while_it_works_it_says_where(endless, tmp_path):
     def look(process):
         process.stdin.write(json.dumps(endless.order).encode() + b"\n")

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -31,35 +32,58 @@ def unloaded(monkeypatch, tmp_path):
     return write
 
 
+def run(*command, **environment):
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
 # ------------------------------------------------------------------------------------------------
 # What the settings are
 
 
-@pytest.mark.parametrize(
-    ("written", "environment"),
-    [
-        (None, {}),
-        ({"backend": "numpy"}, {}),
-        ({"floatx": "float64", "image_data_format": "channels_first"}, {"KERAS_BACKEND": "numpy"}),
-        ({"backend": "jax"}, {"KERAS_BACKEND": "numpy"}),
-        ({"backend": "numpy"}, {"KERAS_BACKEND": ""}),
-        ('{"backend": "jax", ', {"KERAS_BACKEND": "numpy"}),
-    ],
-)
-def test_settings_are_read_as_keras_reads_them(
-    unloaded, tmp_path, monkeypatch, written, environment
-):
+CASES = [
+    (None, {}),
+    ({"backend": "numpy"}, {}),
+    ({"floatx": "float64", "image_data_format": "channels_first"}, {"KERAS_BACKEND": "numpy"}),
+    ({"backend": "jax"}, {"KERAS_BACKEND": "numpy"}),
+    ({"backend": "torch"}, {"KERAS_BACKEND": ""}),
+    ('{"backend": "jax", ', {"KERAS_BACKEND": "numpy"}),
+]
+"""keras.json and the environment."""
+
+
+def test_settings_are_read_as_keras_reads_them(unloaded, monkeypatch):
+    ours = []
+    for written, environment in CASES:
+        if written is not None:
+            unloaded(written)
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            ours.append(keras_settings())
+    code = """
+import importlib, json, os, sys
+from pathlib import Path
+from keras.src.backend import config
+
+for written, environment in json.loads(sys.argv[1]):
     if written is not None:
-        unloaded(written)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    ours = keras_settings()
-    code = (
-        "import json, sys, keras; "
-        f"json.dump({{name: getattr(keras.config, name)() for name in {NAMES}}}, sys.stdout)"
-    )
-    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    assert ours == json.loads(told.stdout)
+        text = written if isinstance(written, str) else json.dumps(written)
+        Path(os.environ["KERAS_HOME"], "keras.json").write_text(text)
+    os.environ.pop("KERAS_BACKEND", None)
+    os.environ.update(environment)
+    importlib.reload(config)
+    print(json.dumps({name: getattr(config, name)() for name in sys.argv[2:]}))
+"""
+    keras_json = Path(os.environ["KERAS_HOME"], "keras.json")
+    keras_json.unlink()
+    told = run("-c", code, json.dumps(CASES), *NAMES)
+    assert ours == [json.loads(line) for line in told.stdout.splitlines()], told.stderr
 
 
 def test_without_a_keras_home_it_is_the_users(unloaded, tmp_path, monkeypatch):
@@ -195,16 +219,6 @@ def test_what_feeds_a_model_needs_no_setting_but_for_keras_layers(mura, channels
     keras.config.set_image_data_format("channels_last")
     for one, same in zip(other, batch(), strict=True):
         np.testing.assert_array_equal(one, same)
-
-
-def run(*command, **environment):
-    return subprocess.run(
-        [sys.executable, *map(str, command)],
-        check=False,
-        capture_output=True,
-        text=True,
-        env=os.environ | environment,
-    )
 
 
 CLI = "from mura_tf.cli import app; app()"

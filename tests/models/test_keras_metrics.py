@@ -27,6 +27,24 @@ def test_binary_is_scikit_learns(seed):
     assert kappa_of(CohenKappa(), (labels, probabilities)) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("floatx", ["float16", "float32", "float64"])
+def test_the_counts_are_float32_at_least(floatx):
+    """float16 counts to 2,048 only, after which nothing is added any more."""
+    labels, probabilities = random_binary(0, size=10_000)
+    expected = cohen_kappa_score(labels, probabilities > 0.5)
+    batches = [(labels[start:][:32], probabilities[start:][:32]) for start in range(0, 10_000, 32)]
+    keras.config.set_floatx(floatx)
+    try:
+        metric = CohenKappa()
+        assert kappa_of(metric, *batches) == pytest.approx(expected, abs=1e-6)
+        assert kappa_of(CohenKappa(dtype="float16"), *batches) == pytest.approx(expected, abs=1e-6)
+    finally:
+        keras.config.set_floatx("float32")
+    assert metric.dtype == ("float64" if floatx == "float64" else "float32")
+    again = CohenKappa.from_config(metric.get_config())
+    assert again.dtype == metric.dtype
+
+
 @pytest.mark.parametrize("column", [(1,), ()])
 @pytest.mark.parametrize("dtype", ["float32", "int32", "bool"])
 def test_labels_and_probabilities_may_be_columns(column, dtype):
