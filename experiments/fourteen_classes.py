@@ -94,15 +94,13 @@ EXPERIMENT = Comparison(
             text="Unfreezing the last layers with regularization is ahead of the frozen network",
             source="003, Fig. 28",
             statistic=system_ahead("exp_4", "exp_1"),
-            above=0,
-            measure="difference in kappa of abnormality, on the study types of both",
+            measure="class_accuracy",
         ),
         Claim(
             text="Squeeze-and-excite with attention is ahead of attention alone",
             source="003, section IV-C",
             statistic=system_ahead("exp_6", "exp_5"),
-            above=0,
-            measure="difference in kappa of abnormality, on the study types of both",
+            measure="class_accuracy",
         ),
     ),
 )

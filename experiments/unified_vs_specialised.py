@@ -75,8 +75,7 @@ def _ahead(name: str, other: str, text: str, source: str) -> Claim:
         text=text,
         source=source,
         statistic=system_ahead(name, other),
-        above=0,
-        measure="difference in kappa, on the study types of both",
+        measure="view_accuracy",
     )
 
 

@@ -37,6 +37,28 @@ def mura_studies(*splits: str) -> pd.Series:
     return counts.groupby("study_type").studies.sum().rename({"all": OVERALL})
 
 
+def is_mura(studies: pd.Series, *splits: str) -> bool:
+    """Whether study types have as many studies as MURA has of them in these splits.
+
+    Args:
+        studies: study type -> studies; "overall" does not count.
+    """
+    studies = studies.drop(OVERALL, errors="ignore")
+    return bool(len(studies) and (studies == mura_studies(*splits).reindex(studies.index)).all())
+
+
+def mura_kappas() -> pd.DataFrame:
+    """Who has read MURA's test set, which is not public: three radiologists and MURA's own model.
+
+    Returns:
+        `title, study_type, kappa, kappa_low, kappa_high`; nobody quotes the model's intervals.
+    """
+    readers = published_table("radiologists").rename(columns={"reader": "title"})
+    model = published_table("mura_baseline").drop_duplicates("study_type")
+    together = pd.concat([readers, model.assign(title="MURA's own model")], ignore_index=True)
+    return together[["title", "study_type", "kappa", "kappa_low", "kappa_high"]]
+
+
 @cache
 def _read(name: str, **settings) -> pd.DataFrame:
     path = files("mura_tf.experiments").joinpath("published", f"{name}.csv")

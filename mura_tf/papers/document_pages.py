@@ -1,6 +1,6 @@
 """A document report -> Markdown, CSV and HTML, and its plots."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,13 +11,23 @@ from matplotlib.figure import Figure
 
 from mura_tf.evaluation.classes import ClassScores
 from mura_tf.files import write_texts
+from mura_tf.papers.claim_pages import (
+    CLAIM_HEADERS,
+    CLAIM_NOTE,
+    CLAIM_WORDS,
+    CLAIMS,
+    claim_notes,
+    claim_rows,
+)
 from mura_tf.papers.class_pages import class_figures, class_lines, class_section
-from mura_tf.papers.table_pages import CLAIM_HEADERS, CLAIM_WORDS, claim_rows
-from mura_tf.published import OVERALL, published_table
+from mura_tf.papers.document_tables import CHOSEN
+from mura_tf.published import OVERALL
+from mura_tf.reports.constant import CONSTANT
 from mura_tf.reports.curve_plots import plot_system_curves
 from mura_tf.reports.experiment_page import protocol
-from mura_tf.reports.markdown import ending, markdown_table, missing_lines
-from mura_tf.reports.numbers import interval_text, number_text, with_interval
+from mura_tf.reports.kappas import kappa_section
+from mura_tf.reports.markdown import ending, listed_lines, markdown_table
+from mura_tf.reports.numbers import number_text, with_interval
 from mura_tf.reports.page import (
     WARNING,
     drawn,
@@ -31,9 +41,6 @@ from mura_tf.reports.score_plots import plot_kappa
 from mura_tf.reports.style import SYSTEM_COLOURS
 from mura_tf.training.run import Run
 
-CHOSEN = ("loss", "accuracy", "val_loss", "val_accuracy", "val_f1")
-"""What is told of a run's chosen epoch, of the columns of its history."""
-
 
 @dataclass(frozen=True)
 class DocumentReport:
@@ -41,16 +48,18 @@ class DocumentReport:
 
     Attributes:
         scores: a row per system and study type, "overall" for the systems that have all of them:
-            `system, title, backbone, study_type, views, studies, accuracy` (of the views),
-            `published_accuracy`, and at study level `kappa, auroc` with their intervals.
+            `system, title, backbone, study_type, views, studies, accuracy` (of the views, or of
+            their classes) with its interval, `published_accuracy`, at study level `kappa, auroc`
+            with their intervals, and `called_abnormal`, how many studies.
         epochs: a row per system: `system, title, models, epochs, chosen`, the means over its runs
             of `CHOSEN` at the chosen epoch, and the published values where the document has them.
         classes: name of a system with classes -> how well it tells them apart.
         claims: of `answer_claims`.
+        constants: sentences on systems and runs that decide the same for everything.
         deviations: sentences.
         missing: sentences about runs that are planned and not finished.
         split: the reported one.
-        readers: whether the radiologists' kappas stand beside ours.
+        references: of `mura_kappas`, or no rows of it: what stands beside our kappas.
         quoted: `title, study_type, accuracy` of published systems that are none of ours.
         counts: `title, study_type, count` of the data, ours and published.
     """
@@ -59,10 +68,11 @@ class DocumentReport:
     epochs: pd.DataFrame
     classes: dict[str, ClassScores]
     claims: pd.DataFrame
+    constants: list[str]
     deviations: list[str]
     missing: list[str]
     split: str
-    readers: bool
+    references: pd.DataFrame
     quoted: pd.DataFrame
     counts: pd.DataFrame
 
@@ -75,12 +85,13 @@ class Section(NamedTuple):
     headers: list[str]
     rows: list[list[str]]
     words: tuple[int, ...] = (0,)
+    below: Sequence[str] = ()
 
 
 def write_pages(
     report: DocumentReport, title: str, runs: dict[str, list[Run]], folder: Path
 ) -> None:
-    """Writes `table.md`, `scores.csv`, `epochs.csv`, `report.html` and the plots.
+    """Writes `table.md`, `scores.csv`, `claims.csv`, `epochs.csv`, `report.html` and the plots.
 
     Args:
         report: what they say.
@@ -101,6 +112,7 @@ def write_pages(
     every_drawing = [figures, *(drawings for _, _, drawings in classes)]
     texts = {f"{stem}.svg": text for one in every_drawing for stem, (text, _) in one.items()}
     texts["scores.csv"] = report.scores.to_csv(index=False)
+    texts["claims.csv"] = report.claims.to_csv(index=False)
     texts["epochs.csv"] = report.epochs.to_csv(index=False)
     texts["table.md"] = _markdown(report, title, told, sections, classes, figures)
     write_texts(folder, texts)
@@ -116,18 +128,18 @@ def _sections(report: DocumentReport) -> list[Section]:
     sections = [
         _result_section(report),
         _accuracy_section(report),
-        _kappa_section(report),
+        Section(*kappa_section(report.scores, report.references)),
         _epoch_section(report),
     ]
     if len(report.claims):
-        rows = claim_rows(report.claims)
-        sections.insert(1, Section("The document's claims", "", CLAIM_HEADERS, rows, CLAIM_WORDS))
+        rows, below = claim_rows(report.claims), claim_notes(report.claims)
+        sections.insert(1, Section(CLAIMS, CLAIM_NOTE, CLAIM_HEADERS, rows, CLAIM_WORDS, below))
     return sections
 
 
 def _result_section(report: DocumentReport) -> Section:
-    headers = ["System", "Backbone", "Study types", "Views", "Accuracy", "Published", "Studies"]
-    headers += ["Kappa [95 %]", "AUROC [95 %]"]
+    headers = ["System", "Backbone", "Study types", "Views", "Accuracy [95 %]", "Published"]
+    headers += ["Studies", "Kappa [95 %]", "AUROC [95 %]"]
     rows = []
     for _, group in report.scores.groupby("system", sort=False):
         overall = group.study_type == OVERALL
@@ -141,7 +153,7 @@ def _result_section(report: DocumentReport) -> Section:
                     row.backbone,
                     ", ".join(named) if len(named) <= 3 else str(len(named)),
                     f"{row.views:,}",
-                    number_text(row.accuracy),
+                    with_interval(row.accuracy, row.accuracy_low, row.accuracy_high),
                     number_text(row.published_accuracy),
                     f"{row.studies:,}",
                     with_interval(row.kappa, row.kappa_low, row.kappa_high),
@@ -172,23 +184,6 @@ def _accuracy_section(report: DocumentReport) -> Section:
         accuracies = group.set_index("study_type").accuracy.reindex(types)
         rows.append([f"published: {title}", *map(number_text, accuracies)])
     return Section("Accuracy of views, by study type", "", ["System", *types], rows)
-
-
-def _kappa_section(report: DocumentReport) -> Section:
-    heading, note = "Kappa of studies with its 95 % interval, by study type", ""
-    scores = report.scores
-    if report.readers:
-        heading += ", beside three radiologists"
-        note = "The radiologists read studies of MURA's test set, which is not public."
-        readers = published_table("radiologists").rename(columns={"reader": "title"})
-        scores = pd.concat([scores, readers])
-    types = _columns(scores)
-    rows = []
-    for title, group in scores.groupby("title", sort=False):
-        by_type = group.set_index("study_type").reindex(types)
-        rows.append([title, *map(number_text, by_type.kappa)])
-        rows.append(["95 %", *map(interval_text, by_type.kappa_low, by_type.kappa_high)])
-    return Section(heading, note, ["System", *types], rows)
 
 
 def _columns(scores: pd.DataFrame) -> list[str]:
@@ -251,11 +246,13 @@ def _chunks(titles: Iterable[str]) -> list[list[str]]:
 
 
 def _markdown(report, title, told, sections, classes, figures) -> str:
-    lines = [f"# {title}", "", told, *missing_lines(report.missing), ""]
+    lines = [f"# {title}", "", told, *listed_lines("Missing", report.missing)]
+    lines += [*listed_lines(CONSTANT, report.constants), ""]
     for section in sections:
         lines += [f"## {section.heading}", ""]
         lines += [section.note, ""] if section.note else []
         lines += [*markdown_table(section.headers, section.rows, section.words), ""]
+        lines += [line for sentence in section.below for line in (sentence, "")]
     for of_system in classes:
         lines += class_lines(*of_system)
     return "\n".join(lines + ending(figures, report.deviations))
@@ -267,11 +264,14 @@ def _html(report, title, told, sections, classes, figures) -> list[str]:
 <p>{escaped(told)}</p>
 {WARNING}</header>""",
         list_section("Missing", report.missing),
+        list_section(CONSTANT, report.constants),
     ]
     for section in sections:
         listed = text_table(section.headers, section.rows, section.words)
         note = f"<p class='note'>{escaped(section.note)}</p>" if section.note else ""
-        parts.append(f"<section><h2>{escaped(section.heading)}</h2>{note}{listed}</section>")
+        below = "".join(f"<p class='note'>{escaped(text)}</p>" for text in section.below)
+        heading = escaped(section.heading)
+        parts.append(f"<section><h2>{heading}</h2>{note}{listed}{below}</section>")
     parts += [class_section(*of_system) for of_system in classes]
     parts.append(plots_section(figures))
     parts.append(list_section("Deviations from the document", report.deviations, numbered=True))

@@ -4,20 +4,15 @@ import os
 from dataclasses import replace
 from string import Formatter
 
-import numpy as np
 import pandas as pd
 
-from mura_tf.data.tasks import type_and_label
 from mura_tf.data.views import read_views
-from mura_tf.evaluation.classes import ClassScores, score_classes
-from mura_tf.evaluation.comparison import repeated_scores
-from mura_tf.evaluation.metrics import THRESHOLD
+from mura_tf.evaluation.classes import score_classes
+from mura_tf.evaluation.comparison import decided_views, repeated_scores
 from mura_tf.evaluation.predictions import (
     load_predictions,
     reported_split,
-    score,
     study_probabilities,
-    view_probabilities,
 )
 from mura_tf.grid.finished import complete_ensembles, lost_starts, readable_runs
 from mura_tf.grid.plan import PlannedRun
@@ -29,9 +24,17 @@ from mura_tf.papers.deviations import (
     skipped_deviation,
     type_deviation,
 )
-from mura_tf.papers.document_pages import CHOSEN, DocumentReport, write_pages
+from mura_tf.papers.document_pages import DocumentReport, write_pages
+from mura_tf.papers.document_tables import (
+    data_counts,
+    epoch_rows,
+    quoted_accuracies,
+    score_rows,
+    study_counts,
+)
 from mura_tf.papers.documents import Comparison, System
-from mura_tf.published import OVERALL, mura_studies, published_accuracies, published_table
+from mura_tf.published import is_mura, mura_kappas, mura_studies
+from mura_tf.reports.constant import constant_runs, constant_systems
 from mura_tf.training.facts import write_facts
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
@@ -51,8 +54,8 @@ def report_comparison(
 ) -> DocumentReport:
     """Writes `out/NAME/` from those of the planned runs that are finished.
 
-    That is `table.md`, `scores.csv`, `epochs.csv`, `report.html`, the plots as SVG and
-    `experiment.json`. A system that lacks a member of a study type is told without that type.
+    That is `table.md`, `scores.csv`, `claims.csv`, `epochs.csv`, `report.html`, the plots as SVG
+    and `experiment.json`. A system that lacks a member of a study type is told without that type.
 
     Args:
         comparison: the systems.
@@ -84,28 +87,35 @@ def report_comparison(
             f"{out}: {len(finished)} of {len(plan)} planned runs are. The command with --data goes "
             "on with them." + "".join(f" {sentence}" for sentence in unreadable)
         )
-    predictions = pd.concat(named, ignore_index=True)
-    split = reported_split(predictions)
-    predictions = predictions[predictions.split == split]
-    studies = study_probabilities(predictions)
-    types = sorted(studies.study_type.unique())
+    split = reported_split(pd.concat(named, ignore_index=True))
+    named = [rows[rows.split == split] for rows in named]
+    studies = study_probabilities(pd.concat(named, ignore_index=True))
+    decided = pd.concat(map(decided_views, named), ignore_index=True)
+    scored = repeated_scores(studies, sorted(studies.study_type.unique()), decided)
+    scores = score_rows(comparison, runs, studies, scored)
     views = read_views(comparison.folder(out) / "views.csv")
-    classes = {
-        system.name: score_classes(rows, system.recipe.task)
-        for system, rows in by_system.items()
-        if system.recipe.task != "abnormality"
-    }
+    of_mura = is_mura(study_counts(views), "train", "valid")
     report = DocumentReport(
-        scores=_scores(comparison, runs, predictions, studies, classes),
-        epochs=_epochs(comparison, runs),
-        classes=classes,
-        claims=answer_claims(comparison.claims, repeated_scores(studies, types)),
+        scores=scores,
+        epochs=epoch_rows(comparison, runs),
+        classes={
+            system.name: score_classes(rows, system.recipe.task)
+            for system, rows in by_system.items()
+            if system.recipe.task != "abnormality"
+        },
+        claims=answer_claims(
+            comparison.claims,
+            scored,
+            {(system.name, ""): system.title for system in comparison.systems},
+        ),
+        constants=constant_systems(scores.assign(system=scores.title, n=scores.studies))
+        + constant_runs(run for found in runs.values() for run in found),
         deviations=_deviations(comparison, runs, studies, views),
         missing=unreadable + incomplete + lost_starts(complete, finished),
         split=split,
-        readers=comparison.readers,
-        quoted=_quoted_accuracies(comparison),
-        counts=_counts(comparison, views),
+        references=mura_kappas() if comparison.readers or of_mura else mura_kappas().head(0),
+        quoted=quoted_accuracies(comparison),
+        counts=data_counts(comparison, views),
     )
     shown = {system.title: found for system, found in runs.items()}
     folder = comparison.folder(out)
@@ -115,139 +125,13 @@ def report_comparison(
     return report
 
 
-# ------------------------------------------------------------------------------------------------
-# What it says
-
-
-def _scores(comparison, runs, predictions, studies, classes) -> pd.DataFrame:
-    published = published_accuracies(comparison.name)
-    types = set(studies.study_type)
-    rows = []
-    for system, found in runs.items():
-        views = predictions[predictions.backbone == system.name]
-        if views.empty:
-            continue
-        counts = _views_right(views, classes.get(system.name))
-        for row in score(studies[studies.backbone == system.name]).to_dict("records"):
-            overall = row["study_type"] == OVERALL
-            if overall and set(views.study_type) != types:
-                continue
-            of_type = counts.loc[row["study_type"]]
-            theirs = system.published if overall != system.per_type else None
-            rows.append(
-                {
-                    "system": system.name,
-                    "title": system.title,
-                    "backbone": found[0].recipe.backbone,
-                    "study_type": row["study_type"],
-                    "views": of_type.views,
-                    "studies": row["n"],
-                    "accuracy": of_type.right / of_type.views,
-                    "published_accuracy": published.get((theirs, row["study_type"]), np.nan),
-                }
-                | {key: row[key] for key in _SCORED}
-            )
-    return pd.DataFrame(rows)
-
-
-_SCORED = ("kappa", "kappa_low", "kappa_high", "auroc", "auroc_low", "auroc_high", "one_class")
-
-
-def _views_right(views: pd.DataFrame, scores: ClassScores | None) -> pd.DataFrame:
-    """`right, views`, a row per study type and "overall": how many the members' mean decides right.
-
-    Args:
-        views: predictions of one system on the reported split.
-        scores: of the same system, if it has classes; then its class is what a view is decided for.
-    """
-    if scores is None:
-        means = view_probabilities(views)
-        right = (means.probability > THRESHOLD) == means.label
-        counts = right.groupby(means.study_type).agg(right="sum", views="size")
-    else:
-        by_class = scores.confusion.sum(axis=1)
-        counts = pd.DataFrame({"right": np.diag(scores.confusion), "views": by_class})
-        counts = counts.groupby([type_and_label(name)[0] for name in scores.classes]).sum()
-    counts.loc[OVERALL] = counts.sum()
-    return counts.astype(int)
-
-
-def _quoted_accuracies(comparison: Comparison) -> pd.DataFrame:
-    rows = [
-        {"title": comparison.quoted[system], "study_type": study_type, "accuracy": value}
-        for (system, study_type), value in published_accuracies(comparison.name).items()
-        if system in comparison.quoted
-    ]
-    return pd.DataFrame(rows, columns=["title", "study_type", "accuracy"])
-
-
-def _counts(comparison: Comparison, views: pd.DataFrame) -> pd.DataFrame:
-    """What the data has beside what the document says of its own, if it does.
-
-    Returns:
-        `title, study_type, count`; of all splits.
-    """
-    rows = published_table(comparison.name).query("system == 'data'")
-    parts = []
-    for metric, title, ours in (
-        ("total_images", "studies", _study_counts(views)),
-        ("augmented_total", "views", _with_overall(views.study_type.value_counts())),
-    ):
-        theirs = rows[rows.metric == metric].set_index("study_type").value
-        if len(theirs):
-            for name, counts in ((title, ours), (f"published: {metric.replace('_', ' ')}", theirs)):
-                part = counts.rename("count").rename_axis("study_type").reset_index()
-                parts.append(part.assign(title=name))
-    columns = ["title", "study_type", "count"]
-    return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
-
-
-def _study_counts(views: pd.DataFrame) -> pd.Series:
-    """Study type or "overall" -> studies, of all splits."""
-    studies = views.drop_duplicates(["study_type", "patient", "study"])
-    return _with_overall(studies.study_type.value_counts())
-
-
-def _with_overall(counts: pd.Series) -> pd.Series:
-    counts = counts.sort_index()
-    counts[OVERALL] = counts.sum()
-    return counts
-
-
-def _epochs(comparison: Comparison, runs: dict[System, list[Run]]) -> pd.DataFrame:
-    published = published_table(comparison.name).query("study_type == 'overall'")
-    rows = []
-    for system, found in runs.items():
-        histories = [run.history.set_index("epoch") for run in found]
-        best = [run.info["best_epoch"] for run in found]
-        chosen = pd.DataFrame(
-            [history.loc[epoch] for history, epoch in zip(histories, best, strict=True)]
-        )
-        row = {
-            "system": system.name,
-            "title": system.title,
-            "models": len(found),
-            "epochs": np.mean([len(history) for history in histories]),
-            "chosen": np.mean(best),
-        } | chosen.reindex(columns=CHOSEN).mean().to_dict()
-        # those over all study types are not of a model that has one
-        theirs = published[(published.system == system.published) & (not system.per_type)]
-        for name in CHOSEN[:4]:
-            split = "valid" if name.startswith("val_") else "train"
-            metric = name.removeprefix("val_")
-            values = theirs[(theirs.split == split) & (theirs.metric == metric)].value
-            row[f"published_{name}"] = values.iloc[-1] if len(values) else np.nan
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
 def _deviations(
     comparison: Comparison, runs: dict, studies: pd.DataFrame, views: pd.DataFrame
 ) -> list[str]:
     every = [run for found in runs.values() for run in found]
     pairs = [(run.recipe, system) for system, found in runs.items() for run in found]
-    same_data = _study_counts(views).to_dict() == mura_studies("train", "valid").to_dict()
-    sentences = data_deviations(_study_counts(studies), same_data) + skipped_deviation(every)
+    same_data = study_counts(views).to_dict() == mura_studies("train", "valid").to_dict()
+    sentences = data_deviations(study_counts(studies), same_data) + skipped_deviation(every)
     backbones = dict.fromkeys((ours.backbone, one.recipe.backbone) for ours, one in pairs)
     sentences += [
         f"Backbone: {ours} instead of {theirs}." for ours, theirs in backbones if ours != theirs

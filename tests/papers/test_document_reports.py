@@ -1,5 +1,7 @@
 """Reports on the systems of documents 001 to 004, from runs that were never trained."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
 from mura_tf.data.tasks import abnormality_of, class_names, class_of
 from mura_tf.papers.document_reports import report_comparison
 from mura_tf.papers.reproduce import find_experiment
+from mura_tf.published import published_table
 from mura_tf.training.run import Run
 
 
@@ -162,22 +165,110 @@ def test_published_values_of_the_unified_model_are_not_the_specialised_ones(unif
 
 def test_claims_are_answered_from_paired_samples(unified):
     _, _, report, _ = unified
-    claims = report.claims.set_index("claim")
-    asked = claims.loc["DenseNet-121: one model per study type is ahead of one for all"]
-    kappa = report.scores.set_index(["system", "study_type"]).kappa
-    expected = kappa["densenet121_specialised", "overall"] - kappa["densenet121_unified", "overall"]
-    assert asked.value == pytest.approx(expected)
-    assert asked.low < asked.value < asked.high
+    claims = report.claims.set_index(["claim", "measure"])
+    scores = report.scores.set_index(["system", "study_type"])
+    for measure, column in (("view_accuracy", "accuracy"), ("kappa", "kappa")):
+        asked = claims.loc[
+            "DenseNet-121: one model per study type is ahead of one for all", measure
+        ]
+        values = scores[column][:, "overall"]
+        expected = values["densenet121_specialised"] - values["densenet121_unified"]
+        assert asked.value == pytest.approx(expected)
+        assert asked.low < asked.value < asked.high
     lacking = claims.loc["ResNet-50: one model per study type is ahead of one for all"]
-    assert lacking.answer == "systems lacking"
+    assert lacking.answer.tolist() == ["systems lacking"]
+
+
+def test_the_pages_answer_on_both_measures(unified):
+    _, _, report, folder = unified
+    headers, *rows = markdown(folder, "The document's claims")
+    asked = "DenseNet-121: one model per study type is ahead of one for all"
+    at = [row[0] for row in rows].index(asked)
+    measures = [row[headers.index("Measure")] for row in rows[at : at + 2]]
+    assert measures == [
+        "difference in accuracy of views, humerus and wrist",
+        "difference in kappa of studies, humerus and wrist",
+    ]
+    assert rows[at + 1][0] == "" == rows[at + 1][-1]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert all(measure in page for measure in measures)
+    claims = pd.read_csv(folder / "claims.csv", keep_default_na=False)
+    assert claims.claim.tolist() == report.claims.claim.tolist()
+
+
+def test_a_constant_system_is_said_and_its_claims_cannot_be_told(tmp_path):
+    experiment = find_experiment("unified_vs_specialised")
+    systems = ["densenet121_unified", "densenet121_specialised"]
+    plan = done(experiment, tmp_path, systems=systems)
+    for number, run in enumerate(plan):
+        path = run.folder / "predictions.csv"
+        table = pd.read_csv(path, dtype={"patient": str})
+        table.assign(probability=table.probability / 2).to_csv(path, index=False)
+        info = Run(run.folder).info
+        if number == 0:
+            (run.folder / "run.json").write_text(
+                json.dumps(info | {"constant": True, "auroc": 0.7})
+            )
+    report = report_comparison(experiment, plan, tmp_path)
+    by_system = report.scores[report.scores.study_type == "overall"].set_index("system").auroc
+    titles = dict(zip(report.scores.system, report.scores.title, strict=True))
+    for system, sentence in zip(systems, report.constants[:2], strict=True):
+        told = (
+            f"{titles[system]} calls all 124 studies normal at 0.5; AUROC {by_system[system]:.3f}"
+        )
+        assert sentence.startswith(told)
+    assert report.constants[2] == (
+        f"{plan[0].folder}: its chosen epoch decides the same for all views that it was selected "
+        "on; their AUROC is 0.700."
+    )
+    assert listed(tmp_path / experiment.name, "Constant decisions") == report.constants
+    claims = report.claims.set_index(["claim", "measure"]).answer
+    asked = claims["DenseNet-121: one model per study type is ahead of one for all"]
+    assert (
+        asked[["view_accuracy", "kappa"]].tolist() == ["cannot tell: both are constant at 0.5"] * 2
+    )
+    assert asked["auroc"] in ("yes", "no", "interval too wide")
+    heading = "Kappa of studies with its 95 % interval, by study type"
+    assert markdown(tmp_path / experiment.name, heading)[1][1:] == ["0.000 ‡"] * 3
+
+
+def test_muras_readers_stand_beside_where_the_data_are_muras(tmp_path):
+    table = published_table("table_i").query("split == 'valid' and label.notna()")
+    table = table[table.study_type != "all"]
+    counts = {name: tuple(rows.studies) for name, rows in table.groupby("study_type")}
+    experiment = find_experiment("unified_vs_specialised")
+    systems = ["densenet121_unified"]
+    heading = (
+        "Kappa of studies with its 95 % interval, by study type, beside MURA's radiologists and "
+        "its own model"
+    )
+    rest = published_table("table_i").query("split == 'train' and label.notna()")
+    rest = {name: tuple(rows.studies) for name, rows in rest.groupby("study_type") if name != "all"}
+    reported, trained = views_of(counts), views_of(rest).assign(split="train")
+    trained["patient"] = "train" + trained.patient
+    plan = experiment.plan(tmp_path, sorted(counts), systems=systems)
+    for run in plan:
+        finish(run, reported)
+        _with_accuracies(run)
+    path = experiment.folder(tmp_path) / "views.csv"
+    pd.concat([trained, reported]).to_csv(path, index=False)
+    report = report_comparison(experiment, plan, tmp_path)
+    headers, *rows = markdown(tmp_path / experiment.name, heading)
+    by_title = {row[0]: dict(zip(headers, row, strict=True)) for row in rows}
+    assert by_title["radiologist 2"]["wrist"] == "0.931"
+    assert by_title["MURA's own model"]["finger"] == "0.389"
+    assert by_title["MURA's own model"]["overall"] == "0.705"
+    reported.to_csv(path, index=False)
+    assert not len(report_comparison(experiment, plan, tmp_path).references)
+    assert len(report.references) == 8 * 4
 
 
 def test_a_report_is_written_whole(unified):
     experiment, _, report, folder = unified
     names = {path.name for path in folder.iterdir() if path.is_file()}
     assert names == {
-        "table.md", "report.html", "scores.csv", "epochs.csv", "experiment.json", "views.csv",
-        "kappa1.svg", "curves1.svg",
+        "table.md", "report.html", "scores.csv", "claims.csv", "epochs.csv", "experiment.json",
+        "views.csv", "kappa1.svg", "curves1.svg",
     }  # fmt: skip
     told = listed(folder, "Deviations from the document")
     assert told == report.deviations
@@ -205,7 +296,8 @@ def test_a_type_that_lacks_a_member_is_missing(tmp_path):
     assert "overall" in set(report.scores[report.scores.system == "modified"].study_type)
     headers, *rows = markdown(
         tmp_path / "densenet169",
-        "Kappa of studies with its 95 % interval, by study type, beside three radiologists",
+        "Kappa of studies with its 95 % interval, by study type, beside MURA's radiologists and "
+        "its own model",
     )
     readers = {row[0]: dict(zip(headers, row, strict=True)) for row in rows}
     assert readers["radiologist 1"]["humerus"] == "0.867"
@@ -251,7 +343,7 @@ def test_a_claim_is_answered_on_the_study_types_of_both(tmp_path, types):
     plan = done(experiment, tmp_path, systems=systems, study_types=types)
     report = report_comparison(experiment, plan, tmp_path)
     claim = "A model for one study type is ahead of one for all"
-    asked = report.claims.set_index("claim").loc[claim]
+    asked = report.claims.set_index(["claim", "measure"]).loc[claim, "kappa"]
     kappas = []
     for system in systems:
         runs = [run for run in plan if run.folder.parts[-3] == system]

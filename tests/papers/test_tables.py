@@ -78,6 +78,43 @@ def table_v(tmp_path_factory):
 
 
 # ------------------------------------------------------------------------------------------------
+# Constant systems, and those who have read MURA's test set
+
+
+def test_a_constant_system_is_said_and_its_claims_cannot_be_told(tmp_path):
+    experiment = find_experiment("table_iv")
+    plan = finished(experiment, tmp_path, views_of(COUNTS), members=2)
+    for run in plan:
+        if run.recipe.stage == "imagenet":
+            path = run.folder / "predictions.csv"
+            table = pd.read_csv(path, dtype={"patient": str})
+            table.assign(probability=1 - table.probability / 2).to_csv(path, index=False)
+    report = report_table(experiment, plan, tmp_path)
+    (sentence,) = report.constants
+    assert sentence.startswith("trained directly calls all 80 studies abnormal at 0.5; AUROC 0.")
+    assert listed(tmp_path / "table_iv", "Constant decisions") == [sentence]
+    told = "cannot tell: trained directly is constant at 0.5"
+    assert set(report.claims[report.claims.measure == "kappa"].answer) == {told}
+    assert len(report.claims[report.claims.measure == "auroc"]) == len(experiment.claims)
+
+
+def test_muras_readers_stand_beside_where_the_studies_are_muras(table_iv, table_v):
+    heading = (
+        "Kappa of studies with its 95 % interval, by study type, beside MURA's radiologists and "
+        "its own model"
+    )
+    headers, *rows = markdown(table_iv[2], heading)
+    by_title = {row[0]: dict(zip(headers, row, strict=True)) for row in rows}
+    cells = table_iv[1].cells.set_index(["stage", "study_type"])
+    ours = by_title["trained directly"]["wrist"]
+    assert ours == f"{cells.kappa['imagenet', 'wrist']:.3f}"
+    assert by_title["radiologist 2"]["wrist"] == "0.931"
+    assert by_title["MURA's own model"]["finger"] == "0.389"
+    assert heading.replace("'", "&#x27;") in (table_iv[2] / "report.html").read_text()
+    assert heading not in (table_v[2] / "table.md").read_text(encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------------------------
 # Numbers
 
 

@@ -1,0 +1,131 @@
+"""Finished runs of a document's systems -> the tables of their report."""
+
+import numpy as np
+import pandas as pd
+
+from mura_tf.evaluation.comparison import RepeatedScore
+from mura_tf.evaluation.predictions import score
+from mura_tf.papers.documents import Comparison, System
+from mura_tf.published import OVERALL, published_accuracies, published_table
+from mura_tf.training.run import Run
+
+CHOSEN = ("loss", "accuracy", "val_loss", "val_accuracy", "val_f1")
+"""What is told of a run's chosen epoch, of the columns of its history."""
+_SCORED = ("kappa", "kappa_low", "kappa_high", "auroc", "auroc_low", "auroc_high")
+_SCORED += ("called_abnormal", "one_class")
+
+
+def score_rows(
+    comparison: Comparison,
+    runs: dict[System, list[Run]],
+    studies: pd.DataFrame,
+    scored: dict[tuple[str, str], dict[str, RepeatedScore]],
+) -> pd.DataFrame:
+    """`DocumentReport.scores`.
+
+    Args:
+        comparison: the systems.
+        runs: those of each system.
+        studies: table of `study_probabilities`, with the systems' names as backbones.
+        scored: of `repeated_scores`, of the same studies and their views.
+    """
+    published = published_accuracies(comparison.name)
+    rows = []
+    for system, found in runs.items():
+        of_system = studies[studies.backbone == system.name]
+        if of_system.empty:
+            continue
+        by_type = scored[system.name, ""]
+        for row in score(of_system).to_dict("records"):
+            name = row["study_type"]
+            if name not in by_type:  # overall, of some types
+                continue
+            low, high = by_type[name].interval("class_accuracy")
+            theirs = system.published if (name == OVERALL) != system.per_type else None
+            rows.append(
+                {
+                    "system": system.name,
+                    "title": system.title,
+                    "backbone": found[0].recipe.backbone,
+                    "study_type": name,
+                    "views": len(by_type[name].views),
+                    "studies": row["n"],
+                    "accuracy": by_type[name].values("class_accuracy").item(),
+                    "accuracy_low": low,
+                    "accuracy_high": high,
+                    "published_accuracy": published.get((theirs, name), np.nan),
+                }
+                | {key: row[key] for key in _SCORED}
+            )
+    return pd.DataFrame(rows)
+
+
+def quoted_accuracies(comparison: Comparison) -> pd.DataFrame:
+    """`DocumentReport.quoted`."""
+    rows = [
+        {"title": comparison.quoted[system], "study_type": study_type, "accuracy": value}
+        for (system, study_type), value in published_accuracies(comparison.name).items()
+        if system in comparison.quoted
+    ]
+    return pd.DataFrame(rows, columns=["title", "study_type", "accuracy"])
+
+
+def data_counts(comparison: Comparison, views: pd.DataFrame) -> pd.DataFrame:
+    """What the data has beside what the document says of its own, if it does.
+
+    Returns:
+        `title, study_type, count`; of all splits.
+    """
+    rows = published_table(comparison.name).query("system == 'data'")
+    parts = []
+    for metric, title, ours in (
+        ("total_images", "studies", study_counts(views)),
+        ("augmented_total", "views", _with_overall(views.study_type.value_counts())),
+    ):
+        theirs = rows[rows.metric == metric].set_index("study_type").value
+        if len(theirs):
+            for name, counts in ((title, ours), (f"published: {metric.replace('_', ' ')}", theirs)):
+                part = counts.rename("count").rename_axis("study_type").reset_index()
+                parts.append(part.assign(title=name))
+    columns = ["title", "study_type", "count"]
+    return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def study_counts(views: pd.DataFrame) -> pd.Series:
+    """Study type or "overall" -> studies, of all splits."""
+    studies = views.drop_duplicates(["study_type", "patient", "study"])
+    return _with_overall(studies.study_type.value_counts())
+
+
+def _with_overall(counts: pd.Series) -> pd.Series:
+    counts = counts.sort_index()
+    counts[OVERALL] = counts.sum()
+    return counts
+
+
+def epoch_rows(comparison: Comparison, runs: dict[System, list[Run]]) -> pd.DataFrame:
+    """`DocumentReport.epochs`."""
+    published = published_table(comparison.name).query("study_type == 'overall'")
+    rows = []
+    for system, found in runs.items():
+        histories = [run.history.set_index("epoch") for run in found]
+        best = [run.info["best_epoch"] for run in found]
+        chosen = pd.DataFrame(
+            [history.loc[epoch] for history, epoch in zip(histories, best, strict=True)]
+        )
+        row = {
+            "system": system.name,
+            "title": system.title,
+            "models": len(found),
+            "epochs": np.mean([len(history) for history in histories]),
+            "chosen": np.mean(best),
+        } | chosen.reindex(columns=CHOSEN).mean().to_dict()
+        # those over all study types are not of a model that has one
+        theirs = published[(published.system == system.published) & (not system.per_type)]
+        for name in CHOSEN[:4]:
+            split = "valid" if name.startswith("val_") else "train"
+            metric = name.removeprefix("val_")
+            values = theirs[(theirs.split == split) & (theirs.metric == metric)].value
+            row[f"published_{name}"] = values.iloc[-1] if len(values) else np.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
