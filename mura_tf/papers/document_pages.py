@@ -57,6 +57,7 @@ class DocumentReport:
         claims: of `answer_claims`.
         constants: sentences on systems and runs that decide the same for everything.
         deviations: sentences.
+        remarks: sentences on what the scores are of.
         missing: sentences about runs that are planned and not finished.
         split: the reported one.
         references: of `mura_kappas`, or no rows of it: what stands beside our kappas.
@@ -70,6 +71,7 @@ class DocumentReport:
     claims: pd.DataFrame
     constants: list[str]
     deviations: list[str]
+    remarks: list[str]
     missing: list[str]
     split: str
     references: pd.DataFrame
@@ -165,7 +167,7 @@ def _result_section(report: DocumentReport) -> Section:
         "abnormal against normal for every system. The intervals are of a bootstrap that "
         "resamples patients."
     )
-    return Section("Result", note, headers, rows, words=(0, 1, 2))
+    return Section("Result", note, headers, rows, words=(0, 1, 2), below=report.remarks)
 
 
 def _accuracy_section(report: DocumentReport) -> Section:
@@ -223,6 +225,8 @@ def _figures(report: DocumentReport, runs: dict[str, list[Run]]) -> dict[str, tu
             for run in runs[title]:
                 histories = curves.setdefault(run.trained_on, {}).setdefault(title, [])
                 histories.append((run.history, run.info["best_epoch"]))
+        if not curves:
+            continue
         others = [title for title in titles if title not in scored]
         caption = "Loss and accuracy over the epochs; a dot marks the epoch that was chosen"
         figures[f"curves{number}"] = plot_system_curves(curves, scored + others), caption

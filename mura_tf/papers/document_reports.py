@@ -33,6 +33,7 @@ from mura_tf.papers.document_tables import (
     study_counts,
 )
 from mura_tf.papers.documents import Comparison, System
+from mura_tf.papers.routing import composed
 from mura_tf.published import is_mura, mura_kappas, mura_studies
 from mura_tf.reports.constant import constant_runs, constant_systems
 from mura_tf.training.facts import write_facts
@@ -66,15 +67,11 @@ def report_comparison(
     Raises:
         ValueError: nothing of it is finished.
     """
-    readable, unreadable = readable_runs(plan)
-    finished = set(readable)
-    complete, incomplete = complete_ensembles(plan, finished)
-    runs: dict[System, list[Run]] = {}
-    for one in complete:
-        runs.setdefault(comparison.system(one), []).append(readable[one.folder])
+    runs, missing = finished_systems(comparison, plan)
+    routed = composed(comparison, runs, out)
     by_system = {
         system: load_predictions(run.path for run in found) for system, found in runs.items()
-    }
+    } | routed.predictions
     # under the systems' names, and of those alone that tell abnormal from normal
     named = [
         rows.assign(backbone=system.name, stage="")
@@ -84,15 +81,15 @@ def report_comparison(
     if not named:
         raise ValueError(
             f"no system of {comparison.name} that tells abnormal from normal is finished below "
-            f"{out}: {len(finished)} of {len(plan)} planned runs are. The command with --data goes "
-            "on with them." + "".join(f" {sentence}" for sentence in unreadable)
+            f"{out}: {sum(map(len, runs.values()))} of {len(plan)} planned runs can be reported. "
+            "The command with --data goes on with them. " + " ".join(missing)
         )
     split = reported_split(pd.concat(named, ignore_index=True))
     named = [rows[rows.split == split] for rows in named]
     studies = study_probabilities(pd.concat(named, ignore_index=True))
     decided = pd.concat(map(decided_views, named), ignore_index=True)
     scored = repeated_scores(studies, sorted(studies.study_type.unique()), decided)
-    scores = score_rows(comparison, runs, studies, scored)
+    scores = score_rows(comparison, by_system, runs, studies, scored)
     views = read_views(comparison.folder(out) / "views.csv")
     of_mura = is_mura(study_counts(views), "train", "valid")
     report = DocumentReport(
@@ -110,14 +107,15 @@ def report_comparison(
         ),
         constants=constant_systems(scores.assign(system=scores.title, n=scores.studies))
         + constant_runs(run for found in runs.values() for run in found),
-        deviations=_deviations(comparison, runs, studies, views),
-        missing=unreadable + incomplete + lost_starts(complete, finished),
+        deviations=_deviations(comparison, runs, by_system, studies, views),
+        remarks=routed.remarks,
+        missing=missing + routed.missing,
         split=split,
         references=mura_kappas() if comparison.readers or of_mura else mura_kappas().head(0),
         quoted=quoted_accuracies(comparison),
         counts=data_counts(comparison, views),
     )
-    shown = {system.title: found for system, found in runs.items()}
+    shown = {system.title: runs.get(system, []) for system in by_system}
     folder = comparison.folder(out)
     write_pages(report, comparison.title, shown, folder)
     every = [run for found in runs.values() for run in found]
@@ -125,8 +123,20 @@ def report_comparison(
     return report
 
 
+def finished_systems(
+    comparison: Comparison, plan: list[PlannedRun]
+) -> tuple[dict[System, list[Run]], list[str]]:
+    """The planned runs that can be reported, of each system, and a sentence on each that cannot."""
+    readable, unreadable = readable_runs(plan)
+    complete, incomplete = complete_ensembles(plan, set(readable))
+    runs: dict[System, list[Run]] = {}
+    for one in complete:
+        runs.setdefault(comparison.system(one), []).append(readable[one.folder])
+    return runs, unreadable + incomplete + lost_starts(complete, set(readable))
+
+
 def _deviations(
-    comparison: Comparison, runs: dict, studies: pd.DataFrame, views: pd.DataFrame
+    comparison: Comparison, runs: dict, by_system: dict, studies: pd.DataFrame, views: pd.DataFrame
 ) -> list[str]:
     every = [run for found in runs.values() for run in found]
     pairs = [(run.recipe, system) for system, found in runs.items() for run in found]
@@ -144,10 +154,12 @@ def _deviations(
         if system.per_type and "study_types" not in system.left_open:
             ours = frozenset(name for run in found for name in run.recipe.study_types or ())
             theirs = frozenset(system.study_types or views.study_type)
+            if system in comparison.handed_to(by_system):
+                theirs = frozenset(views.study_type)
             by_types.setdefault((ours, theirs), []).append(system.title)
     for (ours, theirs), titles in by_types.items():
         sentences += type_deviation(ours, theirs, of="; ".join(titles))
-    if left_out := [system.title for system in comparison.systems if system not in runs]:
+    if left_out := [one.title for one in comparison.systems if one not in by_system]:
         sentences.append(f"Left out: {'; '.join(left_out)}.")
     if views.groupby("patient").split.nunique().max() > 1:
         sentences.append(

@@ -1,5 +1,7 @@
 """Finished runs of a document's systems -> the tables of their report."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -17,6 +19,7 @@ _SCORED += ("called_abnormal", "one_class")
 
 def score_rows(
     comparison: Comparison,
+    systems: Iterable[System],
     runs: dict[System, list[Run]],
     studies: pd.DataFrame,
     scored: dict[tuple[str, str], dict[str, RepeatedScore]],
@@ -24,14 +27,16 @@ def score_rows(
     """`DocumentReport.scores`.
 
     Args:
-        comparison: the systems.
-        runs: those of each system.
+        comparison: of the document.
+        systems: those that are told.
+        runs: those of each system that was trained.
         studies: table of `study_probabilities`, with the systems' names as backbones.
         scored: of `repeated_scores`, of the same studies and their views.
     """
     published = published_accuracies(comparison.name)
+    backbones = {system.name: found[0].recipe.backbone for system, found in runs.items()}
     rows = []
-    for system, found in runs.items():
+    for system in systems:
         of_system = studies[studies.backbone == system.name]
         if of_system.empty:
             continue
@@ -46,7 +51,7 @@ def score_rows(
                 {
                     "system": system.name,
                     "title": system.title,
-                    "backbone": found[0].recipe.backbone,
+                    "backbone": backbones[system.specialists or system.name],
                     "study_type": name,
                     "views": len(by_type[name].views),
                     "studies": row["n"],

@@ -33,6 +33,11 @@ class System:
         per_type: whether each study type has a model of its own, or one model has them all.
         study_types: those of `per_type`, unless the user names others; None for all.
         starts_from: the name of the system whose model it goes on from.
+        specialists: the name of a system with a model per study type; then nothing is trained for
+            this one: each view goes to the model of the type that the system `recognised_by` takes
+            it for.
+        recognised_by: the name of a system that tells study types apart.
+        beside: names of systems that it says nothing without.
         published: what the document's CSV calls it, where it has an accuracy.
         left_open: settings that the document does not name: its recipe's are a choice.
     """
@@ -43,6 +48,9 @@ class System:
     per_type: bool = False
     study_types: tuple[str, ...] | None = None
     starts_from: str | None = None
+    specialists: str | None = None
+    recognised_by: str | None = None
+    beside: tuple[str, ...] = ()
     published: str | None = None
     left_open: tuple[str, ...] = ()
 
@@ -125,7 +133,17 @@ class Comparison:
         """
         known, chosen = list(known_types), tuple(study_types or ())
         require_counts(members=members)
-        wanted = self._with_those_they_start_from(systems)
+        names = systems or [
+            one.name for one in self.systems if not one.specialists or _has_all(chosen, known)
+        ]
+        wanted = self._with_those_they_need(names)
+        everywhere = self.handed_to(wanted)
+        if everywhere and not _has_all(chosen, known):
+            raise ValueError(
+                f"{', '.join(one.name for one in wanted if one.specialists)} hands views to models "
+                f"of all study types, {', '.join(known)}. Received: {', '.join(chosen)}. Leave "
+                "--types out, or choose other --systems."
+            )
         self._require_scored(wanted)
         if chosen and not any(system.per_type for system in wanted):
             raise ValueError(
@@ -145,8 +163,11 @@ class Comparison:
         root = self.folder(out)
         plan = []
         for system in wanted:
+            if system.specialists:
+                continue
             recipe = _changed(system, settings)
-            for types in _types_of_runs(system, known, chosen):
+            everyone = chosen or (known if system in everywhere else ())
+            for types in _types_of_runs(system, known, tuple(everyone)):
                 for member in range(members):
                     one = replace(recipe, study_types=types, member=member)
                     folder = _run_folder(root, system, one)
@@ -163,6 +184,11 @@ class Comparison:
                 f"by {split_by}. Leave --split-by out."
             )
         return plan
+
+    def handed_to(self, systems: Iterable[System]) -> list[System]:
+        """Those that have a model of every study type, because views are handed to them."""
+        names = [system.specialists for system in systems if system.specialists]
+        return [one for one in self._with_those_they_need(names) if one.per_type]
 
     def system(self, run: PlannedRun) -> System:
         """What a run of its plan is trained for."""
@@ -215,14 +241,17 @@ class Comparison:
                 f"{', '.join(after)} too."
             )
 
-    def _with_those_they_start_from(self, names: Iterable[str] | None) -> list[System]:
-        if not names:
-            return list(self.systems)
+    def _with_those_they_need(self, names: Iterable[str]) -> list[System]:
         wanted = [self._named(name) for name in names]
         for system in wanted:  # grows while it is walked
-            if system.starts_from:
-                wanted.append(self._named(system.starts_from))
+            needed = (system.starts_from, system.specialists, system.recognised_by, *system.beside)
+            wanted += [self._named(name) for name in needed if name]
         return [system for system in self.systems if system in wanted]
+
+
+def _has_all(chosen: tuple[str, ...], known: list[str]) -> bool:
+    """Whether the study types chosen are all there are; none chosen leaves them all."""
+    return not chosen or set(chosen) >= set(known)
 
 
 def _changed(system: System, settings: Mapping) -> Recipe:

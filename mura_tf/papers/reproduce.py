@@ -14,9 +14,10 @@ from mura_tf.grid.engines import Engine
 from mura_tf.grid.plan import PlannedRun, run_plan
 from mura_tf.grid.progress import duration
 from mura_tf.papers.document_pages import DocumentReport
-from mura_tf.papers.document_reports import report_comparison
+from mura_tf.papers.document_reports import finished_systems, report_comparison
 from mura_tf.papers.documents import Comparison
 from mura_tf.papers.parameters import ParameterTable
+from mura_tf.papers.routing import compose
 from mura_tf.papers.table_pages import TableReport
 from mura_tf.papers.tables import Experiment, report_table
 from mura_tf.published import published_table
@@ -85,6 +86,8 @@ def reproduce(
     if data:
         settings = {"engine": engine, "cache_dir": cache_dir, "skip_bad": skip_bad}
         failed = run_plan(plan, views, folder, **settings)
+        if isinstance(experiment, Comparison):
+            compose(experiment, finished_systems(experiment, plan)[0], views, out, cache_dir)
     elif options.get("settings"):
         _require_recipes(plan)
     report = report_table if isinstance(experiment, Experiment) else report_comparison
@@ -204,6 +207,10 @@ def listing() -> pd.DataFrame:
             {"system": experiment.system_of(run)} | _cost(run.recipe, False, counts, 1, 0)
             for run in experiment.plan("", sorted(counts))
         )
+        for one in getattr(experiment, "systems", ()):
+            if one.specialists:
+                nothing = _cost(Recipe(), True, counts, 1, 0) | {"runs": 0, "done": 0}
+                costs.loc[len(costs)] = {"system": one.title} | nothing
         for system, of_system in costs.groupby("system", sort=False):
             total = of_system.sum(numeric_only=True)
             images = _range(total.images_least / 1e6, total.images_most / 1e6)

@@ -16,7 +16,7 @@ NAMES = ("unified_vs_specialised", "densenet169", "fourteen_classes", "resnet18"
         ("unified_vs_specialised", 9 * (1 + 7)),
         ("densenet169", 3 * 7),
         ("fourteen_classes", 6),
-        ("resnet18", 6),
+        ("resnet18", 4 + 2 * 7),
     ],
 )
 def test_plans_are_the_documents(name, runs, tmp_path):
@@ -28,7 +28,8 @@ def test_plans_are_the_documents(name, runs, tmp_path):
     for run in plan:
         assert run.needs is None or run.needs in before
         before.add(run.folder)
-    assert {experiment.system_of(run) for run in plan} == {one.title for one in experiment.systems}
+    trained = {one.title for one in experiment.systems if not one.specialists}
+    assert {experiment.system_of(run) for run in plan} == trained
 
 
 def test_names_and_titles_tell_systems_apart():
@@ -122,6 +123,30 @@ def test_a_study_type_named_twice_has_one_model(tmp_path):
     experiment = find_experiment("densenet169")
     plan = experiment.plan(tmp_path, TYPES, study_types=["wrist", "wrist"], systems=["base"])
     assert [run.recipe.study_types for run in plan] == [("wrist",)]
+
+
+def test_a_routed_system_brings_what_it_is_made_of_for_all_study_types(tmp_path):
+    experiment = find_experiment("resnet18")
+
+    def planned(known=("humerus", "wrist"), **options):
+        plan = experiment.plan(tmp_path, known, **options)
+        return {(run.folder.parents[1].name, run.folder.parent.name) for run in plan}
+
+    steps = {("study_types", "all"), ("frozen_two_linear", "all")}
+    parts = ("two_linear_humerus_first", "two_linear_humerus")
+    both = steps | {(name, each) for name in parts for each in ("humerus", "wrist")}
+    one = steps | {(name, "humerus") for name in parts}
+    assert planned(systems=["routed"]) == both
+    assert planned(systems=["routed"], study_types=["wrist", "humerus"]) == both
+    assert planned() == both | {("frozen_linear", "all"), ("intermediate_task", "all")}
+    assert planned(study_types=["humerus"]) == one | {
+        ("frozen_linear", "all"),
+        ("intermediate_task", "all"),
+    }
+    assert planned(known=("leg", "hip"), systems=["routed"]) > steps
+    sentence = r"routed hands views to models of all study types, humerus, wrist\. Received: wrist"
+    with pytest.raises(ValueError, match=sentence):
+        planned(systems=["routed"], study_types=["wrist"])
 
 
 @pytest.mark.parametrize(
