@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from mura_tf import Recipe
 from mura_tf.papers.claims import Claim, system_ahead
-from mura_tf.papers.documents import Comparison, System
+from mura_tf.papers.documents import PADDED, Comparison, System
 
 BASE = Recipe(
     backbone="densenet169",
@@ -53,6 +53,7 @@ EXPERIMENT = Comparison(
         "It does not say from which epoch a model is; here that of the least validation loss.",
         "One slide gives the modified model the fine-tuned one's schedule; here only the "
         "fine-tuned one has it.",
+        PADDED,
     ),
     claims=(
         Claim(

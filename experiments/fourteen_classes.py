@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from mura_tf import Recipe
 from mura_tf.papers.claims import Claim, system_ahead
-from mura_tf.papers.documents import Comparison, System
+from mura_tf.papers.documents import PADDED, Comparison, System
 
 FROZEN = Recipe(
     backbone="densenet121",
@@ -88,6 +88,7 @@ EXPERIMENT = Comparison(
         "Its shear of 0.2 is Keras' shear_range, 0.2 degrees.",
         "Its report on 3,197 test images is of MURA's validation set, not of its own 10 %; here "
         "the split of 80, 10 and 10 % is reported.",
+        PADDED,
     ),
     claims=(
         Claim(

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from mura_tf import Recipe
 from mura_tf.papers.claims import Claim, system_ahead
-from mura_tf.papers.documents import Comparison, System
+from mura_tf.papers.documents import PADDED, Comparison, System
 
 LINEAR = Recipe(
     backbone="resnet18",
@@ -110,6 +110,7 @@ EXPERIMENT = Comparison(
         "It drops the last linear layer after the intermediate task; here both are new.",
         "Its stratified sampling is not described; here every view counts once an epoch.",
         "Its auto-contrast saw the image alone; here the black padding counts as its darkest part.",
+        PADDED,
     ),
     claims=(
         Claim(

@@ -11,7 +11,7 @@ from mura_tf.papers.document_reports import finished_systems, report_comparison
 from mura_tf.papers.reproduce import find_experiment, reproduce
 from mura_tf.papers.routing import compose
 
-NAMES = ("unified_vs_specialised", "densenet169", "fourteen_classes", "resnet18")
+NAMES = ("freezing", "unified_vs_specialised", "densenet169", "fourteen_classes", "resnet18")
 PER_RUN = {"study_types": None, "member": 0, "initial": None, "stage": "imagenet"}
 TYPES = ["elbow", "wrist"]
 
@@ -35,7 +35,7 @@ def recipes(*, backbones, **settings):
             options["study_types"] = ["wrist"]
         for run in experiment.plan("out", TYPES, **options):
             kind = dataclasses.replace(run.recipe, **PER_RUN)
-            if kind.backbone == "small_cnn" and kind.trainable.startswith("last:"):
+            if kind.backbone == "small_cnn" and ":" in kind.trainable:
                 kind = dataclasses.replace(kind, trainable="last:2")  # it has four
             found.setdefault(kind, f"{name}-{run.folder.parent.parent.name}")
     return [pytest.param(kind, id=name) for kind, name in found.items()]

@@ -3,6 +3,7 @@
 import difflib
 import math
 import os
+import re
 from functools import partial
 from pathlib import Path
 
@@ -87,10 +88,12 @@ def freeze(extractor: keras.Model, trainable: str) -> None:
 
     Args:
         extractor: a backbone without a head.
-        trainable: "all", "none", "last:N" (from the N-th last convolution on) or "from:LAYER".
+        trainable: "all", "none", "last:N" (from the N-th last convolution on), "blocks:N" (from the
+            N-th last block on, as Keras names those of EfficientNets and MobileNets) or
+            "from:LAYER".
 
     Raises:
-        ValueError: no such layer, or fewer convolutions.
+        ValueError: no such layer, or fewer convolutions or blocks.
     """
     kind, value = parse_trainable(trainable)
     if kind == "all":
@@ -101,8 +104,16 @@ def freeze(extractor: keras.Model, trainable: str) -> None:
         for layer in extractor.layers
         if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D | layers.SeparableConv2D)
     ]
+    blocks = list(dict.fromkeys(filter(None, map(_block, names))))
     if kind == "none":
         first = len(names)
+    elif kind == "blocks":
+        if value > len(blocks):
+            raise ValueError(
+                f"trainable='blocks:N' needs that many blocks. Received: {trainable!r} for a "
+                f"backbone with {len(blocks)}."
+            )
+        first = [_block(name) for name in names].index(blocks[-value])
     elif kind == "last":
         if value > len(convolutions):
             raise ValueError(
@@ -120,6 +131,12 @@ def freeze(extractor: keras.Model, trainable: str) -> None:
         first = names.index(value)
     for layer in extractor.layers[:first]:
         layer.trainable = False
+
+
+def _block(name: str) -> str | None:
+    """The block that a layer's name puts it into, such as "block6a" or "block_13"."""
+    found = re.match(r"(block_?\d+[a-z]?)_", name)
+    return found and found[1]
 
 
 def _pool(features, name, regularizer):

@@ -133,7 +133,7 @@ def parse_augmentation(spec: str) -> tuple[str, float | None]:
 
 
 def parse_trainable(spec: str) -> tuple[str, str | int | None]:
-    """Splits "all", "none", "last:N" or "from:LAYER".
+    """Splits "all", "none", "last:N", "blocks:N" or "from:LAYER".
 
     >>> parse_trainable("last:5")
     ('last', 5)
@@ -141,13 +141,13 @@ def parse_trainable(spec: str) -> tuple[str, str | int | None]:
     kind, _, value = str(spec).partition(":")
     if kind in ("all", "none") and not value:
         return kind, None
-    if kind == "last" and value.isdecimal() and int(value) >= 1:
+    if kind in ("last", "blocks") and value.isdecimal() and int(value) >= 1:
         return kind, int(value)
     if kind == "from" and value:
         return kind, value
     raise ValueError(
-        "trainable must be 'all', 'none', 'last:N' (convolutions, N from 1 up) or 'from:LAYER'. "
-        f"Received: {spec!r}."
+        "trainable must be 'all', 'none', 'last:N' (convolutions, N from 1 up), 'blocks:N' (of a "
+        f"backbone of blocks) or 'from:LAYER'. Received: {spec!r}."
     )
 
 

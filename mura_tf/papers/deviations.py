@@ -32,6 +32,8 @@ CHOICES = {  # what the document leaves open
     "balance": "The paper does not say how the loss is weighted while one model trains on all "
     "study types; here each view has the weight of its label in its own study type.",
 }
+OPEN_IN_PAPER = ("max_epochs", "plateau_epochs")
+"""Settings that 000 does not name; "plateau_epochs" are those of its schedule."""
 _PER_RUN = ("backbone", "initial", "study_types", "seed", "stage", "repeat", "member")
 _WITH_SELECT_ON = ("holdout", "holdout_by")
 _PLATEAU = re.compile(r"(plateau:[a-z_]+:[^:]+):(\d+)")
@@ -54,7 +56,12 @@ def deviations(recipes: Iterable[Recipe], document: Recipe) -> list[str]:
     """
     recipes = list(recipes)
     pairs = [(recipe, document) for recipe in recipes]
-    sentences = differences(pairs, but=("max_epochs", "plateau_epochs"))
+    return differences(pairs, but=OPEN_IN_PAPER) + paper_choices(recipes)
+
+
+def paper_choices(recipes: Iterable[Recipe]) -> list[str]:
+    """What was chosen where document 000 says nothing: sentences."""
+    recipes, sentences = list(recipes), []
     for name, sentence in CHOICES.items():
         values = [_chosen(recipe, name) for recipe in recipes]
         if values := [value for value in values if value is not None]:

@@ -48,9 +48,10 @@ class DocumentReport:
 
     Attributes:
         scores: a row per system and study type, "overall" for the systems that have all of them:
-            `system, title, backbone, study_type, views, studies, accuracy` (of the views, or of
-            their classes) with its interval, `published_accuracy`, at study level `kappa, auroc`
-            with their intervals, and `called_abnormal`, how many studies.
+            `system, title, backbone, study_type, pooled` (whether the row is of several types),
+            `views, studies, accuracy` (of the views, or of their classes) with its interval,
+            `published_accuracy`, at study level `kappa, auroc` with their intervals, and
+            `called_abnormal`, how many studies.
         epochs: a row per system: `system, title, models, epochs, chosen`, the means over its runs
             of `CHOSEN` at the chosen epoch, and the published values where the document has them.
         classes: name of a system with classes -> how well it tells them apart.
@@ -63,6 +64,8 @@ class DocumentReport:
         references: of `mura_kappas`, or no rows of it: what stands beside our kappas.
         quoted: `title, study_type, accuracy` of published systems that are none of ours.
         counts: `title, study_type, count` of the data, ours and published.
+        split_counts: of `split_counts`.
+        chosen_epochs: of `chosen_epochs`.
     """
 
     scores: pd.DataFrame
@@ -77,6 +80,8 @@ class DocumentReport:
     references: pd.DataFrame
     quoted: pd.DataFrame
     counts: pd.DataFrame
+    split_counts: pd.DataFrame
+    chosen_epochs: pd.DataFrame
 
 
 class Section(NamedTuple):
@@ -133,6 +138,10 @@ def _sections(report: DocumentReport) -> list[Section]:
         Section(*kappa_section(report.scores, report.references)),
         _epoch_section(report),
     ]
+    if len(report.chosen_epochs):
+        sections.append(_chosen_section(report))
+    if len(report.split_counts):
+        sections.append(_split_section(report))
     if len(report.claims):
         rows, below = claim_rows(report.claims), claim_notes(report.claims)
         sections.insert(1, Section(CLAIMS, CLAIM_NOTE, CLAIM_HEADERS, rows, CLAIM_WORDS, below))
@@ -144,10 +153,9 @@ def _result_section(report: DocumentReport) -> Section:
     headers += ["Studies", "Kappa [95 %]", "AUROC [95 %]"]
     rows = []
     for _, group in report.scores.groupby("system", sort=False):
-        overall = group.study_type == OVERALL
-        types = list(group.study_type[~overall])
-        pooled = overall.any() and len(types) > 1
-        for row in group[overall if pooled else ~overall].itertuples():
+        types = list(group.study_type[~group.pooled])
+        pooled = group.pooled.any() and len(types) > 1
+        for row in group[group.pooled if pooled else ~group.pooled].itertuples():
             named = types if pooled else [row.study_type]
             rows.append(
                 [
@@ -204,6 +212,31 @@ def _epoch_section(report: DocumentReport) -> Section:
             rows.append(["published", "", "", "", *map(number_text, theirs), ""])
     note = "Means over a system's models. The loss is weighted where the recipe balances labels."
     return Section("At the chosen epoch", note, headers, rows)
+
+
+def _chosen_section(report: DocumentReport) -> Section:
+    chosen = report.chosen_epochs
+    types = [*sorted(set(chosen.study_type) - {OVERALL}), OVERALL]
+    rows = []
+    for title, group in chosen.groupby("title", sort=False):
+        by_type = group.set_index("study_type").reindex(types)
+        rows.append([title, *(number_text(epoch, ".4g") for epoch in by_type.epoch)])
+        rows.append(["published", *(number_text(epoch, ".4g") for epoch in by_type.published)])
+    note = "Means over a system's members; overall is of one model on all study types."
+    return Section("Chosen epochs, by study type", note, ["System", *types], rows)
+
+
+def _split_section(report: DocumentReport) -> Section:
+    headers, rows = ["Study type", "Label"], []
+    splits = {"train": "Trained on", "valid": "Selected on", "test": "Reported"}
+    for text in splits.values():
+        headers += [text, "Published"]
+    counts = report.split_counts.set_index(["study_type", "label", "split"])
+    for study_type, label in counts.index.droplevel("split").unique():
+        cells = counts.loc[study_type, label].reindex(list(splits))
+        texts = (number_text(value, ",.0f") for value in cells.to_numpy().ravel())
+        rows.append([study_type, "abnormal" if label else "normal", *texts])
+    return Section("Images by split and label", "", headers, rows, words=(0, 1))
 
 
 # ------------------------------------------------------------------------------------------------

@@ -18,32 +18,31 @@ from mura_tf.grid.finished import complete_ensembles, lost_starts, readable_runs
 from mura_tf.grid.plan import PlannedRun
 from mura_tf.papers.claims import answer_claims
 from mura_tf.papers.deviations import (
+    OPEN_IN_PAPER,
     data_deviations,
     differences,
     listed,
+    paper_choices,
     skipped_deviation,
     type_deviation,
 )
 from mura_tf.papers.document_pages import DocumentReport, write_pages
 from mura_tf.papers.document_tables import (
+    chosen_epochs,
     data_counts,
     epoch_rows,
     quoted_accuracies,
     score_rows,
+    split_counts,
     study_counts,
 )
 from mura_tf.papers.documents import Comparison, System
 from mura_tf.papers.routing import composed
-from mura_tf.published import is_mura, mura_kappas, mura_studies
+from mura_tf.published import OVERALL, is_mura, mura_kappas, mura_studies
 from mura_tf.reports.constant import constant_runs, constant_systems
 from mura_tf.training.facts import write_facts
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
-
-PADDED = (
-    "The document resizes images and does not say whether that stretches them; here they keep "
-    "their shape and are padded with black to a square."
-)
 
 
 def report_comparison(
@@ -105,7 +104,13 @@ def report_comparison(
             scored,
             {(system.name, ""): system.title for system in comparison.systems},
         ),
-        constants=constant_systems(scores.assign(system=scores.title, n=scores.studies))
+        constants=constant_systems(
+            scores.assign(
+                system=scores.title,
+                n=scores.studies,
+                study_type=scores.study_type.mask(scores.pooled, OVERALL),
+            )
+        )
         + constant_runs(run for found in runs.values() for run in found),
         deviations=_deviations(comparison, runs, by_system, studies, views),
         remarks=routed.remarks,
@@ -114,6 +119,8 @@ def report_comparison(
         references=mura_kappas() if comparison.readers or of_mura else mura_kappas().head(0),
         quoted=quoted_accuracies(comparison),
         counts=data_counts(comparison, views),
+        split_counts=split_counts(comparison, views, runs, split),
+        chosen_epochs=chosen_epochs(comparison, runs),
     )
     shown = {system.title: runs.get(system, []) for system in by_system}
     folder = comparison.folder(out)
@@ -147,11 +154,14 @@ def _deviations(
         f"Backbone: {ours} instead of {theirs}." for ours, theirs in backbones if ours != theirs
     ]
     members = len({run.recipe.member for run in every})
-    if members > 1:
-        sentences.append(f"Models per system and study type: {members}; the document has 1.")
+    if members != comparison.members:
+        sentences.append(
+            f"Models per system and study type: {members}; the document has {comparison.members}."
+        )
     by_types: dict[tuple[frozenset, frozenset], list[str]] = {}
     for system, found in runs.items():
-        if system.per_type and "study_types" not in system.left_open:
+        has_types = system.per_type or system.together
+        if has_types and "study_types" not in system.left_open:
             ours = frozenset(name for run in found for name in run.recipe.study_types or ())
             theirs = frozenset(system.study_types or views.study_type)
             if system in comparison.handed_to(by_system):
@@ -173,8 +183,12 @@ def _deviations(
             "patients, and it may be chosen too late."
         )
     named = [(ours, _filled(system, ours)) for ours, system in pairs]
-    sentences += differences(named, but=("holdout_by",))
-    return [*sentences, *_choices(comparison, pairs), PADDED]
+    if comparison.document == "000":
+        sentences += differences(named, but=("holdout_by", *OPEN_IN_PAPER))
+        sentences += paper_choices(run.recipe for run in every)
+    else:
+        sentences += differences(named, but=("holdout_by",))
+    return sentences + _choices(comparison, pairs)
 
 
 def _filled(system: System, ours: Recipe) -> Recipe:

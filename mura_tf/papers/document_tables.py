@@ -5,11 +5,12 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from mura_tf.evaluation.comparison import RepeatedScore
+from mura_tf.evaluation.comparison import RepeatedScore, pooled
 from mura_tf.evaluation.predictions import score
 from mura_tf.papers.documents import Comparison, System
-from mura_tf.published import OVERALL, published_accuracies, published_table
+from mura_tf.published import OVERALL, published_accuracies
 from mura_tf.training.run import Run
+from mura_tf.training.selection import dealt_views
 
 CHOSEN = ("loss", "accuracy", "val_loss", "val_accuracy", "val_f1")
 """What is told of a run's chosen epoch, of the columns of its history."""
@@ -33,7 +34,7 @@ def score_rows(
         studies: table of `study_probabilities`, with the systems' names as backbones.
         scored: of `repeated_scores`, of the same studies and their views.
     """
-    published = published_accuracies(comparison.name)
+    published = published_accuracies(comparison.published())
     backbones = {system.name: found[0].recipe.backbone for system, found in runs.items()}
     rows = []
     for system in systems:
@@ -42,17 +43,22 @@ def score_rows(
             continue
         by_type = scored[system.name, ""]
         for row in score(of_system).to_dict("records"):
-            name = row["study_type"]
+            name, pools = row["study_type"], row["study_type"] == OVERALL
+            if system.together and name not in by_type:
+                types = sorted(by_type)
+                name = " and ".join(types)
+                by_type[name] = pooled([by_type[each] for each in types])
             if name not in by_type:  # overall, of some types
                 continue
             low, high = by_type[name].interval("class_accuracy")
-            theirs = system.published if (name == OVERALL) != system.per_type else None
+            theirs = system.published if pools != system.per_type else None
             rows.append(
                 {
                     "system": system.name,
                     "title": system.title,
                     "backbone": backbones[system.specialists or system.name],
                     "study_type": name,
+                    "pooled": pools,
                     "views": len(by_type[name].views),
                     "studies": row["n"],
                     "accuracy": by_type[name].values("class_accuracy").item(),
@@ -69,7 +75,7 @@ def quoted_accuracies(comparison: Comparison) -> pd.DataFrame:
     """`DocumentReport.quoted`."""
     rows = [
         {"title": comparison.quoted[system], "study_type": study_type, "accuracy": value}
-        for (system, study_type), value in published_accuracies(comparison.name).items()
+        for (system, study_type), value in published_accuracies(comparison.published()).items()
         if system in comparison.quoted
     ]
     return pd.DataFrame(rows, columns=["title", "study_type", "accuracy"])
@@ -81,7 +87,7 @@ def data_counts(comparison: Comparison, views: pd.DataFrame) -> pd.DataFrame:
     Returns:
         `title, study_type, count`; of all splits.
     """
-    rows = published_table(comparison.name).query("system == 'data'")
+    rows = comparison.published().query("system == 'data'")
     parts = []
     for metric, title, ours in (
         ("total_images", "studies", study_counts(views)),
@@ -110,7 +116,7 @@ def _with_overall(counts: pd.Series) -> pd.Series:
 
 def epoch_rows(comparison: Comparison, runs: dict[System, list[Run]]) -> pd.DataFrame:
     """`DocumentReport.epochs`."""
-    published = published_table(comparison.name).query("study_type == 'overall'")
+    published = comparison.published().query("study_type == 'overall'")
     rows = []
     for system, found in runs.items():
         histories = [run.history.set_index("epoch") for run in found]
@@ -134,3 +140,55 @@ def epoch_rows(comparison: Comparison, runs: dict[System, list[Run]]) -> pd.Data
             row[f"published_{name}"] = values.iloc[-1] if len(values) else np.nan
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def split_counts(
+    comparison: Comparison, views: pd.DataFrame, runs: dict[System, list[Run]], reported: str
+) -> pd.DataFrame:
+    """Images by study type, label and what they are for, beside the document's, if it counts them.
+
+    Args:
+        comparison: of the document.
+        views: the views table of the runs.
+        runs: of each system; all select their epochs on the same views.
+        reported: the split.
+
+    Returns:
+        `study_type, label, split, count, published`; `split` has the document's words, "valid" for
+        what epochs are selected on and "test" for what is reported.
+    """
+    theirs = comparison.published().query("system == 'data' and metric == 'images'")
+    theirs = theirs.dropna(subset=["study_type", "label", "split"]).astype({"label": int})
+    columns = ["study_type", "label", "split", "count", "published"]
+    if theirs.empty:
+        return pd.DataFrame(columns=columns)
+    recipe = next(iter(runs.values()))[0].recipe
+    dealt = dealt_views(views, recipe)
+    words = {"train": "train", recipe.select_on: "valid", reported: "test"}
+    dealt = dealt.assign(split=dealt.split.map(words)).dropna(subset="split")
+    key = columns[:3]
+    ours = dealt.groupby(key).size().rename("count").reset_index()
+    theirs = theirs.rename(columns={"value": "published"})[[*key, "published"]]
+    return ours.merge(theirs, on=key, how="left")
+
+
+def chosen_epochs(comparison: Comparison, runs: dict[System, list[Run]]) -> pd.DataFrame:
+    """The chosen epoch of each model, the mean over members, beside the document's.
+
+    Returns:
+        `title, study_type, epoch, published`, of the systems whose chosen epochs it tells.
+    """
+    published = comparison.published().query("metric == 'best_epoch'")
+    published = published.set_index(["system", "study_type"]).value
+    rows = []
+    for system, found in runs.items():
+        if system.published not in published.index.get_level_values("system"):
+            continue
+        best: dict[str, list[int]] = {}
+        for run in found:
+            types = run.recipe.study_types or [OVERALL]
+            best.setdefault(" and ".join(types), []).append(run.info["best_epoch"])
+        for name, epochs in best.items():
+            theirs = published.get((system.published, name), np.nan)
+            rows.append((system.title, name, np.mean(epochs), theirs))
+    return pd.DataFrame(rows, columns=["title", "study_type", "epoch", "published"])

@@ -11,9 +11,14 @@ import pandas as pd
 from mura_tf.data.splits import split_anew
 from mura_tf.grid.plan import SET_HERE, PlannedRun, require_counts, require_unset
 from mura_tf.papers.claims import Claim
-from mura_tf.published import OVERALL, published_accuracies
+from mura_tf.published import LONG_FORM, OVERALL, published_accuracies, published_table
 from mura_tf.training.recipe import Recipe
 
+PADDED = (
+    "The document resizes images and does not say whether that stretches them; here they keep "
+    "their shape and are padded with black to a square."
+)
+"""Of a document's choices, the last."""
 _SET_HERE = SET_HERE | {
     "stage": "each system has its own (--systems)",
     "repeat": "`members` (--members) says how many models there are",
@@ -31,7 +36,8 @@ class System:
         title: what it is called in tables.
         recipe: its settings.
         per_type: whether each study type has a model of its own, or one model has them all.
-        study_types: those of `per_type`, unless the user names others; None for all.
+        together: whether one model has all `study_types`, and only these.
+        study_types: those of `per_type` or `together`, unless the user names others; None for all.
         starts_from: the name of the system whose model it goes on from.
         specialists: the name of a system with a model per study type; then nothing is trained for
             this one: each view goes to the model of the type that the system `recognised_by` takes
@@ -46,6 +52,7 @@ class System:
     title: str
     recipe: Recipe
     per_type: bool = False
+    together: bool = False
     study_types: tuple[str, ...] | None = None
     starts_from: str | None = None
     specialists: str | None = None
@@ -60,7 +67,7 @@ class Comparison:
     """A document's systems side by side.
 
     Attributes:
-        name: of its file in `experiments`, and of its CSV in `experiments/published`.
+        name: of its file in `experiments`, and of its CSV in `experiments/published`, if any.
         title: what the report is called.
         document: which of the five, such as "001".
         systems: what is compared, each after the one it starts from.
@@ -69,7 +76,9 @@ class Comparison:
         choices: what was chosen where the document is vague, sentences; "{batch_size}" in one
             becomes what the systems have that leave it open, and the sentence goes where none do.
         claims: the document's, to be checked.
-        readers: whether the radiologists' kappas stand beside ours.
+        members: models per system and study type, whose probabilities are averaged.
+        printed: whether the document prints numbers of it, which then are in its CSV.
+        readers: whether the radiologists' kappas stand beside ours, whatever the data.
         quoted: what the document's CSV calls systems of its table that are none of `systems` ->
             what they are called in ours.
     """
@@ -81,6 +90,8 @@ class Comparison:
     fractions: tuple[float, float, float] | None = None
     choices: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
+    members: int = 1
+    printed: bool = True
     readers: bool = False
     quoted: Mapping[str, str] = field(default_factory=dict)
     OPTIONS: ClassVar = {
@@ -110,7 +121,7 @@ class Comparison:
         systems: Iterable[str] | None = None,
         settings: Mapping | None = None,
         backbones: Iterable[str] | None = None,
-        members: int = 1,
+        members: int | None = None,
         split_by: str = "patient",
     ) -> list[PlannedRun]:
         """Its runs, each after the one it starts from.
@@ -123,7 +134,7 @@ class Comparison:
             settings: recipe settings instead of the document's; `weights` only where the document
                 starts from ImageNet's.
             backbones: one, instead of the document's pretrained ones.
-            members: models per system, whose probabilities are averaged. The documents have 1.
+            members: instead of the document's.
             split_by: how a holdout is split off, and how `views` deals `fractions`, of `SPLIT_BY`.
 
         Raises:
@@ -132,10 +143,9 @@ class Comparison:
                 none of the systems heeds.
         """
         known, chosen = list(known_types), tuple(study_types or ())
+        members = self.members if members is None else members
         require_counts(members=members)
-        names = systems or [
-            one.name for one in self.systems if not one.specialists or _has_all(chosen, known)
-        ]
+        names = systems or [one.name for one in self.systems if _fits(one, known, chosen)]
         wanted = self._with_those_they_need(names)
         everywhere = self.handed_to(wanted)
         if everywhere and not _has_all(chosen, known):
@@ -145,7 +155,7 @@ class Comparison:
                 "--types out, or choose other --systems."
             )
         self._require_scored(wanted)
-        if chosen and not any(system.per_type for system in wanted):
+        if chosen and not any(system.per_type or system.together for system in wanted):
             raise ValueError(
                 f"no system here of {self.name} has a model per study type. Received: "
                 f"{', '.join(chosen)}. Leave --types out, or choose other --systems."
@@ -198,13 +208,17 @@ class Comparison:
         """The same in words."""
         return self.system(run).title
 
+    def published(self) -> pd.DataFrame:
+        """What the document prints of it, in the long form of `experiments/published`."""
+        return published_table(self.name) if self.printed else pd.DataFrame(columns=LONG_FORM)
+
     def published_results(self) -> dict[str, str]:
         """`system_of` -> the document's accuracy, and of what.
 
         That is on its test data, or on its validation data where it has no other.
         """
-        validation = published_accuracies(self.name, "valid")
-        found = published_accuracies(self.name)
+        validation = published_accuracies(self.published(), "valid")
+        found = published_accuracies(self.published())
         texts = {}
         for system in self.systems:
             values = {
@@ -249,6 +263,13 @@ class Comparison:
         return [system for system in self.systems if system in wanted]
 
 
+def _fits(system: System, known: list[str], chosen: tuple[str, ...]) -> bool:
+    """Whether a system that nobody asked for by name can be had of these study types."""
+    if system.together:
+        return len(chosen or set(system.study_types) & set(known)) > 1
+    return not system.specialists or _has_all(chosen, known)
+
+
 def _has_all(chosen: tuple[str, ...], known: list[str]) -> bool:
     """Whether the study types chosen are all there are; none chosen leaves them all."""
     return not chosen or set(chosen) >= set(known)
@@ -287,24 +308,32 @@ def _types_of_runs(
     system: System, known: list[str], chosen: tuple[str, ...]
 ) -> list[tuple[str, ...] | None]:
     """`Recipe.study_types` of each of the system's runs."""
-    if not system.per_type:
+    if not (system.per_type or system.together):
         return [None]
     types = tuple(dict.fromkeys(chosen or system.study_types or known))
     lacking = [name for name in types if name not in known]
     if lacking:
         raise ValueError(
-            f"{system.name} has a model per study type. Received: data without "
+            f"{system.name} is trained on study types of its own. Received: data without "
             f"{', '.join(lacking)}; they have {', '.join(known)}. Choose among these with --types."
         )
-    return [(name,) for name in types]
+    if not system.together:
+        return [(name,) for name in types]
+    if len(types) < 2:
+        raise ValueError(
+            f"{system.name} has one model of several study types. Received: {types[0]} alone. Name "
+            "more with --types, or choose other --systems."
+        )
+    return [tuple(sorted(types))]
 
 
 def _run_folder(root: Path, system: System, recipe: Recipe) -> Path:
-    types = "+".join(recipe.study_types or ["all"]) if system.per_type else "all"
+    several = system.per_type or system.together
+    types = "+".join(recipe.study_types or ["all"]) if several else "all"
     return root / system.name / types / f"member{recipe.member}"
 
 
 def _stage(system: System) -> str:
-    if not system.per_type:
+    if not (system.per_type or system.together):
         return "mura"
     return "type" if system.starts_from else "imagenet"

@@ -56,7 +56,8 @@ class Recipe:
             "type_and_abnormality" (a class for each pair; 003's fourteen on MURA).
         head: specs of the layers between backbone and output, see `specs.HEAD_LAYERS`.
         trainable: which backbone layers are trained: "all", "none", "last:N" (from the N-th last
-            convolution on) or "from:LAYER". The head always is.
+            convolution on), "blocks:N" (from the N-th last block on) or "from:LAYER". The head
+            always is.
         l1, l2: regularization of the head's dense kernels.
         batch_size: views per step.
         optimizer: "adam" or "sgd:MOMENTUM".

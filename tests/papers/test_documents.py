@@ -1,19 +1,22 @@
 """The systems of documents 001 to 004: what is planned for them; nothing is trained here."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from run_folders import TWO_TYPES, TYPES, views_of
 
 from mura_tf.papers.reproduce import find_experiment
+from mura_tf.training.recipe import Recipe
 
-NAMES = ("unified_vs_specialised", "densenet169", "fourteen_classes", "resnet18")
+NAMES = ("freezing", "unified_vs_specialised", "densenet169", "fourteen_classes", "resnet18")
 
 
 @pytest.mark.parametrize(
     ("name", "runs"),
     [
-        ("unified_vs_specialised", 9 * (1 + 7)),
+        ("freezing", 3 * 7 * 5),
+        ("unified_vs_specialised", 9 * (1 + 7) + 7 + 1 + 2),
         ("densenet169", 3 * 7),
         ("fourteen_classes", 6),
         ("resnet18", 4 + 2 * 7),
@@ -123,6 +126,34 @@ def test_a_study_type_named_twice_has_one_model(tmp_path):
     experiment = find_experiment("densenet169")
     plan = experiment.plan(tmp_path, TYPES, study_types=["wrist", "wrist"], systems=["base"])
     assert [run.recipe.study_types for run in plan] == [("wrist",)]
+
+
+def test_one_model_of_two_study_types(tmp_path):
+    experiment = find_experiment("unified_vs_specialised")
+
+    def planned(*known, **options):
+        plan = experiment.plan(tmp_path, known, **options)
+        together = [run for run in plan if run.folder.parents[1].name == "cnn_first_together"]
+        return [(run.recipe.study_types, run.folder.parent.name) for run in together]
+
+    pair = [(("finger", "wrist"), "finger+wrist")]
+    assert planned(*TYPES) == planned(*TYPES, systems=["cnn_first_together"]) == pair
+    assert planned("hip", "leg") == planned("hip", "wrist") == []
+    assert planned(*TYPES, study_types=["elbow"]) == []
+    asked = {"systems": ["cnn_first_together"]}
+    assert planned("hip", "leg", study_types=["leg", "hip"], **asked) == [
+        (("hip", "leg"), "hip+leg")
+    ]
+    with pytest.raises(ValueError, match=r"data without finger, wrist; they have hip, leg\."):
+        planned("hip", "leg", **asked)
+    with pytest.raises(ValueError, match=r"one model of several study types\. Received: leg alone"):
+        planned("hip", "leg", study_types=["leg"], **asked)
+
+
+def test_what_is_frozen_differs_and_nothing_else():
+    recipes = [system.recipe for system in find_experiment("freezing").systems]
+    assert [one.trainable for one in recipes] == ["none", "blocks:8", "all"]
+    assert {replace(one, trainable="all") for one in recipes} == {Recipe()}
 
 
 def test_a_routed_system_brings_what_it_is_made_of_for_all_study_types(tmp_path):

@@ -21,7 +21,7 @@ from mura_tf.training.recipe import Recipe
 
 COUNTS = {"elbow": (12, 10), "wrist": (12, 10)}
 TABLES = ["table_iii", "table_iv", "table_v", "table_vi", "tables_v_vi"]
-DOCUMENTS = ["densenet169", "fourteen_classes", "resnet18", "unified_vs_specialised"]
+DOCUMENTS = ["densenet169", "fourteen_classes", "freezing", "resnet18", "unified_vs_specialised"]
 SMALL = ["--backbones", "small_cnn", "--members", "2", "--repeats", "1"]
 
 
@@ -68,7 +68,7 @@ def begun(tmp_path):
 
 def test_every_experiment_is_found():
     assert lib.experiment_names() == sorted(TABLES + DOCUMENTS)
-    kinds = [ParameterTable, *[Experiment] * 4, *[Comparison] * 4]
+    kinds = [ParameterTable, *[Experiment] * 4, *[Comparison] * 5]
     for name, kind in zip(TABLES + DOCUMENTS, kinds, strict=True):
         experiment = lib.find_experiment(name)
         assert isinstance(experiment, kind)
@@ -90,8 +90,9 @@ def test_experiments_are_the_papers():
 def test_an_unknown_table_lists_the_known_ones():
     assert_sentence(
         call("table_vii"),
-        "an experiment must be one of densenet169, fourteen_classes, resnet18, table_iii, "
-        "table_iv, table_v, table_vi, tables_v_vi, unified_vs_specialised. Received: 'table_vii'.",
+        "an experiment must be one of densenet169, fourteen_classes, freezing, resnet18, "
+        "table_iii, table_iv, table_v, table_vi, tables_v_vi, unified_vs_specialised. Received: "
+        "'table_vii'.",
     )
 
 
