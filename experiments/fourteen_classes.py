@@ -3,7 +3,8 @@
     mura-tf reproduce fourteen_classes --data MURA-v1.1 --out runs/documents
 
 Cost: 6 runs of at most 150 epochs on 80 % of all images. `--split-by image` is the document's
-split, which leaks. The data study: `mura-tf study MURA-v1.1 --out runs/study`.
+split, which leaks; `--split document` reports on MURA's validation images, as its Fig. 30 does.
+The data study: `mura-tf study MURA-v1.1 --out runs/study`.
 Published: accuracy over the fourteen classes 0.79 (experiment 6, test), 0.70 to 0.81 on validation;
 experiment 1 has 8,101,454 parameters, experiment 6 has 10,722,705.
 """
@@ -64,6 +65,16 @@ EXPERIMENT = Comparison(
         System("exp_6", "6: squeeze-and-excite, attention", SQUEEZED, published="exp_6"),
     ),
     fractions=(0.8, 0.1, 0.1),
+    rest=(0.85, 0.15),
+    split_choices={
+        "text": "Its report on 3,197 test images is of MURA's validation set, not of the 10 % that "
+        "its text deals to test; here the split of 80, 10 and 10 % is reported, as it tells. "
+        "--split document is the other.",
+        "document": "Its text deals all images to 80, 10 and 10 %. Its figures are of 31,281 "
+        "training images (Fig. 7) and of MURA's validation set as test set (Fig. 30): here the "
+        "data set's reported split is the test set, and of the other views 85 % are trained on and "
+        "15 % selected on.",
+    },
     choices=(
         "Document 003 splits by image; here by patient, unless --split-by says otherwise.",
         "It calls its L1 and L2 strong and names no numbers; here 0.0001 and 0.001, and "
@@ -86,10 +97,21 @@ EXPERIMENT = Comparison(
         "frozen when it was printed; here all but the last 5 convolutions are, as its text says.",
         "It stops after 10 epochs in one place (Fig. 27) and after 5 in another; here after 10.",
         "Its shear of 0.2 is Keras' shear_range, 0.2 degrees.",
-        "Its report on 3,197 test images is of MURA's validation set, not of its own 10 %; here "
-        "the split of 80, 10 and 10 % is reported.",
         PADDED,
     ),
+    leaderboard={
+        "best_radiologist": "best radiologist",
+        "base_comb2_xuan_v3": "base-comb2-xuan-v3 (ensemble), jzhang, Availink",
+        "base_comb2_xuan": "base-comb2-xuan (ensemble), jzhang, Availink",
+        "muti_type": "muti_type (ensemble model), SCU_MILAB",
+        "base_comb4": "base-comb4 (ensemble), jzhang, Availink",
+        "base_comb2_jun2": "base-comb2-jun2 (ensemble)",
+        "dl_team7_dense121": "dl-team7-dense121, the document's own",
+        "bhaukali_v1_0": "Bhaukali_v1.0 (single model), IIT BHU, Varanasi",
+        "densenet169_lite": "Densenet169-lite (single model), Tang",
+        "ensemble1": "ensemble1, ensemble",
+        "densenet_zhou": "DenseNet (single model), Zhou",
+    },
     claims=(
         Claim(
             text="Unfreezing the last layers with regularization is ahead of the frozen network",

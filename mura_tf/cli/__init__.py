@@ -237,8 +237,8 @@ def explain(
     top: Annotated[
         str | None,
         typer.Option(
-            help="ORDER:COUNT with wrong (worst mistakes), confident (surest) or disagreement (of "
-            "the members). [default: wrong:20]"
+            help="ORDER:COUNT with wrong (worst mistakes), confident (surest), disagreement (of "
+            "the members) or pairs (right and wrong in turn). [default: wrong:20]"
         ),
     ] = None,
     score: Annotated[
@@ -257,6 +257,10 @@ def explain(
     layer: Annotated[
         str | None, typer.Option(help="Whose feature maps. [default: those the head pools]")
     ] = None,
+    of: Annotated[
+        Literal["abnormal", "predicted"],
+        typer.Option(help="Of runs with classes: what is explained of a view."),
+    ] = "abnormal",
     out: Annotated[
         Path | None, typer.Option(help="Where files go. [default: 'explained' in the first RUN]")
     ] = None,
@@ -271,6 +275,8 @@ def explain(
             raise ValueError("--study, --top and --score exclude each other. Give one of them.")
         if sanity and not score:
             raise ValueError("--sanity goes with --score. Add it.")
+        if score and of == "predicted":
+            raise ValueError("boxes are of lesions, so --score goes with abnormal. Leave --of out.")
         chosen = _listed(methods)
         if not score and chosen and len(chosen) > 1:
             raise ValueError(f"a figure shows one method. Received: --methods {methods}.")
@@ -278,7 +284,7 @@ def explain(
         out = out or runs[0] / "explained"
         from mura_tf.explain.ensemble import Ensemble
 
-        ensemble = Ensemble(folders, data, cache_dir)
+        ensemble = Ensemble(folders, data, cache_dir, of=of)
         print(f"{ensemble.name}: {len(ensemble.runs)} runs, {ensemble.split} split.")
         if score:
             from mura_tf.explain.scores import write_scores
@@ -328,6 +334,10 @@ def reproduce(
     ] = None,
     repeats: Annotated[
         int | None, typer.Option(min=1, help="Ensembles trained anew. [default: the table's]")
+    ] = None,
+    split: Annotated[
+        Literal["text", "document"] | None,
+        typer.Option(help="As a document tells, or as its own numbers are. [default: text]"),
     ] = None,
     split_by: Annotated[
         Literal["patient", "image"] | None,
@@ -400,6 +410,7 @@ def reproduce(
             "backbones": _listed(backbones),
             "members": members,
             "repeats": repeats,
+            "split": split,
             "split_by": split_by,
         }
         options = {name: value for name, value in options.items() if value is not None}

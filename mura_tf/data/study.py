@@ -50,6 +50,7 @@ class DataStudy:
             `published_components`, `published_seconds`, NaN where it has none.
         curves: (method, per_class) -> float (kept,), the share of the variance that the first 1, 2,
             ... components explain.
+        samples: class -> the path of one of its training images, drawn at random.
         remarks: sentences about what was left out.
     """
 
@@ -59,6 +60,7 @@ class DataStudy:
     histograms: pd.DataFrame
     reductions: pd.DataFrame
     curves: dict[tuple[str, int], np.ndarray]
+    samples: dict[str, str]
     remarks: list[str]
 
 
@@ -141,6 +143,10 @@ def study_data(
         histograms=histograms,
         reductions=reductions.merge(_published(), "left", ["per_class", "method"]),
         curves=curves,
+        samples={
+            classes[codes[row]]: training.path[row]
+            for row in sorted(_balanced_sample(codes, 1, seed), key=lambda row: codes[row])
+        },
         remarks=remarks,
     )
 

@@ -37,7 +37,6 @@ MEASURES = {
 }
 """What `RepeatedScore` can tell, in words. All but the AUROC are of decisions: abnormal above 0.5,
 or the most probable class."""
-_CLASS = "class"
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class RepeatedScore:
         studies: float (n, repeats), the probability of each study; the index names it and its
             `label`.
         views: float (m, repeats), the probability of each view; the index names it, its `label` and
-            its `class`, a study type and label. None where none were given.
+            its `true_class`, a study type and label. None where none were given.
         decided: text (m, repeats), the class that each view is decided for; None without views.
         members: models per ensemble, the least where ensembles differ.
         bootstrap: of all systems.
@@ -123,7 +122,9 @@ class RepeatedScore:
             labels = index.get_level_values("label").to_numpy(bool)[:, None]
             right = (self.views.to_numpy() > THRESHOLD) == labels
         else:
-            right = self.decided.to_numpy() == index.get_level_values(_CLASS).to_numpy()[:, None]
+            right = (
+                self.decided.to_numpy() == index.get_level_values("true_class").to_numpy()[:, None]
+            )
         weights = self.bootstrap.weights(index)
         with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
             return right.T.astype(float) @ weights.T / weights.sum(axis=1)
@@ -143,20 +144,24 @@ def decided_views(predictions: pd.DataFrame) -> pd.DataFrame:
         predictions: predictions table of one system (backbone, stage, repeat).
 
     Returns:
-        A row per view: its key, `label`, the `SYSTEM_KEY`, `probability`, `class` (a study type and
-        label) and `decided`, the most probable class, or without classes abnormal above 0.5.
+        A row per view: its key, `label`, `path`, the `SYSTEM_KEY`, `probability`, `true_class` (a
+        study type and label), `decided`, the most probable class, or without classes abnormal above
+        0.5, and `share`, the probability of what is decided.
     """
     views = view_probabilities(predictions)
     views = views.assign(**predictions.iloc[0][SYSTEM_KEY])
-    views[_CLASS] = class_of(views, "type_and_abnormality")
+    views["true_class"] = class_of(views, "type_and_abnormality")
     columns = [name for name in predictions if name.startswith(CLASS_PREFIX)]
     if columns:
         means = predictions.groupby(VIEW_KEY, sort=False)[columns].mean()
         views["decided"] = means.idxmax(axis=1).str.removeprefix(CLASS_PREFIX).to_numpy()
+        views["share"] = means.max(axis=1).to_numpy()
     else:
         called = views.assign(label=(views.probability > THRESHOLD).astype(int))
         views["decided"] = class_of(called, "type_and_abnormality")
-    return views[[*VIEW_KEY, "label", *SYSTEM_KEY, "probability", _CLASS, "decided"]]
+        views["share"] = views.probability.where(called.label == 1, 1 - views.probability)
+    columns = [*VIEW_KEY, "label", "path", *SYSTEM_KEY, "probability"]
+    return views[[*columns, "true_class", "decided", "share"]]
 
 
 def repeated_scores(
@@ -249,7 +254,7 @@ def _scores(
     by_study = _by_system(studies, "probability", [*STUDY_KEY, "label"])
     by_view, decided = None, None
     if views is not None:
-        key = [*VIEW_KEY, "label", _CLASS]
+        key = [*VIEW_KEY, "label", "true_class"]
         by_view = _by_system(views, "probability", key)
         decided = _by_system(views, "decided", key)
     members = studies.groupby(["backbone", "stage"]).members.min()

@@ -13,6 +13,7 @@ from mura_tf.data.radiograph import padded_boxes
 from mura_tf.data.table import STUDY_KEY, VIEW_KEY, unsplit_key
 from mura_tf.data.tasks import ABNORMAL
 from mura_tf.data.views import load_views
+from mura_tf.evaluation.comparison import decided_views
 from mura_tf.evaluation.metrics import THRESHOLD
 from mura_tf.evaluation.predictions import (
     SYSTEM_KEY,
@@ -27,7 +28,11 @@ ORDERS = {
     "wrong": "the wrong decisions, the worst first",
     "confident": "the surest first, right or wrong",
     "disagreement": "those the members disagree about most first",
+    "pairs": "a right and a wrong decision in turn, the surest first",
 }
+OF = ("abnormal", "predicted")
+"""What of a model with classes is explained: abnormality of the view's own study type, or the class
+that the view is taken for."""
 
 
 class Ensemble:
@@ -38,13 +43,16 @@ class Ensemble:
             taken: fine-tuned per study type, then the one with the most members.
         data: the data set of the runs, where it lies now, see `load_views`.
         cache_dir: see `prepare`.
+        of: what is explained, of `OF`.
 
     Attributes:
         runs: the members.
         name: of the system, for titles.
         views: `view_probabilities` of what they predicted, so of nothing they were trained on,
-            with `path` as it is now.
+            with `path` as it is now; of members with classes also `true_class`, `decided` and
+            `share`, see `decided_views`.
         split: the reported one.
+        of: what is explained.
 
     Raises:
         ValueError: runs that are not finished, that predict no abnormality or differ in their
@@ -57,7 +65,11 @@ class Ensemble:
         run_dirs: Iterable[str | os.PathLike],
         data: str | os.PathLike,
         cache_dir: str | os.PathLike | None = None,
+        *,
+        of: str = "abnormal",
     ):
+        if of not in OF:
+            raise ValueError(f"of must be one of {', '.join(OF)}. Received: {of!r}.")
         runs = finished_runs(run_dirs)
         predictions = load_predictions(run.path for run in runs)
         systems = [rows for _, rows in predictions.groupby(SYSTEM_KEY)]
@@ -80,7 +92,17 @@ class Ensemble:
                 f"{sorted(inputs)}. Name fewer runs."
             )
         ((self.side, self.preprocessing),) = inputs
-        self.views = _with_paths_of(load_views(data), view_probabilities(chosen), data)
+        views = view_probabilities(chosen)
+        if self.runs[0].info.get("classes"):
+            told = decided_views(chosen)[[*VIEW_KEY, "true_class", "decided", "share"]]
+            views = views.merge(told, on=VIEW_KEY)
+        elif of == "predicted":
+            raise ValueError(
+                f"{self.name} has one output, abnormality, and no classes to explain the predicted "
+                "one of. Leave it out."
+            )
+        self.views = _with_paths_of(load_views(data), views, data)
+        self.of = of
         self.split = reported_split(chosen)
         self._cache_dir = cache_dir
 
@@ -113,24 +135,22 @@ class Ensemble:
         return images, padded_boxes(views.path, self.side)
 
     def groups(self, views: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[Run], int | None]]:
-        """The views by study type: their rows, the members for them, and the class to explain.
+        """The views by what is explained: their rows, the members for them, and the class.
 
-        The class is the number of the one that means an abnormal view of that type; None for
-        members without classes.
+        The class is the number of the one that means an abnormal view of that type, or of the one
+        decided for; None for members without classes.
         """
-        for study_type, rows in views.reset_index(drop=True).groupby("study_type").groups.items():
+        views = views.reset_index(drop=True)
+        explained = ABNORMAL + views.study_type if self.of == "abnormal" else views.decided
+        for (study_type, name), rows in views.groupby(["study_type", explained.rename("")]):
             members = self.members(study_type)
             classes = members[0].info.get("classes")
-            yield (
-                rows.to_numpy(),
-                members,
-                classes.index(ABNORMAL + study_type) if classes else None,
-            )
+            yield rows.index.to_numpy(), members, classes.index(name) if classes else None
 
     def heatmaps(
         self, views: pd.DataFrame, method: str = "cam", layer: str | None = None
     ) -> np.ndarray:
-        """Where the members looked for abnormality: float32 (n, S, S), in [0, 1].
+        """Where the members looked for what is explained: float32 (n, S, S), in [0, 1].
 
         Args:
             views: rows of `views`.
@@ -194,12 +214,25 @@ class Ensemble:
                     "run folders, or use another order."
                 )
             rank = views.disagreement
+        elif order == "pairs":
+            rank = -_turns(views)
         else:
             raise ValueError(f"order must be one of {', '.join(ORDERS)}. Received: {order!r}.")
         views = views.assign(rank=rank)
         ranked = views.sort_values("rank", ascending=False, kind="stable").drop(columns="rank")
         studies = [rows.reset_index(drop=True) for _, rows in ranked.groupby(STUDY_KEY, sort=False)]
         return studies[:count]
+
+
+def _turns(views: pd.DataFrame) -> pd.Series:
+    """0 for the surest right decision, 1 for the surest wrong one, 2 for the next right one, ..."""
+    if "decided" in views:
+        right, sure = views.decided == views.true_class, views.share
+    else:
+        right = (views.probability_study > THRESHOLD) == views.label
+        sure = (views.probability_study - THRESHOLD).abs()
+    turn = sure.groupby(right).rank(method="first", ascending=False)
+    return 2 * turn - right
 
 
 def _with_paths_of(

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mura_tf.evaluation.classes import ClassScores
-from mura_tf.files import write_texts
+from mura_tf.files import write_texts, written_whole
 from mura_tf.papers.claim_pages import (
     CLAIM_HEADERS,
     CLAIM_NOTE,
@@ -19,7 +19,7 @@ from mura_tf.papers.claim_pages import (
     claim_notes,
     claim_rows,
 )
-from mura_tf.papers.class_pages import class_figures, class_lines, class_section
+from mura_tf.papers.class_pages import class_figures, class_lines, class_section, plot_samples
 from mura_tf.papers.document_tables import CHOSEN
 from mura_tf.published import OVERALL
 from mura_tf.reports.constant import CONSTANT
@@ -34,6 +34,7 @@ from mura_tf.reports.page import (
     escaped,
     list_section,
     plots_section,
+    png,
     text_table,
     write_page,
 )
@@ -55,6 +56,7 @@ class DocumentReport:
         epochs: a row per system: `system, title, models, epochs, chosen`, the means over its runs
             of `CHOSEN` at the chosen epoch, and the published values where the document has them.
         classes: name of a system with classes -> how well it tells them apart.
+        decided: of `decided_views`, with the systems' names as backbones.
         claims: of `answer_claims`.
         constants: sentences on systems and runs that decide the same for everything.
         deviations: sentences.
@@ -66,11 +68,13 @@ class DocumentReport:
         counts: `title, study_type, count` of the data, ours and published.
         split_counts: of `split_counts`.
         chosen_epochs: of `chosen_epochs`.
+        leaderboard: of `leaderboard`.
     """
 
     scores: pd.DataFrame
     epochs: pd.DataFrame
     classes: dict[str, ClassScores]
+    decided: pd.DataFrame
     claims: pd.DataFrame
     constants: list[str]
     deviations: list[str]
@@ -82,6 +86,7 @@ class DocumentReport:
     counts: pd.DataFrame
     split_counts: pd.DataFrame
     chosen_epochs: pd.DataFrame
+    leaderboard: pd.DataFrame
 
 
 class Section(NamedTuple):
@@ -111,19 +116,25 @@ def write_pages(
     sections = _sections(report)
     figures = drawn(_figures(report, runs))
     titles = dict(zip(report.epochs.system, report.epochs.title, strict=True))
-    classes = []
+    classes, samples = [], {}
     for name, scores in report.classes.items():
         histories = [run.history for run in runs[titles[name]]]
         drawings = drawn(class_figures(scores, histories, prefix=name))
+        figure = plot_samples(report.decided[report.decided.backbone == name])
+        if figure:
+            samples[titles[name]] = f"{name}-samples.png", png(figure)
         classes.append((titles[name], scores, drawings))
+    for file, drawing in samples.values():
+        with written_whole(folder / file) as part:
+            part.write_bytes(drawing)
     every_drawing = [figures, *(drawings for _, _, drawings in classes)]
     texts = {f"{stem}.svg": text for one in every_drawing for stem, (text, _) in one.items()}
     texts["scores.csv"] = report.scores.to_csv(index=False)
     texts["claims.csv"] = report.claims.to_csv(index=False)
     texts["epochs.csv"] = report.epochs.to_csv(index=False)
-    texts["table.md"] = _markdown(report, title, told, sections, classes, figures)
+    texts["table.md"] = _markdown(report, title, told, sections, classes, samples, figures)
     write_texts(folder, texts)
-    page = _html(report, title, told, sections, classes, figures)
+    page = _html(report, title, told, sections, classes, samples, figures)
     write_page(folder / "report.html", title, page)
 
 
@@ -140,6 +151,8 @@ def _sections(report: DocumentReport) -> list[Section]:
     ]
     if len(report.chosen_epochs):
         sections.append(_chosen_section(report))
+    if len(report.leaderboard):
+        sections.append(_leaderboard_section(report))
     if len(report.split_counts):
         sections.append(_split_section(report))
     if len(report.claims):
@@ -226,6 +239,23 @@ def _chosen_section(report: DocumentReport) -> Section:
     return Section("Chosen epochs, by study type", note, ["System", *types], rows)
 
 
+def _leaderboard_section(report: DocumentReport) -> Section:
+    rows = [
+        [
+            row.title,
+            number_text(row.rank, ".0f", nothing=""),
+            with_interval(row.kappa, row.kappa_low, row.kappa_high),
+        ]
+        for row in report.leaderboard.itertuples()
+    ]
+    note = (
+        "The document's list is of MURA's test set, which is not public, and of abnormal against "
+        "normal; ours are of the reported split."
+    )
+    headers = ["Model", "Rank", "Kappa of studies [95 %]"]
+    return Section("The leaderboard that the document shows, with ours", note, headers, rows)
+
+
 def _split_section(report: DocumentReport) -> Section:
     headers, rows = ["Study type", "Label"], []
     splits = {"train": "Trained on", "valid": "Selected on", "test": "Reported"}
@@ -282,7 +312,7 @@ def _chunks(titles: Iterable[str]) -> list[list[str]]:
 # Pages
 
 
-def _markdown(report, title, told, sections, classes, figures) -> str:
+def _markdown(report, title, told, sections, classes, samples, figures) -> str:
     lines = [f"# {title}", "", told, *listed_lines("Missing", report.missing)]
     lines += [*listed_lines(CONSTANT, report.constants), ""]
     for section in sections:
@@ -291,11 +321,11 @@ def _markdown(report, title, told, sections, classes, figures) -> str:
         lines += [*markdown_table(section.headers, section.rows, section.words), ""]
         lines += [line for sentence in section.below for line in (sentence, "")]
     for of_system in classes:
-        lines += class_lines(*of_system)
+        lines += class_lines(*of_system, samples.get(of_system[0], (None, None))[0])
     return "\n".join(lines + ending(figures, report.deviations))
 
 
-def _html(report, title, told, sections, classes, figures) -> list[str]:
+def _html(report, title, told, sections, classes, samples, figures) -> list[str]:
     parts = [
         f"""<header><p class="kind">mura_tf comparison</p><h1>{escaped(title)}</h1>
 <p>{escaped(told)}</p>
@@ -309,7 +339,10 @@ def _html(report, title, told, sections, classes, figures) -> list[str]:
         below = "".join(f"<p class='note'>{escaped(text)}</p>" for text in section.below)
         heading = escaped(section.heading)
         parts.append(f"<section><h2>{heading}</h2>{note}{listed}{below}</section>")
-    parts += [class_section(*of_system) for of_system in classes]
+    parts += [
+        class_section(*of_system, samples.get(of_system[0], (None, None))[1])
+        for of_system in classes
+    ]
     parts.append(plots_section(figures))
     parts.append(list_section("Deviations from the document", report.deviations, numbered=True))
     return parts

@@ -31,6 +31,7 @@ from mura_tf.papers.document_tables import (
     chosen_epochs,
     data_counts,
     epoch_rows,
+    leaderboard,
     quoted_accuracies,
     score_rows,
     split_counts,
@@ -50,6 +51,7 @@ def report_comparison(
     plan: list[PlannedRun],
     out: str | os.PathLike,
     *,
+    split: str = "text",
     report_only: bool = False,
 ) -> DocumentReport:
     """Writes `out/NAME/` from those of the planned runs that are finished.
@@ -61,6 +63,7 @@ def report_comparison(
         comparison: the systems.
         plan: their runs, finished or not.
         out: the folder above.
+        split: of `Comparison.splits`, the views' one.
         report_only: see `write_facts`.
 
     Raises:
@@ -83,8 +86,8 @@ def report_comparison(
             f"{out}: {sum(map(len, runs.values()))} of {len(plan)} planned runs can be reported. "
             "The command with --data goes on with them. " + " ".join(missing)
         )
-    split = reported_split(pd.concat(named, ignore_index=True))
-    named = [rows[rows.split == split] for rows in named]
+    reported = reported_split(pd.concat(named, ignore_index=True))
+    named = [rows[rows.split == reported] for rows in named]
     studies = study_probabilities(pd.concat(named, ignore_index=True))
     decided = pd.concat(map(decided_views, named), ignore_index=True)
     scored = repeated_scores(studies, sorted(studies.study_type.unique()), decided)
@@ -99,6 +102,7 @@ def report_comparison(
             for system, rows in by_system.items()
             if system.recipe.task != "abnormality"
         },
+        decided=decided,
         claims=answer_claims(
             comparison.claims,
             scored,
@@ -112,15 +116,17 @@ def report_comparison(
             )
         )
         + constant_runs(run for found in runs.values() for run in found),
-        deviations=_deviations(comparison, runs, by_system, studies, views),
+        deviations=_deviations(comparison, runs, by_system, studies, views)
+        + [text for name, text in comparison.split_choices.items() if name == split],
         remarks=routed.remarks,
         missing=missing + routed.missing,
-        split=split,
+        split=reported,
         references=mura_kappas() if comparison.readers or of_mura else mura_kappas().head(0),
         quoted=quoted_accuracies(comparison),
         counts=data_counts(comparison, views),
-        split_counts=split_counts(comparison, views, runs, split),
+        split_counts=split_counts(comparison, views, runs, reported),
         chosen_epochs=chosen_epochs(comparison, runs),
+        leaderboard=leaderboard(comparison, scores),
     )
     shown = {system.title: runs.get(system, []) for system in by_system}
     folder = comparison.folder(out)

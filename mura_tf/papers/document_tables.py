@@ -172,6 +172,32 @@ def split_counts(
     return ours.merge(theirs, on=key, how="left")
 
 
+def leaderboard(comparison: Comparison, scores: pd.DataFrame) -> pd.DataFrame:
+    """The document's list of models by kappa with ours among them, the best first; if it has one.
+
+    Args:
+        comparison: of the document.
+        scores: of `score_rows`.
+
+    Returns:
+        `title, rank` (the document's, NaN where it gives none, and of ours), `kappa, kappa_low,
+        kappa_high`.
+    """
+    published = comparison.published().query("system in @comparison.leaderboard")
+    columns = ["title", "rank", "kappa", "kappa_low", "kappa_high"]
+    if published.empty:
+        return pd.DataFrame(columns=columns)
+    theirs = published.pivot(index="system", columns="metric", values="value")  # noqa: PD010
+    theirs = theirs.assign(title=theirs.index.map(comparison.leaderboard))
+    ours = scores[scores.study_type == OVERALL]
+    ours = ours.assign(title="here: " + ours.title)
+    return (
+        pd.concat([theirs, ours])
+        .reindex(columns=columns)
+        .sort_values("kappa", ascending=False, ignore_index=True, kind="stable")
+    )
+
+
 def chosen_epochs(comparison: Comparison, runs: dict[System, list[Run]]) -> pd.DataFrame:
     """The chosen epoch of each model, the mean over members, beside the document's.
 

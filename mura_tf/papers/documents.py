@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pandas as pd
 
-from mura_tf.data.splits import split_anew
+from mura_tf.data.splits import split_anew, split_the_rest
 from mura_tf.grid.plan import SET_HERE, PlannedRun, require_counts, require_unset
 from mura_tf.papers.claims import Claim
 from mura_tf.published import LONG_FORM, OVERALL, published_accuracies, published_table
@@ -73,6 +73,9 @@ class Comparison:
         systems: what is compared, each after the one it starts from.
         fractions: of all views in train, valid and test, where the document splits anew; None
             where it keeps the data set's own split.
+        rest: of the views that the data set does not report in train and valid, where the
+            document's numbers are of another split than its text tells: `split` "document".
+        split_choices: of `splits`, what is to be said of it among the `choices`.
         choices: what was chosen where the document is vague, sentences; "{batch_size}" in one
             becomes what the systems have that leave it open, and the sentence goes where none do.
         claims: the document's, to be checked.
@@ -81,6 +84,8 @@ class Comparison:
         readers: whether the radiologists' kappas stand beside ours, whatever the data.
         quoted: what the document's CSV calls systems of its table that are none of `systems` ->
             what they are called in ours.
+        leaderboard: what the document's CSV calls the models of a list by kappa that it shows ->
+            what they are called in ours.
     """
 
     name: str
@@ -88,18 +93,22 @@ class Comparison:
     document: str
     systems: tuple[System, ...]
     fractions: tuple[float, float, float] | None = None
+    rest: tuple[float, float] | None = None
+    split_choices: Mapping[str, str] = field(default_factory=dict)
     choices: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
     members: int = 1
     printed: bool = True
     readers: bool = False
     quoted: Mapping[str, str] = field(default_factory=dict)
+    leaderboard: Mapping[str, str] = field(default_factory=dict)
     OPTIONS: ClassVar = {
         "study_types",
         "systems",
         "settings",
         "backbones",
         "members",
+        "split",
         "split_by",
     }
     """Of `plan`."""
@@ -108,8 +117,24 @@ class Comparison:
         """Where its runs and its report are, below `out`."""
         return Path(os.path.normpath(out)) / self.name
 
-    def views(self, views: pd.DataFrame, split_by: str = "patient") -> pd.DataFrame:
-        """The views in the document's split, see `split_anew`."""
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """How its views can be split: as the text tells, or as its numbers are."""
+        return ("text", "document") if self.rest else ("text",)
+
+    def views(
+        self, views: pd.DataFrame, split_by: str = "patient", split: str = "text"
+    ) -> pd.DataFrame:
+        """The views in the document's split.
+
+        Args:
+            views: views table.
+            split_by: of `SPLIT_BY`.
+            split: of `splits`.
+        """
+        self._require_split(split)
+        if split == "document":
+            return split_the_rest(views, self.rest, by=split_by)
         return split_anew(views, self.fractions, by=split_by) if self.fractions else views
 
     def plan(
@@ -122,6 +147,7 @@ class Comparison:
         settings: Mapping | None = None,
         backbones: Iterable[str] | None = None,
         members: int | None = None,
+        split: str = "text",
         split_by: str = "patient",
     ) -> list[PlannedRun]:
         """Its runs, each after the one it starts from.
@@ -135,6 +161,7 @@ class Comparison:
                 starts from ImageNet's.
             backbones: one, instead of the document's pretrained ones.
             members: instead of the document's.
+            split: of `splits`; which views the runs get, `views` says.
             split_by: how a holdout is split off, and how `views` deals `fractions`, of `SPLIT_BY`.
 
         Raises:
@@ -145,6 +172,7 @@ class Comparison:
         known, chosen = list(known_types), tuple(study_types or ())
         members = self.members if members is None else members
         require_counts(members=members)
+        self._require_split(split)
         names = systems or [one.name for one in self.systems if _fits(one, known, chosen)]
         wanted = self._with_those_they_need(names)
         everywhere = self.handed_to(wanted)
@@ -237,6 +265,13 @@ class Comparison:
                 value = validation[system.published, OVERALL]
                 texts[system.title] = f"accuracy {value:.3f}, {OVERALL}, validation"
         return texts
+
+    def _require_split(self, split: str) -> None:
+        if split not in self.splits:
+            raise ValueError(
+                f"the split of {self.name} must be one of {', '.join(self.splits)}. Received: "
+                f"{split!r}."
+            )
 
     def _named(self, name: str) -> System:
         by_name = {system.name: system for system in self.systems}

@@ -10,6 +10,7 @@ import pandas as pd
 
 from mura_tf.data.table import SPLITS
 from mura_tf.data.views import load_views, read_views
+from mura_tf.files import write_json
 from mura_tf.grid.engines import Engine
 from mura_tf.grid.plan import PlannedRun, run_plan
 from mura_tf.grid.progress import duration
@@ -21,11 +22,13 @@ from mura_tf.papers.routing import compose
 from mura_tf.papers.table_pages import TableReport
 from mura_tf.papers.tables import Experiment, report_table
 from mura_tf.published import published_table
-from mura_tf.training.recipe import Recipe
+from mura_tf.training.recipe import Recipe, read_settings
 from mura_tf.training.run import Run
 
 Reproducible = Experiment | Comparison
 """What is trained for a document."""
+SPLIT_FILE = "split.json"
+"""Beside `views.csv`, where there is a choice of splits."""
 
 
 def experiment_names() -> list[str]:
@@ -80,18 +83,38 @@ def reproduce(
     """
     _require_options(experiment, options)
     folder = experiment.folder(out)
+    if isinstance(experiment, Comparison) and experiment.rest:
+        options["split"] = _begun_split(folder, options.get("split"))
     views = _views(experiment, data, options) if data else _begun_views(folder)
     plan = experiment.plan(out, sorted(views.study_type.unique()), **options)
     failed = {}
     if data:
+        if "split" in options:
+            write_json(folder / SPLIT_FILE, {"split": options["split"]})
         settings = {"engine": engine, "cache_dir": cache_dir, "skip_bad": skip_bad}
         failed = run_plan(plan, views, folder, **settings)
         if isinstance(experiment, Comparison):
             compose(experiment, finished_systems(experiment, plan)[0], views, out, cache_dir)
     elif options.get("settings"):
         _require_recipes(plan)
-    report = report_table if isinstance(experiment, Experiment) else report_comparison
-    return report(experiment, plan, out, report_only=not data), failed
+    if isinstance(experiment, Experiment):
+        return report_table(experiment, plan, out, report_only=not data), failed
+    split = options.get("split", "text")
+    return report_comparison(experiment, plan, out, split=split, report_only=not data), failed
+
+
+def _begun_split(folder: Path, asked: str | None) -> str:
+    """The split of the runs in a folder, of `Comparison.splits`; the first command chooses it."""
+    path = folder / SPLIT_FILE
+    begun = "text" if (folder / "views.csv").exists() else asked or "text"
+    if path.exists():
+        begun = read_settings(path)["split"]
+    if asked not in (None, begun):
+        raise ValueError(
+            f"{folder} holds runs on the split {begun!r}. Received: --split {asked}. Use another "
+            "--out for each split."
+        )
+    return begun
 
 
 def _require_recipes(plan: list[PlannedRun]) -> None:
@@ -108,8 +131,8 @@ def _require_options(experiment: Reproducible, options: Mapping) -> None:
 
 
 def _views(experiment: Reproducible, data: str | os.PathLike, options: Mapping) -> pd.DataFrame:
-    split_by = {name: value for name, value in options.items() if name == "split_by"}
-    return experiment.views(load_views(data), **split_by)
+    split = {name: value for name, value in options.items() if name in ("split", "split_by")}
+    return experiment.views(load_views(data), **split)
 
 
 def _begun_views(folder: Path) -> pd.DataFrame:
@@ -148,7 +171,7 @@ def cost(
     """
     _require_options(experiment, options)
     views = _views(experiment, data, options) if data else None
-    counts = _training_counts(experiment, views)
+    counts = _training_counts(experiment, views, options.get("split"))
     plan = experiment.plan(out, sorted(counts), **options)
     unknown = {name for run in plan for name in run.recipe.study_types or ()} - set(counts)
     if unknown:
@@ -257,11 +280,15 @@ def _cost(
     }
 
 
-def _training_counts(experiment: Reproducible, views: pd.DataFrame | None) -> dict[str, int]:
+def _training_counts(
+    experiment: Reproducible, views: pd.DataFrame | None, split: str | None = None
+) -> dict[str, int]:
     """study type -> views of the train split; MURA's published ones without `views`."""
     if views is None and isinstance(experiment, Comparison) and experiment.fractions:
-        share = experiment.fractions[0]
-        return {name: round(share * count) for name, count in _view_counts(None).items()}
+        share, splits = experiment.fractions[0], SPLITS
+        if split == "document":
+            share, splits = experiment.rest[0], ("train",)
+        return {name: round(share * n) for name, n in _view_counts(None, splits).items()}
     return _view_counts(views, ("train",))
 
 

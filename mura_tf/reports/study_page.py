@@ -72,7 +72,7 @@ def explain_studies(
     heat = iter(ensemble.heatmaps(views, method, layer))
     shown = [(study, np.stack([next(heat) for _ in range(len(study))])) for study in studies]
     paths = []
-    whose = f"{ensemble.name}, {method}"
+    whose = f"{ensemble.name}, {method}" + " of the predicted class" * (ensemble.of == "predicted")
     for study, maps in shown:
         paths.append(out / ("-".join(study.iloc[0][STUDY_KEY]) + ".png"))
         with written_whole(paths[-1]) as part:
@@ -149,7 +149,7 @@ def plot_study(
     for index, view in enumerate(views.itertuples()):
         row, column = divmod(index, columns)
         grid[2 * row, column].set_title(
-            f"{view.view}\nprobability {view.probability:.2f}", fontsize=9, parse_math=False
+            "\n".join([view.view, *_told(view)]), fontsize=9, parse_math=False
         )
     study = views.iloc[0]
     lines = [title, "/".join(study[STUDY_KEY]), _verdict(study)]
@@ -198,7 +198,8 @@ def write_study_page(
 {WARNING}
 <p class="note">Each radiograph, and beside it the same with its heatmap: the mean of the models'
 maps, each relative to its own hottest place. The colours tell where, not how abnormal; that is the
-probability. A map of CAM or Grad-CAM without colour says that nowhere speaks for abnormality.
+probability. A map of CAM or Grad-CAM without colour says that nowhere speaks for abnormality, or
+for the predicted class where that is what is explained.
 {_BOX_NOTE if boxes is not None and len(boxes) else ""}</p>
 {_COLOUR_BAR}
 </header>"""
@@ -220,7 +221,7 @@ def _study_section(views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | 
     figures = "".join(
         f'<figure><img alt="radiograph {escaped(view.view)}" src="{inline_jpeg(plain)}">'
         f'<img alt="heatmap of {escaped(view.view)}" src="{inline_jpeg(hot)}">'
-        f"<figcaption>{escaped(view.view)} <span>probability&nbsp;{view.probability:.2f}</span>"
+        f"<figcaption>{escaped(view.view)} <span>{escaped('; '.join(_told(view)))}</span>"
         "</figcaption></figure>"
         for view, (plain, hot) in zip(
             views.itertuples(), _pictures(views, heat, boxes), strict=True
@@ -230,6 +231,15 @@ def _study_section(views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | 
 <h2>{escaped("/".join(study[STUDY_KEY]))}</h2>
 <p><span class="verdict">{mark} {word}</span> {escaped(_verdict(study))}</p>
 <div class="pairs">{figures}</div></section>"""
+
+
+def _told(view) -> list[str]:
+    """What is said of a view: its probability, and of what it is taken for, where classes are."""
+    lines = [f"probability {view.probability:.2f}"]
+    if hasattr(view, "decided"):
+        said = "rightly" if view.decided == view.true_class else f"and is {view.true_class}"
+        lines.append(f"taken for {view.decided} ({view.share:.2f}), {said}")
+    return lines
 
 
 def _verdict(study) -> str:

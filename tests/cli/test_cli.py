@@ -265,6 +265,7 @@ def test_explain_shows_and_scores_a_trained_run(lesions, members, tmp_path, eage
         (["--study", "knee/p1/study1"], "a study is named split/study_type/patient/study"),
         (["--top", "wrong:3", "--score"], "exclude each other"),
         (["--sanity"], "--sanity goes with --score"),
+        (["--score", "--of", "predicted"], "--score goes with abnormal"),
         (["--methods", "cam,saliency"], "a figure shows one method. Received: --methods cam,sal"),
         (["--top", "confident:1", "--methods", "gradcam"], "method must be one of cam, grad_cam"),
         (["--score", "--methods", "cam,gradcam"], "method must be one of cam, grad_cam"),

@@ -1,5 +1,6 @@
 """Small radiographs on disk -> the data study, against NumPy and scikit-learn."""
 
+import base64
 import os
 
 import cv2
@@ -87,6 +88,17 @@ def test_grey_levels_are_those_of_the_images_without_padding(study, views):
         shares = np.bincount(levels, minlength=256) / len(levels)
         np.testing.assert_allclose(study.histograms.loc[name], shares)
         assert shares[0] > 0  # black, and no padding
+
+
+def test_a_training_image_of_each_class_is_shown(study, views, folder):
+    assert list(study.samples) == CLASSES
+    training = views[views.split == "train"].set_index("path")
+    for name, path in study.samples.items():
+        row = training.loc[path]
+        assert name == f"{('normal', 'abnormal')[row.label]} {row.study_type}"
+    again = study_data(views, image_size=SIDE, per_class=[6], seed=1)
+    assert again.samples != study.samples
+    assert cv2.imread(str(folder / "samples.png")) is not None
 
 
 def test_a_class_without_training_images_has_no_grey_levels(views, tmp_path):
@@ -263,7 +275,7 @@ def folder(study, tmp_path_factory):
 
 
 def test_the_files_of_a_study(folder):
-    plots = {"classes.svg", "grey-levels.svg", "elbows.svg"}
+    plots = {"classes.svg", "grey-levels.svg", "elbows.svg", "samples.png"}
     assert {path.name for path in folder.iterdir()} == {
         *plots,
         "report.html",
@@ -275,7 +287,10 @@ def test_the_files_of_a_study(folder):
         assert text.count(f"]({plot})") == 1
     page = Page(folder / "report.html")
     assert [name for name, _ in page.tags].count("svg") == 3
-    assert not {"script", "link", "iframe", "object", "img"} & {name for name, _ in page.tags}
+    assert not {"script", "link", "iframe", "object"} & {name for name, _ in page.tags}
+    (image,) = (attributes for name, attributes in page.tags if name == "img")
+    png = base64.b64encode((folder / "samples.png").read_bytes()).decode()
+    assert image["src"] == f"data:image/png;base64,{png}"
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
 

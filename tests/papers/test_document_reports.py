@@ -1,7 +1,9 @@
 """Reports on the systems of documents 001 to 004, from runs that were never trained."""
 
+import base64
 import json
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from run_folders import TWO_TYPES, finish, views_of
 from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
 
 from mura_tf.data.tasks import abnormality_of, class_names, class_of
+from mura_tf.papers.class_pages import plot_samples
 from mura_tf.papers.document_reports import report_comparison
 from mura_tf.papers.reproduce import find_experiment
 from mura_tf.published import published_table
@@ -555,6 +558,51 @@ def test_classes_are_counted_as_classes(tmp_path):
     assert overall.kappa == pytest.approx(kappa)
     (row,) = report.epochs.itertuples()
     assert (row.published_loss, row.published_val_accuracy) == (0.37, 0.81)
+
+
+def test_samples_show_the_class_and_what_a_view_is_taken_for(tmp_path):
+    """The surest right one and the surest wrong one of each class, of images that are there."""
+    experiment = find_experiment("fourteen_classes")
+    plan = done(experiment, tmp_path, systems=["exp_1"])
+    folder = experiment.folder(tmp_path)
+    report = report_comparison(experiment, plan, tmp_path)
+    assert not (folder / "exp_1-samples.png").exists()  # nowhere.png
+    image = tmp_path / "image.png"
+    cv2.imwrite(str(image), np.arange(200, dtype=np.uint8).reshape(20, 10))
+    path = plan[0].folder / "predictions.csv"
+    table = pd.read_csv(path, dtype={"patient": str})
+    table.assign(path=str(image)).to_csv(path, index=False, na_rep="nan")
+    report = report_comparison(experiment, plan, tmp_path)
+    assert "](exp_1-samples.png)" in (folder / "table.md").read_text(encoding="utf-8")
+    png = base64.b64encode((folder / "exp_1-samples.png").read_bytes()).decode()
+    assert png in (folder / "report.html").read_text(encoding="utf-8")
+    classes = [name for name in table if name.startswith("p:")]
+    decided = table[classes].idxmax(axis=1).str[2:]
+    share = table[classes].max(axis=1)
+    truth = table.label.map({0: "normal ", 1: "abnormal "}) + table.study_type
+    expected = []
+    for right, mark in ((decided == truth, "\N{CHECK MARK}"), (decided != truth, "\N{BALLOT X}")):
+        best = share[right].groupby(truth[right]).idxmax()
+        rows = sorted(best, key=lambda row: -share[row])
+        expected += [f"{truth[row]}\n{mark} {decided[row]}, {share[row]:.2f}" for row in rows]
+    figure = plot_samples(report.decided)
+    shown = [axes.get_title() for axes in figure.axes if axes.images]
+    assert shown == expected and len(shown) == 8
+
+
+def test_the_leaderboard_has_ours_at_its_place(tmp_path):
+    experiment = find_experiment("fourteen_classes")
+    plan = done(experiment, tmp_path, systems=["exp_1", "exp_6"])
+    report = report_comparison(experiment, plan, tmp_path)
+    heading = "The leaderboard that the document shows, with ours"
+    _, *rows = markdown(tmp_path / experiment.name, heading)
+    kappas = [float(row[2].split()[0]) for row in rows]
+    assert kappas == sorted(kappas, reverse=True) and len(rows) == 11 + 2
+    by_title = {row[0]: row[1:] for row in rows}
+    assert by_title["base-comb2-xuan-v3 (ensemble), jzhang, Availink"] == ["1", "0.843"]
+    assert by_title["dl-team7-dense121, the document's own"] == ["", "0.612"]
+    for row in report.scores.query("study_type == 'overall'").itertuples():
+        assert by_title[f"here: {row.title}"][1].startswith(f"{row.kappa:.3f} [")
 
 
 def test_a_split_by_image_is_said_to_leak(tmp_path):

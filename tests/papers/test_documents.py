@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from run_folders import TWO_TYPES, TYPES, views_of
 
@@ -113,6 +114,31 @@ def test_the_split_of_003_is_of_all_views_by_patient_or_by_image():
     by_image = experiment.views(views, split_by="image")
     assert by_image.groupby("patient").split.nunique().max() > 1
     assert find_experiment("resnet18").views(views) is views
+
+
+def test_the_split_that_the_numbers_of_003_are_of():
+    """MURA's validation set is what is reported, and 85 % of the others are trained on."""
+    experiment = find_experiment("fourteen_classes")
+    valid = views_of(TWO_TYPES)
+    train = views_of({"humerus": (60, 40), "wrist": (80, 60)}).assign(split="train")
+    train["patient"] = "train" + train.patient
+    views = pd.concat([valid, train], ignore_index=True)
+    split = experiment.views(views, split="document")
+    assert split.drop(columns="split").equals(views.drop(columns="split"))
+    assert (split.split == "test").equals(views.split == "valid")
+    shares = split.split[views.split == "train"].value_counts(normalize=True)
+    assert shares.to_dict() == pytest.approx({"train": 0.85, "valid": 0.15}, abs=0.02)
+    assert split.groupby("patient").split.nunique().max() == 1
+    with_test = views.assign(split=views.split.mask(views.patient == "patient00003", "test"))
+    split = experiment.views(with_test, split="document")
+    assert (split.split == "test").equals(with_test.split == "test")
+    sentence = r"the split of fourteen_classes must be one of text, document\. Received: 'x'"
+    with pytest.raises(ValueError, match=sentence):
+        experiment.views(views, split="x")
+    with pytest.raises(ValueError, match=r"split of resnet18 must be one of text\. Received: 'doc"):
+        find_experiment("resnet18").plan("out", TYPES, split="document")
+    with pytest.raises(ValueError, match=r"a valid or test split to report\. Received: train"):
+        experiment.views(train, split="document")
 
 
 def test_a_holdout_is_split_as_the_user_says(tmp_path):

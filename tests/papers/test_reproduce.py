@@ -5,12 +5,14 @@ import re
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from run_folders import TYPES, finish, finished, views_of
 from typer.testing import CliRunner
 
 from mura_tf.cli import app
+from mura_tf.data.tasks import class_names
 from mura_tf.grid.progress import duration
 from mura_tf.models.backbones import BACKBONES
 from mura_tf.papers import reproduce as lib
@@ -189,6 +191,61 @@ def test_a_folder_keeps_its_split(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"holds runs on other views: .* another split"):
         lib.reproduce(experiment, tmp_path, "data", split_by="image")
     assert path.read_bytes() == before
+
+
+def test_a_folder_has_one_split_of_two(tmp_path, monkeypatch):
+    valid = views_of({"elbow": (30, 24), "wrist": (40, 30)})
+    train = valid.assign(split="train", patient="train" + valid.patient)
+    views = pd.concat([train, valid], ignore_index=True)
+    views["path"] = views.index.astype(str)
+    seen = []
+
+    def run_plan(plan, views, out, **settings):
+        seen.append(views)
+        views.to_csv(out / "views.csv", index=False)
+        for run in plan:
+            if not run.folder.exists():
+                finish(run, views[views.split != "train"])
+                history = pd.read_csv(run.folder / "history.csv")
+                history[["accuracy", "val_accuracy"]] = 0.5
+                history.to_csv(run.folder / "history.csv", index=False)
+                classes = class_names(views, "type_and_abnormality")
+                path = run.folder / "predictions.csv"
+                table = pd.read_csv(path, dtype={"patient": str})
+                shares = np.random.default_rng(0).dirichlet(np.ones(len(classes)), len(table))
+                table[[f"p:{name}" for name in classes]] = shares
+                table.to_csv(path, index=False)
+        return {}
+
+    monkeypatch.setattr(lib, "load_views", lambda data: views)
+    monkeypatch.setattr(lib, "run_plan", run_plan)
+    experiment = lib.find_experiment("fourteen_classes")
+    options = {"systems": ["exp_1"]}
+
+    def told(**more):
+        report, _ = lib.reproduce(experiment, tmp_path / "one", **options | more)
+        return "MURA's validation set as test set (Fig. 30): here" in " ".join(report.deviations)
+
+    assert told(data="data", split="document")
+    assert (seen[0].split == "test").sum() == len(valid)
+    assert told() and told(data="data") and told(split="document")
+    with pytest.raises(
+        ValueError, match=r"the split 'document'\. Received: --split text\. Use anot"
+    ):
+        told(data="data", split="text")
+    report, _ = lib.reproduce(experiment, tmp_path / "other", "data", **options)
+    assert "--split document is the other." in " ".join(report.deviations)
+    (tmp_path / "other/fourteen_classes/split.json").unlink()  # as runs of before have it
+    with pytest.raises(ValueError, match=r"the split 'text'\. Received: --split document\."):
+        lib.reproduce(experiment, tmp_path / "other", "data", split="document", **options)
+
+
+def test_the_cost_of_the_other_split_is_its_own(tmp_path, steps):
+    """85 % of MURA's 36,808 training images."""
+    experiment = lib.find_experiment("fourteen_classes")
+    _, sentence = lib.cost(experiment, tmp_path, systems=["exp_1"], split="document")
+    least, most = (0.85 * 36_808 * epochs / 1e6 for epochs in (11, 150))
+    assert f"sees {least:.2f} to {most:.2f}" in sentence
 
 
 # ------------------------------------------------------------------------------------------------
