@@ -50,6 +50,8 @@ EXPERIMENT = Comparison(
         "It speaks of 2x2 average pooling, and shows DenseNet's own, which is global; here the "
         "head pools globally.",
         "It does not say what a rotation uncovers; here it is as the nearest pixel.",
+        "It names no initial values of the output layer; here its kernel is Glorot normal, where "
+        "Keras' own default is Glorot uniform.",
         "It does not say from which epoch a model is; here that of the least validation loss.",
         "One slide gives the modified model the fine-tuned one's schedule; here only the "
         "fine-tuned one has it.",

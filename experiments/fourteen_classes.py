@@ -96,6 +96,11 @@ EXPERIMENT = Comparison(
         "Its Fig. 16 counts only batch norm's statistics as not trainable, so that nothing was "
         "frozen when it was printed; here all but the last 5 convolutions are, as its text says.",
         "It stops after 10 epochs in one place (Fig. 27) and after 5 in another; here after 10.",
+        "It names no initial values of its dense layers; here kernels are Glorot uniform, and "
+        "Glorot normal in the output layer, where Keras' own default is Glorot uniform.",
+        "It speaks of standardizing images (sections III-B and III-D), and its section III-E and "
+        "Fig. 27 have the division by 255 alone; here images are divided by 255, and standardized "
+        "for PCA alone.",
         "Its shear of 0.2 is Keras' shear_range, 0.2 degrees.",
         PADDED,
     ),

@@ -108,6 +108,12 @@ EXPERIMENT = Comparison(
         "model, and does not build it; where it is built here (--systems routed), the intermediate "
         "task's model recognises types, and each type has a model trained as the humerus'.",
         "It drops the last linear layer after the intermediate task; here both are new.",
+        "ImageNet weights of ResNet-18, and of ResNet-50 as torchvision has it, are here "
+        "keras-hub's, made from timm's a1_in1k; those that PyTorch brings had another training.",
+        "What is not pretrained begins as in Keras: Glorot uniform kernels, Glorot normal in the "
+        "output layer. PyTorch draws both otherwise, and the document names nothing else.",
+        "It does not say whether the batch normalization of frozen layers goes on averaging; here "
+        "it keeps ImageNet's statistics, as in inference.",
         "Its stratified sampling is not described; here every view counts once an epoch.",
         "Its auto-contrast saw the image alone; here the black padding counts as its darkest part.",
         PADDED,

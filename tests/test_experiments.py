@@ -11,7 +11,14 @@ from mura_tf.papers.document_reports import finished_systems, report_comparison
 from mura_tf.papers.reproduce import find_experiment, reproduce
 from mura_tf.papers.routing import compose
 
-NAMES = ("freezing", "unified_vs_specialised", "densenet169", "fourteen_classes", "resnet18")
+NAMES = (
+    "freezing",
+    "inputs",
+    "unified_vs_specialised",
+    "densenet169",
+    "fourteen_classes",
+    "resnet18",
+)
 PER_RUN = {"study_types": None, "member": 0, "initial": None, "stage": "imagenet"}
 TYPES = ["elbow", "wrist"]
 

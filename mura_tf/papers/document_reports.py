@@ -18,6 +18,7 @@ from mura_tf.grid.finished import complete_ensembles, lost_starts, readable_runs
 from mura_tf.grid.plan import PlannedRun
 from mura_tf.papers.claims import answer_claims
 from mura_tf.papers.deviations import (
+    GREY,
     OPEN_IN_PAPER,
     data_deviations,
     differences,
@@ -194,7 +195,7 @@ def _deviations(
         sentences += paper_choices(run.recipe for run in every)
     else:
         sentences += differences(named, but=("holdout_by",))
-    return sentences + _choices(comparison, pairs)
+    return [*sentences, GREY, *_choices(comparison, pairs)]
 
 
 def _filled(system: System, ours: Recipe) -> Recipe:

@@ -28,6 +28,7 @@ from mura_tf.grid.finished import complete_ensembles, lost_starts, readable_runs
 from mura_tf.grid.plan import PlannedRun, plan_runs, require_unset
 from mura_tf.papers.claims import Claim, answer_claims
 from mura_tf.papers.deviations import (
+    GREY,
     data_deviations,
     deviations,
     skipped_deviation,
@@ -190,7 +191,7 @@ def report_table(
         pairs=_pairs(scores),
         deviations=_other_deviations(cells, experiment, same_data)
         + skipped_deviation(runs)
-        + deviations([run.recipe for run in runs], experiment.recipe),
+        + [*deviations([run.recipe for run in runs], experiment.recipe), GREY],
         missing=unreadable + incomplete + lost_starts(complete, finished),
         split=split,
         same_data=same_data,

@@ -10,13 +10,21 @@ from run_folders import TWO_TYPES, TYPES, views_of
 from mura_tf.papers.reproduce import find_experiment
 from mura_tf.training.recipe import Recipe
 
-NAMES = ("freezing", "unified_vs_specialised", "densenet169", "fourteen_classes", "resnet18")
+NAMES = (
+    "freezing",
+    "inputs",
+    "unified_vs_specialised",
+    "densenet169",
+    "fourteen_classes",
+    "resnet18",
+)
 
 
 @pytest.mark.parametrize(
     ("name", "runs"),
     [
         ("freezing", 3 * 7 * 5),
+        ("inputs", 3 * (5 + 7 * 5)),
         ("unified_vs_specialised", 9 * (1 + 7) + 7 + 1 + 2),
         ("densenet169", 3 * 7),
         ("fourteen_classes", 6),
@@ -180,6 +188,19 @@ def test_what_is_frozen_differs_and_nothing_else():
     recipes = [system.recipe for system in find_experiment("freezing").systems]
     assert [one.trainable for one in recipes] == ["none", "blocks:8", "all"]
     assert {replace(one, trainable="all") for one in recipes} == {Recipe()}
+
+
+def test_each_way_of_inputs_has_its_two_stages(tmp_path):
+    plan = find_experiment("inputs").plan(tmp_path, ["elbow"], members=2)
+    by_folder = {run.folder: run for run in plan}
+    for run in plan:
+        system = run.folder.parents[1].name
+        assert run.recipe.preprocessing == system.removesuffix("_whole")
+        if run.needs:
+            start = by_folder[run.needs]
+            assert start.folder.parents[1].name == f"{system}_whole"
+            assert start.recipe.member == run.recipe.member and start.recipe.study_types is None
+    assert sum(run.needs is not None for run in plan) == 3 * 2
 
 
 def test_a_routed_system_brings_what_it_is_made_of_for_all_study_types(tmp_path):

@@ -23,7 +23,14 @@ from mura_tf.training.recipe import Recipe
 
 COUNTS = {"elbow": (12, 10), "wrist": (12, 10)}
 TABLES = ["table_iii", "table_iv", "table_v", "table_vi", "tables_v_vi"]
-DOCUMENTS = ["densenet169", "fourteen_classes", "freezing", "resnet18", "unified_vs_specialised"]
+DOCUMENTS = [
+    "densenet169",
+    "fourteen_classes",
+    "freezing",
+    "inputs",
+    "resnet18",
+    "unified_vs_specialised",
+]
 SMALL = ["--backbones", "small_cnn", "--members", "2", "--repeats", "1"]
 
 
@@ -70,7 +77,7 @@ def begun(tmp_path):
 
 def test_every_experiment_is_found():
     assert lib.experiment_names() == sorted(TABLES + DOCUMENTS)
-    kinds = [ParameterTable, *[Experiment] * 4, *[Comparison] * 5]
+    kinds = [ParameterTable, *[Experiment] * 4, *[Comparison] * 6]
     for name, kind in zip(TABLES + DOCUMENTS, kinds, strict=True):
         experiment = lib.find_experiment(name)
         assert isinstance(experiment, kind)
@@ -92,7 +99,7 @@ def test_experiments_are_the_papers():
 def test_an_unknown_table_lists_the_known_ones():
     assert_sentence(
         call("table_vii"),
-        "an experiment must be one of densenet169, fourteen_classes, freezing, resnet18, "
+        "an experiment must be one of densenet169, fourteen_classes, freezing, inputs, resnet18, "
         "table_iii, table_iv, table_v, table_vi, tables_v_vi, unified_vs_specialised. Received: "
         "'table_vii'.",
     )

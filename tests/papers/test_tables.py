@@ -14,6 +14,7 @@ from run_folders import TYPES, finish, finished, views_of
 from sklearn.metrics import accuracy_score, cohen_kappa_score
 
 from mura_tf.grid.plan import PlannedRun
+from mura_tf.papers.deviations import GREY, INPUTS
 from mura_tf.papers.reproduce import find_experiment
 from mura_tf.papers.tables import report_table
 from mura_tf.published import OVERALL, published_digits, published_table
@@ -329,7 +330,8 @@ def test_pairs_are_all_pairs_of_systems(table_v):
 def test_the_papers_recipe_on_muras_counts_leaves_the_choices(table_iv):
     _, report, folder = table_iv
     assert report.same_data and report.missing == []
-    assert len(report.deviations) == 4
+    assert report.deviations[-3:] == [INPUTS["divides"], INPUTS["bgr"], GREY]
+    assert len(report.deviations) == 7
     assert all("document has" not in sentence for sentence in report.deviations)
     assert listed(folder, "Deviations from the document") == report.deviations
     text = (folder / "table.md").read_text(encoding="utf-8")
@@ -348,7 +350,7 @@ def test_other_data_are_told_and_not_subtracted_from(table_v):
         "Members per ensemble: 2; the document has 5.",
         "Repeats: 2; the document has 3.",
     ]
-    assert len(report.deviations) == 3 + 3
+    assert len(report.deviations) == 3 + 5
     assert not any(kind == "difference" for _, kind in lines_of(markdown(folder)[1:]))
 
 
