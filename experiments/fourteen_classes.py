@@ -130,6 +130,18 @@ EXPERIMENT = Comparison(
             statistic=system_ahead("exp_6", "exp_5"),
             measure="class_accuracy",
         ),
+        Claim(
+            text="Attention heads are ahead of none",
+            source="003, section IV-C, experiment 4",
+            statistic=system_ahead("exp_5", "exp_4"),
+            measure="class_accuracy",
+        ),
+        Claim(
+            text="All modifications together are ahead of the frozen network",
+            source="003, section VI",
+            statistic=system_ahead("exp_6", "exp_1"),
+            measure="class_accuracy",
+        ),
     ),
 )
 

@@ -99,6 +99,7 @@ EXPERIMENT = Comparison(
         "section 3.2, whose layers it has.",
         "It names optimizer and learning rate of the two linear layers alone; here the one linear "
         "layer and the intermediate task have them, too.",
+        "It names no loss; here binary cross entropy, and categorical for study types, unweighted.",
         "It does not say for how many epochs it trained the intermediate task, what follows it, "
         "and the humerus at 0.001; here for {max_epochs} at most, the humerus from the best epoch "
         "at 0.01.",

@@ -116,7 +116,7 @@ def _with_overall(counts: pd.Series) -> pd.Series:
 
 def epoch_rows(comparison: Comparison, runs: dict[System, list[Run]]) -> pd.DataFrame:
     """`DocumentReport.epochs`."""
-    published = comparison.published().query("study_type == 'overall'")
+    published = comparison.published()
     rows = []
     for system, found in runs.items():
         histories = [run.history.set_index("epoch") for run in found]
@@ -131,8 +131,13 @@ def epoch_rows(comparison: Comparison, runs: dict[System, list[Run]]) -> pd.Data
             "epochs": np.mean([len(history) for history in histories]),
             "chosen": np.mean(best),
         } | chosen.reindex(columns=CHOSEN).mean().to_dict()
-        # those over all study types are not of a model that has one
-        theirs = published[(published.system == system.published) & (not system.per_type)]
+        # those over several study types are not of a model that has one
+        types = " and ".join(found[0].recipe.study_types or [OVERALL])
+        theirs = published[
+            (published.system == system.published)
+            & (published.study_type == types)
+            & (not system.per_type)
+        ]
         for name in CHOSEN[:4]:
             split = "valid" if name.startswith("val_") else "train"
             metric = name.removeprefix("val_")

@@ -409,6 +409,8 @@ def test_one_model_of_two_types_has_its_own_row(tmp_path):
     own = report.scores[report.scores.system == "cnn_first"].set_index("study_type")
     assert not any(one.startswith("Study types of") for one in report.deviations)
     assert own.published_accuracy.isna().all()  # of the elbow alone
+    losses = report.epochs.set_index("system").published_loss
+    assert losses["cnn_first_together"] == 0.047 and np.isnan(losses["cnn_first"])
 
 
 def test_images_are_counted_by_split_and_label_beside_the_documents(tmp_path):
