@@ -2,15 +2,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test notebooks slow bench clean
+.PHONY: demo test anywhere docs notebooks slow bench clean
 
 demo: $(VENV)/installed  ## the whole line on synthetic radiographs -> demo/report.html
 	$(BIN)/mura-tf demo demo
 
-test: $(VENV)/installed  ## ruff, doctests and the fast tests
+test: $(VENV)/installed  ## ruff, types, doctests and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
+
+anywhere: $(VENV)/installed  ## the fast tests as on other machines; ONLY="one-core random-order" for some
+	$(BIN)/python tests/anywhere.py $(addprefix --only=,$(ONLY)) $(ARGS)
+
+docs: $(VENV)/installed  ## the documentation site -> site/index.html
+	$(BIN)/python docs/build.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 notebooks: $(VENV)/installed  ## executes the notebooks in place
 	$(BIN)/python notebooks/execute.py
@@ -25,7 +34,7 @@ bench: $(VENV)/installed  ## the speed tables of benchmarks/README.md
 	$(BIN)/python benchmarks/explain.py
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo build site *.egg-info
 
 $(VENV)/installed: setup.cfg requirements.txt
 	$(PYTHON) -m venv $(VENV)

@@ -12,6 +12,8 @@ import platform
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -36,7 +38,7 @@ def costs(backbone: str) -> dict[str, tuple[float, float]]:
     side = model.input_shape[1]
     images = np.random.default_rng(0).uniform(-1, 1, (BATCH, side, side, 3)).astype("float32")
 
-    def seconds(function) -> float:
+    def seconds(function: Callable[[], object]) -> float:
         started = time.perf_counter()
         function()
         return time.perf_counter() - started
@@ -46,19 +48,14 @@ def costs(backbone: str) -> dict[str, tuple[float, float]]:
         if method in SLOW and backbone != BACKBONES[0]:
             continue
 
-        def forward():
-            model.predict_on_batch(images)
-
-        def explain(method=method):
-            heatmaps(model, images, method)
-
+        forward = partial(model.predict_on_batch, images)
+        explain = partial(heatmaps, model, images, method)
         forward(), explain()  # the graphs are made
         turns = [
             (seconds(forward), seconds(explain)) for _ in range(1 if method in SLOW else TURNS)
         ]
-        found[method] = tuple(
-            BATCH / statistics.median(column) for column in zip(*turns, strict=True)
-        )
+        plain, explained = (statistics.median(column) for column in zip(*turns, strict=True))
+        found[method] = BATCH / plain, BATCH / explained
     return found
 
 
@@ -69,8 +66,9 @@ def main() -> None:
     missed = []
     for backbone in BACKBONES:
         for method, (plain, maps) in costs(backbone).items():
-            cost, most = plain / maps, MOST.get(method, "")
-            print(f"| {backbone} | {method} | {maps:.1f} | {plain:.1f} | {cost:.2f} | {most} |")
+            cost, most = plain / maps, MOST.get(method)
+            numbers = f"{maps:.1f} | {plain:.1f} | {cost:.2f} | {most or ''}"
+            print(f"| {backbone} | {method} | {numbers} |")
             if most and cost >= most:
                 missed.append(f"{backbone}, {method}: {cost:.2f} forward passes, at most {most}")
     if missed:

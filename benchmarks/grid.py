@@ -16,9 +16,11 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 
+from mura_tf.experiments.tables_v_vi import EXPERIMENT
 from mura_tf.files import write_json
-from mura_tf.papers.reproduce import find_experiment
+from mura_tf.grid.plan import PlannedRun
 from mura_tf.published import published_table
+from mura_tf.training.recipe import Recipe
 
 REPORT = """
 import resource, sys, time
@@ -30,7 +32,6 @@ memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(f"{seconds:.1f} s, {memory:.0f} MiB at most")
 """
 
-EXPERIMENT = find_experiment("tables_v_vi")
 PUBLISHED = published_table(*EXPERIMENT.published).set_index(["backbone", "study_type"]).kappa
 
 
@@ -61,7 +62,7 @@ def mura_views() -> pd.DataFrame:
     ]
 
 
-def write_finished(run, views: pd.DataFrame) -> None:
+def write_finished(run: PlannedRun, views: pd.DataFrame) -> None:
     """A run folder as `train` leaves it, its model empty."""
     recipe, folder = run
     rng = np.random.default_rng(int(recipe.hash, 16))
@@ -97,7 +98,7 @@ def write_finished(run, views: pd.DataFrame) -> None:
     rows.assign(**facts, probability=probability).to_csv(folder / "predictions.csv", index=False)
 
 
-def evidence(recipe, rows: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
+def evidence(recipe: Recipe, rows: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
     """How much speaks for abnormal in each view, (n,).
 
     Most of what misleads is shared: by all systems, and by the members of an ensemble. So the mean

@@ -9,9 +9,13 @@ type) and compares the wall time of `run_plan` with the sum of its processes' ti
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
-from mura_tf import Recipe, engines, load_views, write_synthetic_mura
+from mura_tf import Recipe, load_views, write_synthetic_mura
+from mura_tf.grid import engines
 from mura_tf.grid.plan import plan_runs, run_plan
+from mura_tf.grid.worker import train_in_process
 
 RECIPE = Recipe(
     backbone="small_cnn", weights=None, image_size=64, batch_size=16, patience=50, max_epochs=40
@@ -21,13 +25,15 @@ RECIPE = Recipe(
 def main() -> None:
     own_times = []
 
-    def timed(*arguments, train_in_process=engines.train_in_process):
+    def timed(*arguments: Any) -> None:
         started = time.perf_counter()
         train_in_process(*arguments)
         own_times.append(time.perf_counter() - started)
 
-    engines.train_in_process = timed
-    with tempfile.TemporaryDirectory() as folder:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(engines, "train_in_process", timed),
+    ):
         out = Path(folder) / "runs"
         views = load_views(write_synthetic_mura(folder, studies_per_type=40))
         plan = plan_runs(RECIPE, out, sorted(views.study_type.unique()), members=1)

@@ -22,7 +22,7 @@ from mura_tf.data.radiograph import BadRadiographError, read_radiograph
 SIZE = 224
 
 
-def readable(path):
+def readable(path: str) -> bool:
     try:
         read_radiograph(path)
     except BadRadiographError:
@@ -30,8 +30,8 @@ def readable(path):
     return True
 
 
-def batches(views, training):
-    def decode(path, label):
+def batches(views: pd.DataFrame, training: bool) -> tf.data.Dataset:
+    def decode(path: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
         return tf.image.resize_with_pad(image, SIZE, SIZE), label
 

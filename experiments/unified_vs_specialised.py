@@ -66,7 +66,9 @@ OPEN_FROM_SCRATCH = (*OPEN, "batch_size", "learning_rate", "max_epochs", "patien
 """What the document leaves open."""
 
 
-def _both(name: str, title: str, recipe: Recipe, published: str | None = None):
+def _both(
+    name: str, title: str, recipe: Recipe, published: str | None = None
+) -> tuple[System, System]:
     left_open = OPEN if recipe.weights else OPEN_FROM_SCRATCH
     unified = System(
         f"{name}_unified", f"{title}, unified", recipe, published=published, left_open=left_open

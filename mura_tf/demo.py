@@ -8,6 +8,8 @@ import pandas as pd
 from mura_tf.cores import usable_cores
 from mura_tf.experiment import run_experiment
 from mura_tf.grid.engines import LocalEngine
+from mura_tf.inference.pack import pack
+from mura_tf.synthetic.anatomy import ANATOMIES
 from mura_tf.synthetic.write import FOLDER, write_synthetic_mura
 from mura_tf.training.recipe import Recipe
 
@@ -28,8 +30,8 @@ RECIPE = Recipe(
 )
 
 
-def run_demo(out: str | os.PathLike) -> pd.DataFrame:
-    """Writes `out/MURA-v1.1`, trains `out/runs`, reports in `out`; what is there is kept.
+def run_demo(out: str | os.PathLike[str]) -> pd.DataFrame:
+    """Writes `out/MURA-v1.1`, trains and reports in `out`; what is there is kept.
 
     It is what `mura-tf synthesize` and `mura-tf train` do, with a small network: one model on all
     study types, then an ensemble per type from it.
@@ -39,7 +41,7 @@ def run_demo(out: str | os.PathLike) -> pd.DataFrame:
     """
     out = Path(out)
     if not (out / FOLDER).exists():
-        write_synthetic_mura(out, STUDIES_PER_TYPE, seed=0)
+        write_synthetic_mura(out, STUDIES_PER_TYPE, seed=0, progress=True)
     return run_experiment(
         RECIPE,
         out / FOLDER,
@@ -48,3 +50,16 @@ def run_demo(out: str | os.PathLike) -> pd.DataFrame:
         engine=LocalEngine(min(usable_cores(), MOST_JOBS)),
         cache_dir=out / "cache",
     )
+
+
+def pack_demo(out: str | os.PathLike[str]) -> tuple[Path, list[Path]]:
+    """Packs the demonstration's ensembles, and names three studies that they did not see.
+
+    Returns:
+        `out/demo.mura`, and the folders of three validation studies, of different types.
+    """
+    out = Path(out)
+    bundle = out / "demo.mura"
+    pack([out / RECIPE.backbone], bundle, licence="Synthetic radiographs: no rights are reserved.")
+    types = sorted((out / FOLDER / "valid").iterdir())[:: len(ANATOMIES) // 3][:3]
+    return bundle, [min(study_type.glob("*/*")) for study_type in types]

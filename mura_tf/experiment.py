@@ -1,23 +1,30 @@
 """Recipe + data set -> every run of an experiment, its scores, its report."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from mura_tf.data.views import load_views
-from mura_tf.evaluation.predictions import SYSTEM_KEY, load_predictions, score_systems
+from mura_tf.evaluation.predictions import (
+    SYSTEM_KEY,
+    RunFolders,
+    load_predictions,
+    score_systems,
+)
 from mura_tf.files import written_whole
 from mura_tf.grid.plan import plan_runs, run_plan
 from mura_tf.grid.worker import RunError
 from mura_tf.published import OVERALL
 from mura_tf.reports.constant import constant_systems
+from mura_tf.reports.decision_section import decision_table, decisions_of
 from mura_tf.reports.experiment_page import write_scored
 from mura_tf.reports.numbers import interval_text, number_text
+from mura_tf.terminal import Output, waiting
 from mura_tf.training.facts import write_facts
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import finished_runs
@@ -25,14 +32,15 @@ from mura_tf.training.run import finished_runs
 
 def run_experiment(
     recipe: Recipe,
-    data: str | os.PathLike,
-    out: str | os.PathLike,
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
     scheme: str = "two-stage",
     study_types: Iterable[str] | None = None,
     members: int = 5,
     repeats: int = 1,
-    **settings,
+    verbose: bool = True,
+    **settings: Any,
 ) -> pd.DataFrame:
     """Trains what is not trained yet below `out`, scores it and writes the report.
 
@@ -42,6 +50,7 @@ def run_experiment(
         out: folder of the runs, `scores.csv`, `experiment.json` and `report.html`.
         scheme, members, repeats: see `plan_runs`.
         study_types: those that get a model of their own; all by default. Not with "whole".
+        verbose: whether to show what is done.
         settings: for `run_plan`, such as `engine`, `skip_bad` and `cache_dir`.
 
     Returns:
@@ -49,37 +58,68 @@ def run_experiment(
 
     Raises:
         RunError: runs failed; their folders and reasons are named.
+
+    Examples:
+        >>> recipe = mt.Recipe(backbone="small_cnn", weights=None, image_size=32, max_epochs=1)
+        >>> scores = mt.run_experiment(
+        ...     recipe, "demo/MURA-v1.1", "demo/elbows",
+        ...     scheme="direct", study_types=["elbow"], members=1, verbose=False)
+        >>> scores.study_type.tolist()
+        ['elbow', 'overall']
     """
-    if scheme == "whole" and study_types:
-        raise ValueError(
-            "the scheme 'whole' has no models per study type. Received: study_types "
-            f"{', '.join(study_types)}. Leave them out, or use the scheme 'direct' or 'two-stage'."
-        )
-    views = load_views(data)
-    types = study_types or sorted(views.study_type.unique())
+    chosen = list(study_types or ())
+    require_options(recipe, chosen, scheme=scheme, members=members, repeats=repeats)
+    views = load_views(data, progress=verbose)
+    types = chosen or sorted(views.study_type.unique())
     plan = plan_runs(recipe, out, types, scheme=scheme, members=members, repeats=repeats)
-    failed = run_plan(plan, views, out, **settings)
+    failed = run_plan(plan, views, out, verbose=verbose, **settings)
     if failed:
         raise RunError(
             f"{len(failed)} of {len(plan)} runs are not finished; the others are. "
             + "; ".join(f"{folder}: {reason}" for folder, reason in failed.items())
         )
-    return report_runs([run.folder for run in plan], out)
+    return report_runs([run.folder for run in plan], out, progress=verbose)
 
 
-def report_runs(run_dirs: Iterable[str | os.PathLike], out: str | os.PathLike) -> pd.DataFrame:
-    """Writes `scores.csv`, `experiment.json` and `report.html` of finished runs into `out`.
+def require_options(
+    recipe: Recipe,
+    study_types: Sequence[str] | None,
+    *,
+    scheme: str,
+    members: int,
+    repeats: int,
+) -> None:
+    """ValueError where `run_experiment`, of whose arguments these are, raises one for any data."""
+    if scheme == "whole" and study_types:
+        raise ValueError(
+            "the scheme 'whole' has no models per study type. Received: study_types "
+            f"{', '.join(study_types)}. Leave them out, or use the scheme 'direct' or 'two-stage'."
+        )
+    types = study_types or ["any"]
+    plan_runs(recipe, "", types, scheme=scheme, members=members, repeats=repeats)
+
+
+def report_runs(
+    run_dirs: RunFolders, out: str | os.PathLike[str], *, progress: bool = False
+) -> pd.DataFrame:
+    """Writes what finished runs come to into `out`.
+
+    That is `scores.csv`, `operating_points.csv`, `experiment.json` and `report.html`.
 
     Returns:
         Table of `score_systems`.
     """
     runs, out = finished_runs(run_dirs), Path(out)
     predictions = load_predictions(run.path for run in runs)
-    scores = score_systems(predictions)
+    scores = score_systems(predictions, progress=progress)
     with written_whole(out / "scores.csv") as part:
         scores.to_csv(part, index=False)
+    decisions = decisions_of(runs, predictions)
+    with written_whole(out / "operating_points.csv") as part:
+        decision_table(decisions).to_csv(part, index=False)
     write_facts(runs, out)
-    write_scored(runs, predictions, scores, out / "report.html")
+    with waiting("Writing the report", shown=progress):
+        write_scored(runs, predictions, scores, decisions, out / "report.html")
     return scores
 
 
@@ -100,6 +140,6 @@ def print_scores(scores: pd.DataFrame) -> None:
                 interval_text(row.auroc_low, row.auroc_high),
                 style="bold" if row.study_type == OVERALL else None,
             )
-        Console().print(table)
+        Output().print(table)
         for sentence in constant_systems(rows):
             print(sentence)

@@ -70,7 +70,7 @@ def mura_kappas() -> pd.DataFrame:
 
 
 @cache
-def _read(name: str, **settings) -> pd.DataFrame:
-    path = files("mura_tf.experiments").joinpath("published", f"{name}.csv")
+def _read(name: str, dtype: type[str] | None = None) -> pd.DataFrame:
+    path = files("mura_tf.experiments") / "published" / f"{name}.csv"
     with path.open(encoding="utf-8") as file:
-        return pd.read_csv(file, **settings)
+        return pd.read_csv(file, dtype=dtype)

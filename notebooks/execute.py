@@ -43,5 +43,5 @@ def execute(path: Path) -> float:
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    for path in map(Path, sys.argv[1:] or sorted(HERE.glob("*.ipynb"))):
+    for path in [*map(Path, sys.argv[1:])] or sorted(HERE.glob("*.ipynb")):
         print(f"{path.name}: {execute(path):.0f} s", flush=True)

@@ -1,19 +1,22 @@
+import io
 import os
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from eager import run_eagerly
+from mura_folders import study_folders
 
 
-@pytest.fixture(autouse=True, scope="session")
-def cache_dir(tmp_path_factory):
-    """No test writes to the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("MURA_TF_CACHE", str(folder))
-        yield folder
+def pytest_terminal_summary(terminalreporter, config):
+    """Names the order of tests that failed, which `-q` keeps to itself."""
+    seed = config.getoption("randomly_seed", None)
+    if seed is not None and terminalreporter.stats.get("failed"):
+        terminalreporter.write_line(f"The same order again: --randomly-seed={seed}")
 
 
 @pytest.fixture(scope="session")
@@ -35,13 +38,21 @@ def fracatlas(shared):
 
 
 @pytest.fixture
-def eagerly():
-    """Spares the seconds of tracing, where nothing hangs on the last bit."""
-    import tensorflow as tf  # most test files do without
+def bars(monkeypatch):
+    """What a terminal would be sent of progress bars: `bars.getvalue()`."""
+    from mura_tf import terminal
 
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    sent = io.StringIO()
+    sent.isatty = lambda: True
+    console = terminal.Output(file=sent, force_terminal=True, force_interactive=True, width=100)
+    monkeypatch.setattr(terminal, "_ERRORS", console)
+    return sent
+
+
+@pytest.fixture
+def eagerly():
+    with run_eagerly():
+        yield
 
 
 MURA_IMAGES = [
@@ -85,21 +96,15 @@ def lesions(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lesions") / "MURA-v1.1"
     rng = np.random.default_rng(0)
     rows = ["split,study_type,patient,study,view,kind,x,y,width,height"]
-    for split, patients in (("train", 8), ("valid", 6)):
-        for study_type in ("ELBOW", "WRIST"):
-            for patient in range(patients):
-                label = patient % 2
-                study = folder / f"{split}/XR_{study_type}/{split}{patient:05d}"
-                study /= f"study1_{('negative', 'positive')[label]}"
-                study.mkdir(parents=True)
-                for view in range(1 + (patient < 2)):
-                    image = rng.integers(5, 90, (48, 40), np.uint8)
-                    if label:
-                        x, y = rng.integers(4, 24, 2)
-                        image[y : y + 10, x : x + 8] = rng.integers(230, 256, (10, 8))
-                        key = f"{split},{study_type.lower()},{split}{patient:05d},study1"
-                        rows.append(f"{key},image{view + 1}.png,fracture,{x},{y},8,10")
-                    cv2.imwrite(str(study / f"image{view + 1}.png"), image)
+    for split, study_type, patient, study in study_folders(folder, {"train": 8, "valid": 6}):
+        for view in range(1 + (patient < 2)):
+            image = rng.integers(5, 90, (48, 40), np.uint8)
+            if patient % 2:
+                x, y = rng.integers(4, 24, 2)
+                image[y : y + 10, x : x + 8] = rng.integers(230, 256, (10, 8))
+                key = f"{split},{study_type},{split}{patient:05d},study1"
+                rows.append(f"{key},image{view + 1}.png,fracture,{x},{y},8,10")
+            cv2.imwrite(str(study / f"image{view + 1}.png"), image)
     (folder / "lesions.csv").write_text("\n".join(rows) + "\n")
     return folder
 
@@ -107,26 +112,61 @@ def lesions(tmp_path_factory):
 @pytest.fixture(scope="session")
 def members(lesions, tmp_path_factory):
     """The folders of two finished runs on `lesions`, and what is above them."""
-    import tensorflow as tf
-
     from mura_tf import Recipe, load_mura, train
 
     out = tmp_path_factory.mktemp("members")
-    tf.config.run_functions_eagerly(True)
-    for member in range(2):
-        recipe = Recipe(
-            backbone="small_cnn",
-            weights=None,
-            image_size=32,
-            preprocessing="native",
-            max_epochs=1,
-            learning_rate=0.01,
-            stage="mura",
-            member=member,
-        )
-        train(recipe, load_mura(lesions), out / f"member{member}", verbose=0)
-    tf.config.run_functions_eagerly(False)
+    with run_eagerly():
+        for member in range(2):
+            recipe = Recipe(
+                backbone="small_cnn",
+                weights=None,
+                image_size=32,
+                preprocessing="native",
+                max_epochs=1,
+                learning_rate=0.01,
+                stage="mura",
+                member=member,
+            )
+            train(recipe, load_mura(lesions), out / f"member{member}", verbose=0)
     return out
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """The folder of a finished Table V with one small backbone."""
+    from run_folders import FEW_STUDIES, finished, views_of
+
+    from mura_tf.papers.reproduce import find_experiment
+
+    out, views = tmp_path / "runs", views_of(FEW_STUDIES)
+    experiment = find_experiment("table_v")
+    finished(experiment, out, views, backbones=["small_cnn"], members=2, repeats=1)
+    views.to_csv(out / "views.csv", index=False)
+    return out
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Makes a step of each backbone 10 images/s, and keeps the recipes that were measured."""
+    from mura_tf.models.backbones import BACKBONES
+
+    measured = []
+
+    def measure_step(recipe):
+        measured.append(recipe)
+        return 10.0, BACKBONES[recipe.backbone].parameters
+
+    training = SimpleNamespace(measure_step=measure_step)  # the real one imports TensorFlow
+    monkeypatch.setitem(sys.modules, "mura_tf.training.train", training)
+    return measured
+
+
+@pytest.fixture(scope="session")
+def bundle(members, tmp_path_factory):
+    """The two of `members`, packed: for all study types, elbow and wrist."""
+    from mura_tf import pack
+
+    return pack([members], tmp_path_factory.mktemp("bundles") / "lesions.mura", licence="CC0.")
 
 
 class EndlessRun:

@@ -56,6 +56,15 @@ def markdown(folder, heading=None):
             return [[cell.replace("\0", "|") for cell in row] for row in [rows[0], *rows[2:]]]
 
 
+def lines_of(rows):
+    """(study type, what the line says) -> cells."""
+    named, study_type = {}, ""
+    for name, kind, *cells in rows:
+        study_type = name or study_type
+        named[study_type, kind] = cells
+    return named
+
+
 def listed(folder, heading):
     """The items of the list below a heading."""
     text = (folder / "table.md").read_text(encoding="utf-8").split(f"## {heading}\n\n")[1]

@@ -9,7 +9,10 @@ import pandas as pd
 
 TYPES = ["elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist"]
 TWO_TYPES = {"humerus": (30, 24), "wrist": (40, 30)}
+FEW_STUDIES = {"elbow": (12, 10), "wrist": (12, 10)}
 """For `views_of`."""
+SMALL = {"elbow": (20, 16), "wrist": (24, 20)}
+"""For `views_of`, where small samples do."""
 
 
 def views_of(counts):

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import mura_tf
+from mura_tf.published import published_digits
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "published"
 TYPES = ["elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist"]
@@ -64,6 +65,13 @@ def test_every_file_is_described_and_every_row_there_once_with_its_source(path):
     assert not rows.duplicated().any()
     assert not rows.select_dtypes("number").empty
     assert f"`{path.name}`" in (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("names", "digits"), [(["table_iv"], 4), (["table_v"], 3), (["table_v", "table_vi"], 3)]
+)
+def test_digits_are_the_documents(names, digits):
+    assert published_digits(*names) == digits
 
 
 # Table I

@@ -1,15 +1,18 @@
 """The documents' augmentations beyond the flip, as Keras layers inside the tf.data pipeline."""
 
+from collections.abc import Callable
 from functools import partial
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from mura_tf.models.backend import require_backend
+
 _FILL = {"fill_mode": "nearest", "dtype": "float32"}
 """What a layer uncovers is as the nearest pixel (003); mixed precision is for the model alone."""
 
-_LAYERS = {
+_LAYERS: dict[str, Callable[[float], keras.Layer]] = {
     "rotation": lambda degrees: keras.layers.RandomRotation(degrees / 360, **_FILL),
     "shift": lambda share: keras.layers.RandomTranslation(share, share, **_FILL),
     "shear": lambda degrees: keras.layers.RandomShear(float(np.tan(np.radians(degrees))), **_FILL),
@@ -26,6 +29,8 @@ class Augmenter:
     """
 
     def __init__(self, specs: list[tuple[str, float]]):
+        if specs:
+            require_backend()
         self._seeds = _StepSeeds()
         self.layers = [_LAYERS[name](value) for name, value in specs]
         for layer in self.layers:
@@ -48,13 +53,13 @@ class _StepSeeds(keras.random.SeedGenerator):
     parallel map calls would advance in any order.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.start(None)
 
-    def start(self, step_seed: tf.Tensor) -> None:
+    def start(self, step_seed: tf.Tensor | None) -> None:
         self._step_seed, self._draws = step_seed, 0
 
-    def next(self, ordered=True):
+    def next(self, ordered: bool = True) -> tf.Tensor:
         self._draws += 1
         return tf.random.experimental.stateless_fold_in(self._step_seed, self._draws)
 
@@ -66,9 +71,13 @@ class RandomAutoContrast(keras.layers.AutoContrast):
         super().__init__(value_range=(0, 255), dtype="float32")
         self.probability = probability
 
-    def get_random_transformation(self, data, training=True, seed=None):
+    def get_random_transformation(
+        self, data: tf.Tensor, training: bool = True, *, seed: _StepSeeds
+    ) -> tf.Tensor:
         return tf.random.stateless_uniform(tf.shape(data)[:1], seed.next()) < self.probability
 
-    def transform_images(self, images, transformation, training=True):
+    def transform_images(
+        self, images: tf.Tensor, transformation: tf.Tensor, training: bool = True
+    ) -> tf.Tensor:
         stretched = super().transform_images(images, None, training)
         return tf.where(transformation[:, None, None, None], stretched, images)

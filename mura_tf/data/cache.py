@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from rich.progress import track
 
 from mura_tf.cores import usable_cores
 from mura_tf.data.radiograph import (
@@ -22,9 +21,12 @@ from mura_tf.data.radiograph import (
     read_content,
     resize_with_pad,
 )
+from mura_tf.terminal import Notice, track
 
 _CHUNK = 128
 """Images between two writes. A kill costs two chunks at most: one being written, one decoded."""
+_File = tuple[str, int, int]
+"""Absolute path, bytes, time of change in ns."""
 
 
 class BadViewsError(ValueError):
@@ -62,7 +64,7 @@ class PreparedViews:
 def prepare(
     views: pd.DataFrame,
     image_size: int,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     *,
     progress: bool = False,
 ) -> PreparedViews:
@@ -82,6 +84,12 @@ def prepare(
     Raises:
         BadViewsError: some files are unreadable; all of them are listed, and the others are kept.
         ValueError: no view, or an image size below 1.
+
+    Examples:
+        >>> views = mt.load_mura("demo/MURA-v1.1")
+        >>> prepared = mt.prepare(views, 64)
+        >>> prepared.images[prepared.rows[:3]].shape
+        (3, 64, 64)
     """
     if views.empty:
         raise ValueError("views holds no row, expected at least one radiograph.")
@@ -89,7 +97,7 @@ def prepare(
         raise ValueError(f"image_size must be a whole number from 1 up. Received: {image_size}.")
     store = _Store(Path(cache_dir or default_cache_dir()), image_size)
     paths = views.path.tolist()
-    files, problems = _stat_all(paths)
+    files, problems = _stat_all(paths, progress)
     entries = store.entries()
     if any(file not in entries for file in files.values()):
         with store.lock:
@@ -115,7 +123,7 @@ def prepare(
 def prepare_readable(
     views: pd.DataFrame,
     image_size: int,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     *,
     skip_bad: bool = False,
     progress: bool = False,
@@ -134,7 +142,8 @@ def prepare_readable(
         readable = views[~views.path.isin(error.problems.path)].reset_index(drop=True)
         if not skip_bad or readable.empty:
             raise
-        return readable, error.problems, prepare(readable, image_size, cache_dir)
+        prepared = prepare(readable, image_size, cache_dir, progress=progress)
+        return readable, error.problems, prepared
     return views, pd.DataFrame(columns=["path", "reason"]), prepared
 
 
@@ -167,8 +176,8 @@ class _Store:
         self.images_path = self.folder / "images.u8"
         self.lock = FileLock(self.folder / "lock")
 
-    def entries(self) -> dict[tuple, tuple[int, str]]:
-        """(path, bytes, time of change in ns) -> (row, digest), for the rows that are whole."""
+    def entries(self) -> dict[_File, tuple[int, str]]:
+        """File -> (row, digest), for the rows that are whole."""
         lines = self._whole_lines()[: self._rows_on_disk()]
         try:
             parsed = [json.loads(line) for line in lines]
@@ -183,13 +192,14 @@ class _Store:
         rows = self._rows_on_disk()
         return np.memmap(self.images_path, np.uint8, "r", shape=(rows, self.size, self.size))
 
-    def mend(self) -> dict[tuple, tuple[int, str]]:
+    def mend(self) -> dict[_File, tuple[int, str]]:
         """Cuts both files back to the rows they agree on; returns `entries`."""
         lines, rows = self._whole_lines(), self._rows_on_disk()
         if len(lines) > rows:
             warnings.warn(
                 f"{self.images_path} is cut short: expected {len(lines)} images, found {rows}. "
                 f"The other {len(lines) - rows} are prepared again.",
+                Notice,
                 stacklevel=3,
             )
         kept = lines[:rows]
@@ -201,7 +211,7 @@ class _Store:
             os.truncate(path, length)
         return self.entries()
 
-    def add(self, files: list[tuple], progress: bool) -> dict[tuple, str]:
+    def add(self, files: list[_File], progress: bool) -> dict[_File, str]:
         """Appends the squares of `files`; returns the unreadable ones, file -> reason.
 
         While one chunk is written the next is decoded.
@@ -215,7 +225,7 @@ class _Store:
         ):
             upcoming = pool.map(self._square, files[:_CHUNK])
             pairs = list(pairwise([*chunks, []]))
-            for chunk, following in track(pairs, "Preparing", disable=not progress):
+            for chunk, following in track(pairs, "Preparing", shown=progress):
                 results, upcoming = upcoming, pool.map(self._square, following)
                 lines = []
                 for file, result in zip(chunk, results, strict=True):
@@ -223,7 +233,7 @@ class _Store:
                         problems[file] = str(result)
                         continue
                     square, digest = result
-                    images.write(square)
+                    images.write(square.data)
                     lines.append(json.dumps([*file, digest]) + "\n")
                 images.flush()
                 os.fsync(images.fileno())
@@ -231,7 +241,7 @@ class _Store:
                 index.flush()
         return problems
 
-    def _square(self, file: tuple) -> tuple[np.ndarray, str] | BadRadiographError:
+    def _square(self, file: _File) -> tuple[np.ndarray, str] | BadRadiographError:
         path = file[0]
         try:
             content = read_content(path)
@@ -252,10 +262,10 @@ class _Store:
         return self.images_path.stat().st_size // self.size**2
 
 
-def _stat_all(paths: list[str]) -> tuple[dict[str, tuple], dict[str, str]]:
-    """path -> (absolute path, bytes, time of change in ns); path -> reason for those without."""
+def _stat_all(paths: list[str], progress: bool) -> tuple[dict[str, _File], dict[str, str]]:
+    """path -> file; path -> reason for those without."""
     files, problems = {}, {}
-    for path in paths:
+    for path in track(paths, "Looking at the files", shown=progress):
         try:
             status = os.stat(path)
         except OSError as error:

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
-from rich.progress import track
 
 from mura_tf.cores import usable_cores
 from mura_tf.data.findings import (
@@ -20,9 +19,10 @@ from mura_tf.data.layouts import find_dataset, scan
 from mura_tf.data.radiograph import BadRadiographError, read_radiograph
 from mura_tf.data.table import SPLITS
 from mura_tf.data.views import read_views
+from mura_tf.terminal import track, waiting
 
 
-def check_dataset(root: str | os.PathLike, progress: bool = False) -> pd.DataFrame:
+def check_dataset(root: str | os.PathLike[str], progress: bool = False) -> pd.DataFrame:
     """Checks a data set on disk: its layout and CSVs, and all that `check_views` checks.
 
     What the loaders would raise is listed as well, and the rest is checked all the same. FracAtlas
@@ -36,13 +36,19 @@ def check_dataset(root: str | os.PathLike, progress: bool = False) -> pd.DataFra
         See `check_views`; in addition the problems "no data set", "empty", "header", "malformed
         line", "listed twice", "no images", "no label", "reserved name" and "unlisted". No row:
         nothing is wrong.
+
+    Examples:
+        >>> len(mt.check_dataset("demo/MURA-v1.1"))
+        0
     """
     if Path(root).suffix == ".csv":
         return check_views(read_views(root), progress)
     try:
         folder = find_dataset(root)
-        views, findings = scan(folder)
-        findings += [] if is_fracatlas(folder) else _unlisted(folder, views, findings)
+        views, findings = scan(folder, progress)
+        if not is_fracatlas(folder):
+            with waiting("Looking for others", shown=progress):
+                findings += _unlisted(folder, views, findings)
     except (ValueError, OSError) as error:
         return _table([Finding(str(root), "no data set", str(error))])
     return _table(findings + _findings(views, progress))
@@ -62,6 +68,12 @@ def check_views(views: pd.DataFrame, progress: bool = False) -> pd.DataFrame:
         labels" of a study, "contradicting folder" (FracAtlas), "patient in two splits", "one
         class" of a type in a split, "no validation split". The reason says what was found and
         what was expected; the path of a problem of many files is the folder they share.
+
+    Examples:
+        >>> views = mt.load_mura("demo/MURA-v1.1")
+        >>> views.loc[0, "path"] = "gone.png"
+        >>> mt.check_views(views)[["path", "problem"]].values.tolist()
+        [['gone.png', 'missing']]
     """
     return _table(_findings(views, progress))
 
@@ -74,7 +86,7 @@ def _findings(views: pd.DataFrame, progress: bool) -> list[Finding]:
         *studies_in_two_labels(views),
         *contradicting_folders(views),
         *_bad_files(views, progress),
-        *_identical(views),
+        *_identical(views, progress),
     ]
 
 
@@ -159,9 +171,7 @@ def _patients_in_two_splits(views: pd.DataFrame) -> list[Finding]:
 def _bad_files(views: pd.DataFrame, progress: bool) -> list[Finding]:
     paths = list(dict.fromkeys(views["path"]))
     with ThreadPoolExecutor(usable_cores()) as pool:
-        found = track(
-            pool.map(_bad_file, paths), "Checking", total=len(paths), disable=not progress
-        )
+        found = track(pool.map(_bad_file, paths), "Checking", len(paths), shown=progress)
         return [finding for finding in found if finding]
 
 
@@ -177,10 +187,10 @@ def _bad_file(path: str) -> Finding | None:
     return None
 
 
-def _identical(views: pd.DataFrame) -> list[Finding]:
+def _identical(views: pd.DataFrame, progress: bool) -> list[Finding]:
     of_path = views.drop_duplicates("path").set_index("path")
     findings = []
-    for first, *others in identical_files(of_path.index):
+    for first, *others in identical_files(of_path.index, progress):
         split, label = of_path.loc[first, ["split", "label"]]
         for path in others:
             other_split, other_label = of_path.loc[path, ["split", "label"]]

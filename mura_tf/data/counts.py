@@ -19,9 +19,10 @@ def class_weights(views: pd.DataFrame) -> dict[str, tuple[float, float]]:
     Returns:
         study type -> (w0, w1), each in [0, 1], with sum 1.
 
-    >>> views = pd.DataFrame({"study_type": ["elbow"] * 4, "label": [0, 0, 0, 1]})
-    >>> class_weights(views)
-    {'elbow': (0.25, 0.75)}
+    Examples:
+        >>> views = pd.DataFrame({"study_type": ["elbow"] * 4, "label": [0, 0, 0, 1]})
+        >>> mt.class_weights(views)
+        {'elbow': (0.25, 0.75)}
     """
     abnormal = views.groupby("study_type")["label"].mean()
     return {study_type: (float(share), float(1 - share)) for study_type, share in abnormal.items()}
@@ -39,6 +40,13 @@ def summarize(views: pd.DataFrame) -> pd.DataFrame:
         train and valid are those of Table I; it is None where the study types are not MURA's
         seven or one of these splits is lacking. `attrs["differences"]` has a sentence per cell
         that deviates.
+
+    Examples:
+        >>> table = mt.summarize(mt.load_mura("demo/MURA-v1.1"))
+        >>> list(table)
+        [('train', 'Studies'), ('train', 'Images'), ('valid', 'Studies'), ('valid', 'Images')]
+        >>> table.attrs["published"]
+        False
     """
     studies = views.drop_duplicates([*STUDY_KEY, "label"])
     rows = pd.concat([studies.assign(count="Studies"), views.assign(count="Images")])

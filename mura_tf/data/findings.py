@@ -12,6 +12,7 @@ import pandas as pd
 
 from mura_tf.cores import usable_cores
 from mura_tf.data.table import STUDY_KEY
+from mura_tf.terminal import track
 
 HARMLESS = ("contradicting folder", "unlisted")
 """Problems that leave every view usable."""
@@ -67,12 +68,16 @@ def studies_in_two_labels(views: pd.DataFrame) -> list[Finding]:
     ]
 
 
-def identical_files(paths: Iterable[str]) -> list[list[str]]:
+def identical_files(paths: Iterable[str], progress: bool = False) -> list[list[str]]:
     """Groups of two or more byte-identical files, each in the order given.
 
     Only files that share their size are read. Empty, missing and unreadable ones are left out.
+
+    Args:
+        paths: of the files.
+        progress: whether to show a progress bar.
     """
-    by_size = {}
+    by_size: dict[int, list[str]] = {}
     for path in paths:
         try:
             status = os.stat(path)
@@ -81,9 +86,12 @@ def identical_files(paths: Iterable[str]) -> list[list[str]]:
         if stat.S_ISREG(status.st_mode) and status.st_size:
             by_size.setdefault(status.st_size, []).append(path)
     candidates = [path for group in by_size.values() if len(group) > 1 for path in group]
-    by_digest = {}
+    by_digest: dict[bytes | None, list[str]] = {}
     with ThreadPoolExecutor(usable_cores()) as pool:
-        for path, digest in zip(candidates, pool.map(_digest, candidates), strict=True):
+        digests = track(
+            pool.map(_digest, candidates), "Comparing files", len(candidates), shown=progress
+        )
+        for path, digest in zip(candidates, digests, strict=True):
             by_digest.setdefault(digest, []).append(path)
     by_digest.pop(None, None)
     return [group for group in by_digest.values() if len(group) > 1]

@@ -35,11 +35,14 @@ def is_fracatlas(folder: Path) -> bool:
 
 
 def scan_fracatlas(
-    folder: Path, seed: int = 0, fractions: Sequence[float] = FRACATLAS_FRACTIONS
+    folder: Path,
+    seed: int = 0,
+    fractions: Sequence[float] = FRACATLAS_FRACTIONS,
+    progress: bool = False,
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """The usable views of a FracAtlas folder with their split, and what is wrong with the rest."""
     table, findings = _read_fracatlas_csv(folder / "dataset.csv")
-    paths = {}
+    paths: dict[str, str] = {}
     for name in FRACATLAS_LABELS:
         for path in filter(is_image, children(folder / "images" / name)):
             view = os.path.basename(path)
@@ -74,7 +77,8 @@ def scan_fracatlas(
     table = table[table["view"].isin(paths.keys())].sort_values("view")
     table["path"] = [paths[view] for view in table["view"]]
     table["study"] = [Path(view).stem for view in table["view"]]
-    first = {path: group[0] for group in identical_files(table["path"]) for path in group}
+    identical = identical_files(table["path"], progress)
+    first = {path: group[0] for group in identical for path in group}
     table["patient"] = [Path(first.get(path, path)).stem for path in table["path"]]
     split_of = dict(enumerate(SPLITS))
     table["split"] = table["patient"].map(deal_patients(table, fractions, seed)).map(split_of)

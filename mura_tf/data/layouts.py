@@ -5,7 +5,7 @@ The scanners are lenient: they return what can be used beside a `Finding` for wh
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,11 +14,11 @@ from mura_tf.data.findings import Finding, few
 from mura_tf.data.fracatlas import FRACATLAS_LAYOUT, is_fracatlas, scan_fracatlas
 from mura_tf.data.mura import MURA_LAYOUT, is_mura, scan_mura
 
-_LAYOUTS = {is_mura: MURA_LAYOUT, is_fracatlas: FRACATLAS_LAYOUT}
+_LAYOUTS: dict[Callable[[Path], bool], str] = {is_mura: MURA_LAYOUT, is_fracatlas: FRACATLAS_LAYOUT}
 
 
 def find_dataset(
-    root: str | os.PathLike, layouts: Iterable[Callable[[Path], bool]] = tuple(_LAYOUTS)
+    root: str | os.PathLike[str], layouts: Sequence[Callable[[Path], bool]] = tuple(_LAYOUTS)
 ) -> Path:
     """The folder of the data set: `root`, or the one directly below it.
 
@@ -57,6 +57,8 @@ def find_dataset(
     return below[0]
 
 
-def scan(folder: Path) -> tuple[pd.DataFrame, list[Finding]]:
+def scan(folder: Path, progress: bool = False) -> tuple[pd.DataFrame, list[Finding]]:
     """`scan_fracatlas` with its default split, or `scan_mura`, by what `folder` holds."""
-    return scan_fracatlas(folder) if is_fracatlas(folder) else scan_mura(folder)
+    if is_fracatlas(folder):
+        return scan_fracatlas(folder, progress=progress)
+    return scan_mura(folder, progress)

@@ -18,6 +18,7 @@ from mura_tf.data.findings import (
 )
 from mura_tf.data.table import SPLITS, as_views
 from mura_tf.published import OVERALL
+from mura_tf.terminal import track
 
 MURA_LAYOUT = (
     "MURA's layout (train/XR_ELBOW/patient00005/study1_positive/image1.png, with or without "
@@ -35,7 +36,7 @@ def is_mura(folder: Path) -> bool:
     )
 
 
-def scan_mura(folder: Path) -> tuple[pd.DataFrame, list[Finding]]:
+def scan_mura(folder: Path, progress: bool = False) -> tuple[pd.DataFrame, list[Finding]]:
     """The usable views of a MURA folder, and what is wrong with the rest.
 
     Whether a listed image exists is not asked: that would be a disk access for each of 40,000.
@@ -53,7 +54,7 @@ def scan_mura(folder: Path) -> tuple[pd.DataFrame, list[Finding]]:
             mend = "Restore it, or move the other away to have the folders read"
             found = [Finding(str(missing), "missing", f"{reason}. {mend}")]
         else:
-            images, found = _scan_tree(folder, split)
+            images, found = _scan_tree(folder, split, progress)
         tables.append(images.assign(split=split))
         findings += found
     images = pd.concat(tables, ignore_index=True)
@@ -67,21 +68,24 @@ def scan_mura(folder: Path) -> tuple[pd.DataFrame, list[Finding]]:
     return views, findings + nothing_found(folder, MURA_LAYOUT, views, findings)
 
 
-def _walk_mura(folder: Path, split: str) -> tuple[list[str], list[str]]:
+def _walk_mura(folder: Path, split: str, progress: bool) -> tuple[list[str], list[str]]:
     """What a split's folders hold.
 
     Returns:
         (studies, images), paths relative to `folder` with forward slashes.
     """
     studies, images = [], []
-    for study_type in children(folder / split, folders=True):
-        if not os.path.basename(study_type).startswith("XR_"):
-            continue
-        for patient in children(study_type, folders=True):
-            for study in children(patient, folders=True):
-                studies.append("/".join([split, *Path(study).parts[-3:]]))
-                views = map(os.path.basename, filter(is_image, children(study)))
-                images += [f"{studies[-1]}/{view}" for view in views]
+    patients = [
+        patient
+        for study_type in children(folder / split, folders=True)
+        if os.path.basename(study_type).startswith("XR_")
+        for patient in children(study_type, folders=True)
+    ]
+    for patient in track(patients, f"Reading {split}", shown=progress):
+        for study in children(patient, folders=True):
+            studies.append("/".join([split, *Path(study).parts[-3:]]))
+            views = map(os.path.basename, filter(is_image, children(study)))
+            images += [f"{studies[-1]}/{view}" for view in views]
     return studies, images
 
 
@@ -115,8 +119,8 @@ def _scan_csvs(
     return images.dropna(subset=["label"]), findings
 
 
-def _scan_tree(folder: Path, split: str) -> tuple[pd.DataFrame, list[Finding]]:
-    studies, paths = _walk_mura(folder, split)
+def _scan_tree(folder: Path, split: str, progress: bool) -> tuple[pd.DataFrame, list[Finding]]:
+    studies, paths = _walk_mura(folder, split, progress)
     images = _parse(paths, _image_pattern(split, "[^/]+"))
     images["label"] = images["suffix"].map(MURA_LABELS)
     findings = [

@@ -1,7 +1,7 @@
 """Prepared views -> shuffled, augmented, centred tf.data batches."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
 
 import cv2
@@ -25,11 +25,11 @@ def make_dataset(
     seed: int = 0,
     preprocessing: str = "caffe",
     augment: tuple[str, ...] = ("flip",),
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     class_weights: Mapping[str, tuple[float, float]] | None = None,
     targets: np.ndarray | None = None,
     first_epoch: int = 0,
-):
+) -> tf.data.Dataset:
     """A `tf.data.Dataset` of batches; one pass over it is one epoch.
 
     Everything random is a function of `seed`, the epoch and the step: order, flips and the other
@@ -56,7 +56,15 @@ def make_dataset(
 
     Raises:
         BadViewsError: some files are unreadable.
-        ValueError: no view, a column is lacking, or an unknown preprocessing or augmentation.
+        ValueError: no view, a column is lacking, or an unknown preprocessing or augmentation; for
+            an augmentation beyond the flip, what `require_backend` refuses.
+
+    Examples:
+        >>> views = mt.load_mura("demo/MURA-v1.1")
+        >>> batches = mt.make_dataset(views[views.split == "train"], image_size=64, training=True)
+        >>> images, labels, weights = next(iter(batches))
+        >>> tuple(images.shape), tuple(labels.shape), tuple(weights.shape)
+        ((8, 64, 64, 3), (8,), (8,))
     """
     if lacking := {"study_type", "label", "path"} - set(views):
         raise ValueError(
@@ -72,7 +80,7 @@ def make_dataset(
     weights = _sample_weights(views, class_weights)
     count, steps = len(views), -(-len(views) // batch_size)
     flip = ("flip", None) in specs
-    augmenter = Augmenter([spec for spec in specs if spec != ("flip", None)])
+    augmenter = Augmenter([(name, value) for name, value in specs if value is not None])
     epoch_counter = iter(range(first_epoch, 2**31))
 
     @lru_cache(maxsize=2)
@@ -81,10 +89,13 @@ def make_dataset(
             return np.arange(count)
         return np.random.default_rng([seed, epoch]).permutation(count)
 
-    def gather(epoch, step):
+    def gather(
+        epoch: np.int64, step: np.int64
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         chosen = epoch_order(int(epoch))[step * batch_size : (step + 1) * batch_size]
         squares = prepared.images[prepared.rows[chosen]]
-        draw = np.random.default_rng([seed, epoch, step + 1])  # 0 would repeat the order's
+        # step + 1, because 0 would repeat the order's
+        draw = np.random.default_rng([seed, int(epoch), int(step) + 1])
         if flip:
             flipped = draw.random(len(chosen)) < 0.5
             squares[flipped] = squares[flipped, :, ::-1]
@@ -92,7 +103,7 @@ def make_dataset(
         images = squares[..., None] if augmenter.layers else looked_up(squares, table)
         return images, labels[chosen], weights[chosen], step_seed
 
-    def load(epoch, step):
+    def load(epoch: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         dtype = tf.uint8 if augmenter.layers else tf.float32
         images, label, weight, step_seed = tf.numpy_function(
             gather, [epoch, step], [dtype, tf.float32, tf.float32, tf.int32]
@@ -126,12 +137,17 @@ def load_images(
     *,
     image_size: int,
     preprocessing: str = "caffe",
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> np.ndarray:
     """All views at once, as a model is given them: float32 (n_views, S, S, 3).
 
     Args:
         views, image_size, preprocessing, cache_dir: see `make_dataset`.
+
+    Examples:
+        >>> views = mt.load_mura("demo/MURA-v1.1")
+        >>> mt.load_images(views[:3], image_size=64).shape
+        (3, 64, 64, 3)
     """
     prepared = prepare(views, image_size, cache_dir)
     return looked_up(prepared.images[prepared.rows], preprocessing_table(preprocessing))
@@ -142,7 +158,7 @@ def input_statistics(
     *,
     image_size: int,
     preprocessing: str,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> dict[str, float | str]:
     """What a model's inputs look like, to know others by.
 
@@ -205,7 +221,9 @@ def looked_up(squares: np.ndarray, table: np.ndarray) -> np.ndarray:
     return cv2.LUT(flat, table[None]).reshape(*squares.shape, 3)
 
 
-def _sample_weights(views: pd.DataFrame, class_weights) -> np.ndarray:
+def _sample_weights(
+    views: pd.DataFrame, class_weights: Mapping[str, tuple[float, float]] | None
+) -> np.ndarray:
     weights = weights_of(views) if class_weights is None else class_weights
     lacking = set(views.study_type) - set(weights)
     if lacking:
@@ -217,5 +235,5 @@ def _sample_weights(views: pd.DataFrame, class_weights) -> np.ndarray:
     return np.array([weights[study_type][int(label)] for study_type, label in pairs], np.float32)
 
 
-def _next_epoch(counter) -> np.int64:
+def _next_epoch(counter: Iterator[int]) -> np.int64:
     return np.int64(next(counter))

@@ -13,7 +13,7 @@ class BadRadiographError(ValueError):
     """A file that is no readable radiograph; the message names the file and the reason."""
 
 
-def read_radiograph(path: str | os.PathLike) -> np.ndarray:
+def read_radiograph(path: str | os.PathLike[str]) -> np.ndarray:
     """Reads a PNG or JPEG file as a grey image.
 
     Colour becomes luminance, transparency is dropped, palettes are looked up, 16-bit values keep
@@ -31,7 +31,7 @@ def read_radiograph(path: str | os.PathLike) -> np.ndarray:
     return decode_radiograph(read_content(path), path)
 
 
-def read_content(path: str | os.PathLike) -> bytes:
+def read_content(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a file; BadRadiographError if it cannot be read."""
     try:
         return Path(path).read_bytes()
@@ -39,10 +39,14 @@ def read_content(path: str | os.PathLike) -> bytes:
         raise BadRadiographError(f"{path}: {os_reason(error)}") from None
 
 
-def decode_radiograph(content: bytes, path: str | os.PathLike) -> np.ndarray:
+def decode_radiograph(content: bytes, path: str | os.PathLike[str]) -> np.ndarray:
     """`read_radiograph` for the bytes of a file; `path` is for the message only."""
     if not content:
         raise BadRadiographError(f"{path}: the file is empty")
+    if is_dicom(content):
+        from mura_tf.data.dicom import decode_dicom  # needs the extra
+
+        return decode_dicom(content, path)
     if content.startswith(b"\xff\xd8") and _lacks_end_of_image(content):
         raise BadRadiographError(f"{path}: truncated JPEG (no end-of-image marker)")
     try:
@@ -56,7 +60,7 @@ def decode_radiograph(content: bytes, path: str | os.PathLike) -> np.ndarray:
     return image
 
 
-def read_size(path: str | os.PathLike) -> tuple[int, int]:
+def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """(height, width) of `read_radiograph`'s image, pixels, from the file's header alone.
 
     Raises:
@@ -83,7 +87,7 @@ def resize_with_pad(image: np.ndarray, size: int) -> np.ndarray:
     Returns:
         uint8 (size, size).
     """
-    top, left, height, width = padded_box(*image.shape, size)
+    top, left, height, width = padded_box(image.shape[0], image.shape[1], size)
     square = np.zeros((size, size), np.uint8)
     square[top : top + height, left : left + width] = cv2.resize(
         image, (width, height), interpolation=cv2.INTER_LINEAR
@@ -118,7 +122,7 @@ def padded_box(height: int, width: int, size: int) -> tuple[int, int, int, int]:
     return top, left, max(1, int(inner_height)), max(1, int(inner_width))
 
 
-def padded_boxes(paths: Iterable[str | os.PathLike], size: int) -> np.ndarray:
+def padded_boxes(paths: Iterable[str | os.PathLike[str]], size: int) -> np.ndarray:
     """`padded_box` of each file's image: int (n, 4); reads the files' headers alone.
 
     Raises:
@@ -145,6 +149,11 @@ def _lacks_end_of_image(jpeg: bytes) -> bool:
     rest with grey and say nothing, hence this test.
     """
     return jpeg.find(b"\xff\xd9", max(0, jpeg.rfind(b"\xff\xda"))) < 0
+
+
+def is_dicom(content: bytes) -> bool:
+    """Whether the bytes of a file begin as DICOM's do: 128 bytes, then "DICM"."""
+    return content[128:132] == b"DICM"
 
 
 def _kind(content: bytes) -> str:

@@ -62,10 +62,11 @@ def patient_split(
     Raises:
         ValueError: a fraction outside (0, 1), or one that leaves a side without patients.
 
-    >>> views = pd.DataFrame({"study_type": "elbow", "patient": list("aabbccdd"), "label": 0})
-    >>> rest, held_out = patient_split(views, fraction=0.25)
-    >>> rest["patient"].nunique(), held_out["patient"].nunique()
-    (3, 1)
+    Examples:
+        >>> views = pd.DataFrame({"study_type": "elbow", "patient": list("aabbccdd"), "label": 0})
+        >>> rest, held_out = mt.patient_split(views, fraction=0.25)
+        >>> rest["patient"].nunique(), held_out["patient"].nunique()
+        (3, 1)
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie between 0 and 1, exclusive. Received: {fraction!r}.")

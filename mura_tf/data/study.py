@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from rich.progress import track
 from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import gen_batches
@@ -18,6 +17,7 @@ from mura_tf.data.radiograph import padded_box, read_size
 from mura_tf.data.table import SPLITS
 from mura_tf.data.tasks import class_names, class_of
 from mura_tf.published import published_table
+from mura_tf.terminal import track, waiting
 
 TASK = "type_and_abnormality"
 SHARE = 0.95
@@ -31,6 +31,8 @@ PCA_BYTES = 2**30
 PCA_NAME, IPCA_NAME = "PCA", "incremental PCA"
 SYSTEMS = {"pca": PCA_NAME, "ipca": IPCA_NAME}
 """By what the document's CSV calls them."""
+_Method = Callable[[PreparedViews, np.ndarray], np.ndarray]
+"""The squares and which of them -> the share of the variance that each component explains."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def study_data(
     image_size: int = 64,
     per_class: Iterable[int] = (10, 1000),
     seed: int = 0,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     skip_bad: bool = False,
     progress: bool = False,
 ) -> DataStudy:
@@ -97,6 +99,11 @@ def study_data(
         BadViewsError: some training images are unreadable.
         ValueError: a number that cannot be, no training split, too few training images for a PCA,
             or images without any variance.
+
+    Examples:
+        >>> found = mt.study_data(mt.load_mura("demo/MURA-v1.1"), image_size=16, per_class=[2])
+        >>> found.reductions[["method", "images"]].values.tolist()
+        [['PCA', 28], ['incremental PCA', 28]]
     """
     sizes = list(dict.fromkeys(per_class))
     if not sizes or not all(isinstance(size, int) and size >= 1 for size in sizes):
@@ -129,7 +136,8 @@ def study_data(
         chosen = _balanced_sample(codes, size, seed)
         remarks += _few_images(size, pixels.images.to_dict())
         for name, method in _methods(len(chosen), image_size, remarks).items():
-            curve, seconds = _timed(method, prepared, chosen)
+            with waiting(f"{name} of {len(chosen):,} images", shown=progress):
+                curve, seconds = _timed(method, prepared, chosen)
             curves[name, size] = curve
             reached = np.flatnonzero(curve >= SHARE)
             components = reached[0] + 1 if len(reached) else np.nan
@@ -163,7 +171,7 @@ def _grey_levels(
     histograms = np.zeros((len(classes), 256), np.int64)
     means = np.empty(len(codes))
     places = zip(training.path, prepared.rows, codes, strict=True)
-    bar = track(places, "Grey levels", len(codes), disable=not progress)
+    bar = track(places, "Grey levels", len(codes), shown=progress)
     for number, (path, row, code) in enumerate(bar):
         square = prepared.images[row]
         top, left, height, width = padded_box(*read_size(path), len(square))
@@ -203,7 +211,7 @@ def _few_images(size: int, found: dict[str, int]) -> list[str]:
     ]
 
 
-def _methods(count: int, image_size: int, remarks: list[str]) -> dict[str, Callable]:
+def _methods(count: int, image_size: int, remarks: list[str]) -> dict[str, _Method]:
     """What `count` images are given to, by name."""
     if count < LEAST_IMAGES:
         raise ValueError(
@@ -221,7 +229,7 @@ def _methods(count: int, image_size: int, remarks: list[str]) -> dict[str, Calla
 
 
 def _timed(
-    method: Callable, prepared: PreparedViews, chosen: np.ndarray
+    method: _Method, prepared: PreparedViews, chosen: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """A curve of `DataStudy`, and the processor seconds that it took on one thread.
 

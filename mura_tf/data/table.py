@@ -35,7 +35,7 @@ def _rank(column: pd.Series) -> pd.Series:
     if column.name == "label":
         return column
 
-    def natural(value):
+    def natural(value: str) -> tuple[str, str]:
         return re.sub(r"\d+", lambda digits: digits[0].zfill(20), value), value
 
     codes, values = pd.factorize(column)

@@ -12,15 +12,19 @@ from mura_tf.data.fracatlas import FRACATLAS_FRACTIONS, is_fracatlas, scan_fraca
 from mura_tf.data.layouts import find_dataset
 from mura_tf.data.mura import is_mura, scan_mura
 from mura_tf.data.table import SPLITS, VIEW_COLUMNS
+from mura_tf.terminal import Notice
 
 
-def load_views(root: str | os.PathLike, seed: int = 0) -> pd.DataFrame:
+def load_views(
+    root: str | os.PathLike[str], seed: int = 0, *, progress: bool = False
+) -> pd.DataFrame:
     """Loads a data set of either layout, recognised by what the folder holds.
 
     Args:
         root: a folder for `load_mura` or `load_fracatlas`, or the folder above it; or a CSV with
             the columns of a views table, one row per radiograph.
         seed: of FracAtlas' split; MURA brings its own.
+        progress: whether to show a progress bar.
 
     Returns:
         The views table, see `load_mura`.
@@ -28,14 +32,20 @@ def load_views(root: str | os.PathLike, seed: int = 0) -> pd.DataFrame:
     Raises:
         FileNotFoundError: neither layout is there; the message describes both.
         ValueError: several data sets are there, or what the loader itself raises.
+
+    Examples:
+        >>> mt.load_views("demo").equals(mt.load_mura("demo/MURA-v1.1"))
+        True
     """
     if Path(root).suffix == ".csv":
         return read_views(root)
     folder = find_dataset(root)
-    return load_fracatlas(folder, seed) if is_fracatlas(folder) else load_mura(folder)
+    if is_fracatlas(folder):
+        return load_fracatlas(folder, seed, progress=progress)
+    return load_mura(folder, progress=progress)
 
 
-def load_mura(root: str | os.PathLike) -> pd.DataFrame:
+def load_mura(root: str | os.PathLike[str], *, progress: bool = False) -> pd.DataFrame:
     """Loads MURA-v1.1, or data laid out like it, as a views table.
 
     A split whose two CSVs (`train_image_paths.csv`, `train_labeled_studies.csv`) are there is read
@@ -46,6 +56,7 @@ def load_mura(root: str | os.PathLike) -> pd.DataFrame:
 
     Args:
         root: the MURA folder or the one above it.
+        progress: whether to show a progress bar.
 
     Returns:
         One row per radiograph: `split` (train, valid or test), `study_type` (elbow), `patient`
@@ -56,13 +67,22 @@ def load_mura(root: str | os.PathLike) -> pd.DataFrame:
         FileNotFoundError: the folder, or one CSV of a pair, is missing.
         ValueError: a CSV has a header or a malformed line; a study is in one CSV of a pair only,
             listed twice, without images or in two labels; or nothing was found.
+
+    Examples:
+        >>> views = mt.load_mura("demo/MURA-v1.1")
+        >>> views.loc[0, ["split", "study_type", "study", "view"]].tolist()
+        ['train', 'elbow', 'study1', 'image1.png']
     """
     folder = find_dataset(root, [is_mura])
-    return _accept(folder, *scan_mura(folder))
+    return _accept(folder, *scan_mura(folder, progress))
 
 
 def load_fracatlas(
-    root: str | os.PathLike, seed: int = 0, fractions: Sequence[float] = FRACATLAS_FRACTIONS
+    root: str | os.PathLike[str],
+    seed: int = 0,
+    fractions: Sequence[float] = FRACATLAS_FRACTIONS,
+    *,
+    progress: bool = False,
 ) -> pd.DataFrame:
     """Loads FracAtlas (Abedeen et al., Scientific Data 10, 2023) as a views table.
 
@@ -75,7 +95,9 @@ def load_fracatlas(
         root: the FracAtlas folder or the one above it; a partial copy will do if its `dataset.csv`
             lists what is there.
         seed: of the split.
-        fractions: of the images in train, valid and test; positive, with sum 1.
+        fractions: of the images in train, valid and test; positive, with sum 1; by default 0.70,
+            0.15 and 0.15.
+        progress: whether to show a progress bar.
 
     Returns:
         The views table, see `load_mura`.
@@ -85,7 +107,12 @@ def load_fracatlas(
         ValueError: bad fractions, a bad `dataset.csv`, or an image in both folders.
 
     Warns:
-        UserWarning: images lie in the folder of the other label, or are not listed.
+        Notice: images lie in the folder of the other label, or are not listed.
+
+    Examples:
+        >>> views = mt.load_fracatlas("FracAtlas", seed=0)
+        >>> sorted(views.split.unique())
+        ['test', 'train', 'valid']
     """
     fractions = tuple(fractions)
     if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
@@ -94,10 +121,10 @@ def load_fracatlas(
             f"Received: {fractions!r}."
         )
     folder = find_dataset(root, [is_fracatlas])
-    return _accept(folder, *scan_fracatlas(folder, seed, fractions))
+    return _accept(folder, *scan_fracatlas(folder, seed, fractions, progress))
 
 
-def read_views(path: str | os.PathLike) -> pd.DataFrame:
+def read_views(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Reads a views table from a CSV; keys stay text, a patient "007" is not the number 7.
 
     Raises:
@@ -133,7 +160,7 @@ def _accept(folder: Path, views: pd.DataFrame, findings: list[Finding]) -> pd.Da
             )
         )
     for sentence in _sentences(findings):
-        warnings.warn(sentence, stacklevel=3)
+        warnings.warn(sentence, Notice, stacklevel=3)
     return views
 
 

@@ -42,8 +42,10 @@ class ClassScores:
             `support`, the number of views. A class without views has NaN, and so has the AUROC of
             a class that all views belong to. Precision is 0 where a class was never decided for.
         accuracy: share of views whose most probable class is theirs.
-        kappa, kappa_low, kappa_high: Cohen's over the K classes, with a 95 % percentile interval
-            of a bootstrap that resamples patients.
+        kappa: Cohen's over the K classes.
+        kappa_low: where its 95 % percentile interval begins, of a bootstrap that resamples
+            patients.
+        kappa_high: where it ends.
         curves: name in `table` -> ROC curve, float (m, 2): false and true positive rate. Without
             points where the AUROC is NaN; the weighted average has none.
     """
@@ -84,6 +86,17 @@ def score_classes(
     Raises:
         ValueError: no classes, several systems, no view in the split, a view of no class, a
             missing probability, or members that saw different views.
+
+    Examples:
+        >>> predictions = pd.DataFrame({
+        ...     "split": "valid", "study_type": ["elbow", "elbow", "wrist", "wrist"],
+        ...     "patient": ["p1", "p2", "p3", "p4"], "study": "study1", "view": "image1.png",
+        ...     "label": 0, "backbone": "small_cnn", "stage": "mura", "repeat": 0, "member": 0,
+        ...     "probability": np.nan,
+        ...     "p:elbow": [0.9, 0.4, 0.2, 0.1], "p:wrist": [0.1, 0.6, 0.8, 0.9]})
+        >>> scores = mt.score_classes(predictions, "study_type")
+        >>> scores.accuracy, round(scores.kappa, 3), scores.confusion.to_numpy().tolist()
+        (0.75, 0.5, [[1, 1], [0, 2]])
     """
     columns = [column for column in predictions if column.startswith(CLASS_PREFIX)]
     if not columns:

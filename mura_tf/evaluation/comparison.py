@@ -76,6 +76,11 @@ class RepeatedScore:
     members: int
     bootstrap: Bootstrap
 
+    @property
+    def view_count(self) -> int:
+        """How many views there are; 0 where none were given."""
+        return 0 if self.views is None else len(self.views)
+
     def values(self, measure: str) -> np.ndarray:
         """float (repeats,), of `MEASURES`."""
         return self._scores(measure)[:, 0]
@@ -94,8 +99,8 @@ class RepeatedScore:
         if measure == "auroc":
             return ""
         if measure == "class_accuracy":
-            return "constant" if _alike(self.decided) else ""
-        abnormal = (self.views if measure == "view_accuracy" else self.studies) > THRESHOLD
+            return "constant" if _alike(self._of_views[1]) else ""
+        abnormal = (self._of_views[0] if measure == "view_accuracy" else self.studies) > THRESHOLD
         if _alike(abnormal):
             return f"constant at {THRESHOLD}"
         if all(_alike(rows) for _, rows in abnormal.groupby(level="study_type")):
@@ -115,19 +120,24 @@ class RepeatedScore:
             labels = self.studies.index.get_level_values("label")
             repeats = self.studies.to_numpy().T
             return np.array([weighted_auroc(labels, one, weights) for one in repeats])
-        if self.views is None:
-            raise ValueError(f"{MEASURES[measure]} needs views. Received: studies alone.")
-        index = self.views.index
+        views, decided = self._of_views
+        index = views.index
         if measure == "view_accuracy":
             labels = index.get_level_values("label").to_numpy(bool)[:, None]
-            right = (self.views.to_numpy() > THRESHOLD) == labels
+            right = (views.to_numpy() > THRESHOLD) == labels
         else:
-            right = (
-                self.decided.to_numpy() == index.get_level_values("true_class").to_numpy()[:, None]
-            )
+            classes = index.get_level_values("true_class").to_numpy()[:, None]
+            right = decided.to_numpy() == classes
         weights = self.bootstrap.weights(index)
         with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
             return right.T.astype(float) @ weights.T / weights.sum(axis=1)
+
+    @property
+    def _of_views(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """`views` and `decided`, or a ValueError where none were given."""
+        if self.views is None or self.decided is None:
+            raise ValueError("a measure of views needs views. Received: studies alone.")
+        return self.views, self.decided
 
     @cached_property
     def _confusion(self) -> np.ndarray:

@@ -1,12 +1,13 @@
 """Scores of study probabilities and their bootstrap intervals, in NumPy."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 THRESHOLD = 0.5
 """A study is abnormal above this probability (the paper, section V-D)."""
 
 
-def cohen_kappa(labels, predictions, num_classes: int = 2) -> float:
+def cohen_kappa(labels: ArrayLike, predictions: ArrayLike, num_classes: int = 2) -> float:
     """Cohen's kappa of two raters: (p_o - p_e) / (1 - p_e).
 
     p_o is the share of agreement, p_e the share that chance would give two raters with these
@@ -22,8 +23,10 @@ def cohen_kappa(labels, predictions, num_classes: int = 2) -> float:
 
     Source: Cohen, "A coefficient of agreement for nominal scales", 1960.
 
-    >>> round(cohen_kappa([0] * 25 + [1] * 25, [0] * 20 + [1] * 5 + [0] * 10 + [1] * 15), 3)
-    0.4
+    Examples:
+        >>> one, other = [0] * 25 + [1] * 25, [0] * 20 + [1] * 5 + [0] * 10 + [1] * 15
+        >>> round(mt.cohen_kappa(one, other), 3)
+        0.4
     """
     confusion = np.zeros((num_classes, num_classes))
     np.add.at(confusion, (np.asarray(labels, int), np.asarray(predictions, int)), 1)
@@ -44,7 +47,9 @@ def accuracy_of_confusion(confusion: np.ndarray) -> np.ndarray:
     return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum(axis=(-2, -1)))
 
 
-def weighted_confusion(labels, probabilities, weights) -> np.ndarray:
+def weighted_confusion(
+    labels: ArrayLike, probabilities: ArrayLike, weights: np.ndarray
+) -> np.ndarray:
     """Confusion matrices, label by decision, under many weightings; see `weighted_scores`.
 
     Args:
@@ -58,12 +63,14 @@ def weighted_confusion(labels, probabilities, weights) -> np.ndarray:
     labels = np.asarray(labels, bool)
     abnormal = np.asarray(probabilities) > THRESHOLD
     cells = [label & decision for label in (~labels, labels) for decision in (~abnormal, abnormal)]
-    cells = np.stack(cells).astype(float)
-    drawn = cells.reshape(-1, len(labels)) @ weights.T  # one product for all systems
+    stacked = np.stack(cells).astype(float)
+    drawn = stacked.reshape(-1, len(labels)) @ weights.T  # one product for all systems
     return np.moveaxis(drawn.reshape(2, 2, *abnormal.shape[:-1], -1), (0, 1), (-2, -1))
 
 
-def weighted_scores(labels, probabilities, weights) -> dict[str, np.ndarray]:
+def weighted_scores(
+    labels: ArrayLike, probabilities: ArrayLike, weights: np.ndarray
+) -> dict[str, np.ndarray]:
     """Every score of one set of studies under many weightings at once.
 
     A weighting is a bootstrap replicate (how often each study was drawn) or all ones.
@@ -90,7 +97,7 @@ def weighted_scores(labels, probabilities, weights) -> dict[str, np.ndarray]:
     }
 
 
-def weighted_auroc(labels, probabilities, weights) -> np.ndarray:
+def weighted_auroc(labels: ArrayLike, probabilities: ArrayLike, weights: np.ndarray) -> np.ndarray:
     """The area under the ROC curve under many weightings; see `weighted_scores`.
 
     That is the share of (abnormal, normal) pairs in the right order, ties counted half.
@@ -113,7 +120,7 @@ def weighted_auroc(labels, probabilities, weights) -> np.ndarray:
     return _ratio((positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
 
 
-def bootstrap_weights(clusters, replicates: int, seed: int) -> np.ndarray:
+def bootstrap_weights(clusters: ArrayLike, replicates: int, seed: int) -> np.ndarray:
     """How often each study is drawn when whole clusters (patients) are resampled.
 
     Args:
@@ -141,7 +148,7 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _ratio(numerator, denominator, undefined: float = np.nan) -> np.ndarray:
+def _ratio(numerator: np.ndarray, denominator: np.ndarray, undefined: float = np.nan) -> np.ndarray:
     numerator, denominator = np.asarray(numerator, float), np.asarray(denominator, float)
     filled = np.full(numerator.shape, undefined)
     return np.divide(numerator, denominator, out=filled, where=denominator != 0)

@@ -9,15 +9,28 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from mura_tf.data.table import STUDY_KEY, VIEW_KEY
 from mura_tf.data.tasks import abnormality_of
-from mura_tf.evaluation.metrics import THRESHOLD, bootstrap_weights, interval, weighted_scores
+from mura_tf.evaluation.metrics import (
+    THRESHOLD,
+    bootstrap_weights,
+    interval,
+    weighted_scores,
+)
+from mura_tf.models.backend import require_backend
 from mura_tf.published import OVERALL
+from mura_tf.terminal import track
 
+if TYPE_CHECKING:
+    import keras
+
+RunFolders = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+"""The folder of a run, or of several."""
 SYSTEM_KEY = ["backbone", "stage", "repeat"]
 STAGE_NAMES = {
     "imagenet": "trained directly",
@@ -32,12 +45,12 @@ SCORES = ["accuracy", "kappa", "auroc", "sensitivity", "specificity"]
 
 
 def predict_views(
-    model,
+    model: "keras.Model",
     views: pd.DataFrame,
     *,
     preprocessing: str = "caffe",
     batch_size: int = EVALUATION_BATCH,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     classes: tuple[str, ...] = (),
     backbone: str | None = None,
     stage: str = "imagenet",
@@ -51,7 +64,7 @@ def predict_views(
             distribution (B, K) over `classes`.
         views: views table; every row is predicted, in its order.
         preprocessing: what the model was trained with, see `make_dataset`.
-        batch_size: views per step; it changes speed only.
+        batch_size: views per step, 32 by default; it changes speed only.
         cache_dir: where prepared images are kept, see `prepare`.
         classes: of `class_names`, for a model with classes.
         backbone: name for the table; the model's own name by default.
@@ -63,10 +76,18 @@ def predict_views(
         ones (NaN where there are none), and each class has a column, "p:" and its name.
 
     Raises:
-        ValueError: a model of another form, or what `make_dataset` raises.
+        ValueError: a model of another form, or what `make_dataset` and `require_backend` raise.
+
+    Examples:
+        >>> views = mt.load_mura("demo/MURA-v1.1")
+        >>> model = mt.build_model("small_cnn", weights=None, image_size=32)
+        >>> predictions = mt.predict_views(model, views[:3], preprocessing="tf")
+        >>> list(predictions)[-5:]
+        ['backbone', 'stage', 'repeat', 'member', 'probability']
     """
     from mura_tf.data.pipeline import make_dataset
 
+    require_backend()
     batches = make_dataset(
         views,
         image_size=_square_side(model),
@@ -88,7 +109,7 @@ def predict_views(
     )
 
 
-def _square_side(model) -> int:
+def _square_side(model: "keras.Model") -> int:
     _, *sides, channels = model.input_shape
     if channels != 3 or None in sides or len(set(sides)) != 1:
         raise ValueError(
@@ -107,11 +128,16 @@ def _require_columns(outputs: np.ndarray, classes: Sequence[str]) -> None:
         )
 
 
-def load_predictions(run_dirs: Iterable[str | os.PathLike]) -> pd.DataFrame:
+def load_predictions(run_dirs: RunFolders) -> pd.DataFrame:
     """The predictions tables of finished runs, one below the other.
 
     Raises:
         FileNotFoundError: a folder holds no `predictions.csv`; all such folders are named.
+
+    Examples:
+        >>> predictions = mt.load_predictions(Path("demo/small_cnn/type/wrist").iterdir())
+        >>> sorted(predictions.member.unique().tolist())
+        [0, 1]
     """
     paths = [folder / "predictions.csv" for folder in run_folders(run_dirs)]
     missing = [str(path.parent) for path in paths if not path.is_file()]
@@ -132,14 +158,14 @@ def load_predictions(run_dirs: Iterable[str | os.PathLike]) -> pd.DataFrame:
     return pd.concat([read_predictions(path) for path in paths], ignore_index=True)
 
 
-def run_folders(run_dirs: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
+def run_folders(run_dirs: RunFolders) -> list[Path]:
     """The folders, also where one is given alone."""
     if isinstance(run_dirs, str | os.PathLike):
         run_dirs = [run_dirs]
     return [Path(run_dir) for run_dir in run_dirs]
 
 
-def read_predictions(path: str | os.PathLike) -> pd.DataFrame:
+def read_predictions(path: str | os.PathLike[str] | io.BytesIO) -> pd.DataFrame:
     """Reads one predictions table.
 
     Probabilities come back bit for bit, and keys stay text: a patient "007" is not the number 7.
@@ -159,7 +185,7 @@ def read_predictions(path: str | os.PathLike) -> pd.DataFrame:
         ) from error
 
 
-_COUNTS = {"label": int, "repeat": int, "member": int}
+_COUNTS: dict[str, type] = {"label": int, "repeat": int, "member": int}
 
 
 def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -177,12 +203,13 @@ def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
 
     Source: the paper, section V-D.
 
-    >>> one_study = pd.DataFrame({
-    ...     "split": "valid", "study_type": "finger", "patient": "p1", "study": "study1",
-    ...     "view": ["image1.png", "image2.png"], "label": 1, "backbone": "efficientnet_b3",
-    ...     "stage": "type", "repeat": 0, "member": 0, "probability": [0.715, 0.957]})
-    >>> float(study_probabilities(one_study).probability[0])
-    0.836
+    Examples:
+        >>> one_study = pd.DataFrame({
+        ...     "split": "valid", "study_type": "finger", "patient": "p1", "study": "study1",
+        ...     "view": ["image1.png", "image2.png"], "label": 1, "backbone": "efficientnet_b3",
+        ...     "stage": "type", "repeat": 0, "member": 0, "probability": [0.715, 0.957]})
+        >>> round(float(mt.study_probabilities(one_study).probability[0]), 3)
+        0.836
     """
     key = STUDY_KEY + SYSTEM_KEY
     studies = (
@@ -262,6 +289,12 @@ def score(
 
     Raises:
         ValueError: no study, several systems or splits, or a probability that is not in [0, 1].
+
+    Examples:
+        >>> run = mt.Run("demo/small_cnn/type/wrist/repeat0-member0")
+        >>> scores = mt.score(mt.study_probabilities(run.predictions))
+        >>> scores.study_type.tolist()
+        ['wrist', 'overall']
     """
     _require_one_system(studies)
     groups = [(study_type, rows) for study_type, rows in studies.groupby("study_type", sort=True)]
@@ -284,20 +317,29 @@ def score(
     return pd.DataFrame(rows)[[column for column in columns if column in rows[0]]]
 
 
-def score_systems(predictions: pd.DataFrame, intervals: bool = True) -> pd.DataFrame:
+def score_systems(
+    predictions: pd.DataFrame, intervals: bool = True, *, progress: bool = False
+) -> pd.DataFrame:
     """Scores every system (backbone, stage, repeat) on the split that is reported for it.
 
     Args:
         predictions: predictions table of one or more systems.
         intervals: whether to add the intervals, see `score`.
+        progress: whether to show a progress bar.
 
     Returns:
         The rows of `score` of each system below `backbone, stage, repeat, members, split`.
         `members` is how many models' mean a probability is, the least where a row's studies
         differ. Systems of the stage "type" come first, then those with more members.
+
+    Examples:
+        >>> folders = [path.parent for path in Path("demo/small_cnn").rglob("run.json")]
+        >>> scores = mt.score_systems(mt.load_predictions(folders), intervals=False)
+        >>> scores[["stage", "members"]].drop_duplicates().values.tolist()
+        [['type', 2], ['mura', 1]]
     """
     tables = []
-    for system, rows in predictions.groupby(SYSTEM_KEY):
+    for system, rows in track(predictions.groupby(SYSTEM_KEY), "Scoring", shown=progress):
         split = reported_split(rows)
         studies = study_probabilities(rows[rows.split == split])
         table = score(studies, intervals=intervals)
@@ -318,7 +360,7 @@ def reported_split(predictions: pd.DataFrame) -> str:
     return "test" if "test" in splits else "valid"
 
 
-def system_name(row) -> str:
+def system_name(row: pd.Series) -> str:
     """What a system is called in titles and legends.
 
     Args:
@@ -352,5 +394,5 @@ def _require_one_system(studies: pd.DataFrame) -> None:
         )
 
 
-def _name(study) -> str:
+def _name(study: pd.Series) -> str:
     return "/".join(str(study[column]) for column in STUDY_KEY)

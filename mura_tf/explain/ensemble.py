@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -17,11 +17,14 @@ from mura_tf.evaluation.comparison import decided_views
 from mura_tf.evaluation.metrics import THRESHOLD
 from mura_tf.evaluation.predictions import (
     SYSTEM_KEY,
+    RunFolders,
     load_predictions,
     reported_split,
     system_name,
     view_probabilities,
 )
+from mura_tf.models.backend import require_backend
+from mura_tf.terminal import waiting
 from mura_tf.training.run import Run, finished_runs
 
 ORDERS = {
@@ -44,6 +47,7 @@ class Ensemble:
         data: the data set of the runs, where it lies now, see `load_views`.
         cache_dir: see `prepare`.
         of: what is explained, of `OF`.
+        progress: whether to show a progress bar.
 
     Attributes:
         runs: the members.
@@ -56,20 +60,30 @@ class Ensemble:
 
     Raises:
         ValueError: runs that are not finished, that predict no abnormality or differ in their
-            inputs; a data set that lacks their views.
+            inputs; a data set that lacks their views; what `require_backend` refuses.
         FileNotFoundError: no data set, or a run without predictions.
+
+    Examples:
+        >>> folders = [path.parent for path in Path("demo/small_cnn").rglob("run.json")]
+        >>> ensemble = mt.Ensemble(folders, "demo/MURA-v1.1")
+        >>> ensemble.name, ensemble.split, len(ensemble.members("wrist"))
+        ('small_cnn, fine-tuned per study type', 'valid', 2)
+        >>> study = ensemble.top("confident", 1)[0]
+        >>> len(ensemble.heatmaps(study)) == len(study)
+        True
     """
 
     def __init__(
         self,
-        run_dirs: Iterable[str | os.PathLike],
-        data: str | os.PathLike,
-        cache_dir: str | os.PathLike | None = None,
+        run_dirs: RunFolders,
+        data: str | os.PathLike[str],
+        cache_dir: str | os.PathLike[str] | None = None,
         *,
         of: str = "abnormal",
+        progress: bool = False,
     ):
-        if of not in OF:
-            raise ValueError(f"of must be one of {', '.join(OF)}. Received: {of!r}.")
+        require_backend()
+        require_of(of)
         runs = finished_runs(run_dirs)
         predictions = load_predictions(run.path for run in runs)
         systems = [rows for _, rows in predictions.groupby(SYSTEM_KEY)]
@@ -101,7 +115,7 @@ class Ensemble:
                 f"{self.name} has one output, abnormality, and no classes to explain the predicted "
                 "one of. Leave it out."
             )
-        self.views = _with_paths_of(load_views(data), views, data)
+        self.views = _with_paths_of(load_views(data, progress=progress), views, data)
         self.of = of
         self.split = reported_split(chosen)
         self._cache_dir = cache_dir
@@ -148,22 +162,42 @@ class Ensemble:
             yield rows.index.to_numpy(), members, classes.index(name) if classes else None
 
     def heatmaps(
-        self, views: pd.DataFrame, method: str = "cam", layer: str | None = None
+        self,
+        views: pd.DataFrame,
+        method: str = "cam",
+        layer: str | None = None,
+        *,
+        progress: bool = False,
     ) -> np.ndarray:
         """Where the members looked for what is explained: float32 (n, S, S), in [0, 1].
 
         Args:
             views: rows of `views`.
             method, layer: see `explain.heatmaps`.
+            progress: whether to show a progress bar.
         """
         from mura_tf.explain.heatmaps import heatmaps
 
         images, frames = self.inputs(views)
         heat = np.zeros(images.shape[:3], np.float32)
-        for rows, members, of_class in self.groups(views):
-            heat[rows] = heatmaps(
-                members, images[rows], method, of_class, layer=layer, frames=frames[rows]
-            )
+        groups = list(self.groups(views))
+        models = sum(len(members) for _, members, _ in groups)
+        with waiting("Explaining", models, shown=progress) as step:
+            for rows, members, of_class in groups:
+                maps = []
+                for member in members:
+                    maps.append(
+                        heatmaps(
+                            member,
+                            images[rows],
+                            method,
+                            of_class,
+                            layer=layer,
+                            frames=frames[rows],
+                        )
+                    )
+                    step()
+                heat[rows] = np.mean(maps, axis=0)
         return heat
 
     def study(self, key: str) -> pd.DataFrame:
@@ -200,6 +234,7 @@ class Ensemble:
         Raises:
             ValueError: an unknown order, or disagreement of one member.
         """
+        require_order(order)
         views = self.reported
         probability = views.probability_study
         if order == "wrong":
@@ -207,21 +242,31 @@ class Ensemble:
             rank = (probability - views.label).abs()
         elif order == "confident":
             rank = (probability - THRESHOLD).abs()
-        elif order == "disagreement":
+        elif order == "pairs":
+            rank = -_turns(views)
+        else:
             if len({run.recipe.member for run in self.runs}) < 2:
                 raise ValueError(
                     "the order 'disagreement' needs two members or more. Received: one. Name more "
                     "run folders, or use another order."
                 )
             rank = views.disagreement
-        elif order == "pairs":
-            rank = -_turns(views)
-        else:
-            raise ValueError(f"order must be one of {', '.join(ORDERS)}. Received: {order!r}.")
         views = views.assign(rank=rank)
         ranked = views.sort_values("rank", ascending=False, kind="stable").drop(columns="rank")
         studies = [rows.reset_index(drop=True) for _, rows in ranked.groupby(STUDY_KEY, sort=False)]
         return studies[:count]
+
+
+def require_of(of: str) -> None:
+    """ValueError where `of` is none of `OF`."""
+    if of not in OF:
+        raise ValueError(f"of must be one of {', '.join(OF)}. Received: {of!r}.")
+
+
+def require_order(order: str) -> None:
+    """ValueError where `order` is no key of `ORDERS`."""
+    if order not in ORDERS:
+        raise ValueError(f"order must be one of {', '.join(ORDERS)}. Received: {order!r}.")
 
 
 def _turns(views: pd.DataFrame) -> pd.Series:
@@ -236,7 +281,7 @@ def _turns(views: pd.DataFrame) -> pd.Series:
 
 
 def _with_paths_of(
-    data: pd.DataFrame, views: pd.DataFrame, where: str | os.PathLike
+    data: pd.DataFrame, views: pd.DataFrame, where: str | os.PathLike[str]
 ) -> pd.DataFrame:
     """`views` with the paths of the data set as it lies now."""
     key = unsplit_key(data)

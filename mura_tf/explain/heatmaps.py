@@ -4,27 +4,32 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeAlias
 
-import cv2
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
+from mura_tf.explain.maps import enlarged
 from mura_tf.explain.methods import METHODS, find_method
+from mura_tf.models.backend import require_backend
 from mura_tf.models.graph import affine_head, attention_maps, part_of, require_flat
+from mura_tf.terminal import Notice
 from mura_tf.training.run import Run
 
 BATCH = 8
 """Images per step; a gradient's activations take gigabytes at 32."""
+ModelOrRun: TypeAlias = keras.Model | Run
 
 
 def heatmaps(
-    model,
-    images,
+    model: ModelOrRun | Sequence[ModelOrRun],
+    images: ArrayLike,
     method: str = "cam",
     of_class: int | str | None = None,
     *,
     layer: str | None = None,
-    frames=None,
+    frames: ArrayLike | None = None,
 ) -> np.ndarray:
     """Where `model` looked on each image.
 
@@ -51,12 +56,19 @@ def heatmaps(
 
     Raises:
         ValueError: a nested model, a head or layer that the method cannot explain, an unknown
-            method or class, images of another shape than the model's or with NaN, frames that do
-            not fit them.
+            method or class, a method that Keras' backend cannot make, images of another shape than
+            the model's or with NaN, frames that do not fit them.
         ImportError: a method of tf-keras-vis without the extra `mura-tf[explain]`.
 
     Warns:
-        UserWarning: a `Run`, and images of another range than it was trained on.
+        Notice: a `Run`, and images of another range than it was trained on.
+
+    Examples:
+        >>> members = [mt.Run(path) for path in Path("demo/small_cnn/type/wrist").iterdir()]
+        >>> views, side = members[0].predictions[:2], members[0].recipe.side
+        >>> images = mt.load_images(views, image_size=side, preprocessing="tf")
+        >>> mt.heatmaps(members, images, "cam").shape == (2, side, side)
+        True
     """
     chosen = find_method(method)
     if layer is not None and not chosen.takes_layer:
@@ -66,22 +78,36 @@ def heatmaps(
             "Leave it out."
         )
     if isinstance(model, list | tuple):
-        maps = [
+        of_members = [
             heatmaps(member, images, method, of_class, layer=layer, frames=frames)
             for member in _members(model)
         ]
-        return np.mean(maps, axis=0)
+        return np.mean(of_members, axis=0)
     model, index, images = _opened(model, images, of_class, chosen.takes_class)
     maps = _by_batches(lambda batch: chosen.maps(model, batch, index, layer), images)
     return _finished(maps, images, frames)
 
 
-def cam(model, images, of_class: int | str | None = None, *, frames=None) -> np.ndarray:
-    """The class activation maps of `raw_cam` as heatmaps, float32 (B, S, S); see `heatmaps`."""
+def cam(
+    model: ModelOrRun | Sequence[ModelOrRun],
+    images: ArrayLike,
+    of_class: int | str | None = None,
+    *,
+    frames: ArrayLike | None = None,
+) -> np.ndarray:
+    """The class activation maps of `raw_cam` as heatmaps, float32 (B, S, S); see `heatmaps`.
+
+    Examples:
+        >>> model = mt.build_model("small_cnn", weights=None, image_size=32)
+        >>> mt.cam(model, np.random.default_rng(0).normal(size=(2, 32, 32, 3))).shape
+        (2, 32, 32)
+    """
     return heatmaps(model, images, "cam", of_class, frames=frames)
 
 
-def raw_cam(model, images, of_class: int | str | None = None) -> tuple[np.ndarray, float]:
+def raw_cam(
+    model: ModelOrRun, images: ArrayLike, of_class: int | str | None = None
+) -> tuple[np.ndarray, float]:
     """The class activation maps that a class's logit is the mean of.
 
     Between the feature maps f and the logit, the head averages over the positions p and is affine:
@@ -109,7 +135,9 @@ def raw_cam(model, images, of_class: int | str | None = None) -> tuple[np.ndarra
     return maps, float(bias)
 
 
-def probabilities(model, images, of_class: int | str | None = None) -> np.ndarray:
+def probabilities(
+    model: ModelOrRun | Sequence[ModelOrRun], images: ArrayLike, of_class: int | str | None = None
+) -> np.ndarray:
     """What `model` says of each image: float (B,), the mean over the members of an ensemble.
 
     Args:
@@ -123,15 +151,15 @@ def probabilities(model, images, of_class: int | str | None = None) -> np.ndarra
     return _by_batches(predictor.predict_on_batch, images)[:, index].astype(float)
 
 
-def methods_for(model) -> list[str]:
-    """The methods that can explain a `keras.Model` or `Run`, of `METHODS`."""
+def methods_for(model: ModelOrRun) -> list[str]:
+    """The methods of `METHODS` that can explain a `keras.Model` or `Run` on Keras' backend."""
     model = _keras_model(model)
     lacking = set() if attention_maps(model) else {"attention"}
     try:
         affine_head(model)
     except ValueError:
         lacking.add("cam")
-    return [name for name in METHODS if name not in lacking]
+    return [name for name, one in METHODS.items() if one.works_here and name not in lacking]
 
 
 def frames_of(images: np.ndarray) -> np.ndarray:
@@ -156,14 +184,17 @@ def frames_of(images: np.ndarray) -> np.ndarray:
     return np.array(frames)
 
 
-def _members(models: Sequence) -> Sequence:
+def _members(models: Sequence[ModelOrRun]) -> Sequence[ModelOrRun]:
     if not models:
         raise ValueError("an ensemble needs at least one model or run. Received: an empty list.")
     return models
 
 
-def _opened(model, images, of_class, takes_class: bool) -> tuple[keras.Model, int, np.ndarray]:
+def _opened(
+    model: ModelOrRun, images: ArrayLike, of_class: int | str | None, takes_class: bool
+) -> tuple[keras.Model, int, np.ndarray]:
     """The `keras.Model`, the number of the class and the images, all of them checked."""
+    require_backend()
     info = model.info if isinstance(model, Run) else {}
     model = _keras_model(model)
     images = np.asarray(images, np.float32)
@@ -188,7 +219,7 @@ def _opened(model, images, of_class, takes_class: bool) -> tuple[keras.Model, in
     return model, _class_index(of_class, model.output_shape[-1], classes), images
 
 
-def _keras_model(model) -> keras.Model:
+def _keras_model(model: ModelOrRun) -> keras.Model:
     """A model, or a run's model, whose graph can be taken apart."""
     if isinstance(model, Run):
         best = (model.path / "best.keras").resolve()
@@ -226,7 +257,7 @@ def _class_index(of_class: int | str | None, count: int, classes: tuple[str, ...
     raise ValueError(f"of_class must be one of {named}. Received: {of_class!r}.{hint}")
 
 
-def _warn_of_other_range(images: np.ndarray, inputs: dict) -> None:
+def _warn_of_other_range(images: np.ndarray, inputs: dict[str, Any]) -> None:
     """Warns of images that cannot come from the preprocessing of `input_statistics`."""
     low, high, mean, deviation = (inputs[key] for key in ("low", "high", "mean", "deviation"))
     slack = 0.01 * (high - low)
@@ -243,19 +274,19 @@ def _warn_of_other_range(images: np.ndarray, inputs: dict) -> None:
             f"{images.std():.3g}; expected [{low:.3g}, {high:.3g}], about {mean:.3g} and "
             f"{deviation:.3g}. Prepare them with the run's preprocessing, "
             f"{inputs['preprocessing']!r}.",
+            Notice,
             stacklevel=4,
         )
 
 
-def _by_batches(function: Callable, images: np.ndarray) -> np.ndarray:
+def _by_batches(function: Callable[[np.ndarray], ArrayLike], images: np.ndarray) -> np.ndarray:
     parts = [function(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
     return np.concatenate([np.asarray(part) for part in parts])
 
 
-def _finished(maps: np.ndarray, images: np.ndarray, frames) -> np.ndarray:
+def _finished(maps: np.ndarray, images: np.ndarray, frames: ArrayLike | None) -> np.ndarray:
     """Raw maps (B, h, w) as heatmaps (B, S, S), see `heatmaps`."""
     height, width = images.shape[1:3]
-    heat = np.zeros(images.shape[:3], np.float32)
     frames = frames_of(images) if frames is None else np.asarray(frames)
     if (
         frames.shape != (len(images), 4)
@@ -266,9 +297,4 @@ def _finished(maps: np.ndarray, images: np.ndarray, frames) -> np.ndarray:
             f"frames must be int ({len(images)}, 4), the top, left, height and width of each "
             f"radiograph in its square of {height} x {width} pixels. Received: {frames.tolist()}."
         )
-    for one, raw, frame in zip(heat, maps, frames, strict=True):
-        raw = np.maximum(raw, 0).astype(np.float32)
-        inside = slice(frame[0], frame[0] + frame[2]), slice(frame[1], frame[1] + frame[3])
-        one[inside] = cv2.resize(raw, (width, height), interpolation=cv2.INTER_LINEAR)[inside]
-        one /= one.max() or 1
-    return heat
+    return enlarged(maps, frames, height)

@@ -39,7 +39,7 @@ _BOX = ["x", "y", "width", "height"]
 _COCO = Path("Annotations", "COCO JSON", "COCO_fracture_masks.json")
 
 
-def box_file(data: str | os.PathLike) -> Path:
+def box_file(data: str | os.PathLike[str]) -> Path:
     """Where the boxes of a data set are, if it has any; beside a CSV, its `lesions.csv`."""
     if Path(data).suffix == ".csv":
         return Path(data).with_name("lesions.csv")
@@ -47,7 +47,7 @@ def box_file(data: str | os.PathLike) -> Path:
     return folder / (_COCO if is_fracatlas(folder) else "lesions.csv")
 
 
-def load_boxes(data: str | os.PathLike, views: pd.DataFrame) -> pd.DataFrame:
+def load_boxes(data: str | os.PathLike[str], views: pd.DataFrame) -> pd.DataFrame:
     """The boxes of lesions on some views.
 
     Args:
@@ -62,6 +62,11 @@ def load_boxes(data: str | os.PathLike, views: pd.DataFrame) -> pd.DataFrame:
     Raises:
         FileNotFoundError: the data set has no boxes.
         ValueError: a box lies outside its view, or is of an image of another shape.
+
+    Examples:
+        >>> boxes = mt.load_boxes("demo/MURA-v1.1", mt.load_mura("demo/MURA-v1.1"))
+        >>> list(boxes)[-5:]
+        ['view', 'x', 'y', 'width', 'height']
     """
     path = box_file(data)
     if not path.is_file():
@@ -76,7 +81,9 @@ def load_boxes(data: str | os.PathLike, views: pd.DataFrame) -> pd.DataFrame:
     return _as_fractions(boxes, path)
 
 
-def box_masks(views: pd.DataFrame, boxes: pd.DataFrame, frames: np.ndarray, side: int):
+def box_masks(
+    views: pd.DataFrame, boxes: pd.DataFrame, frames: np.ndarray, side: int
+) -> np.ndarray:
     """Where the boxes of each view lie in its padded square.
 
     Args:
@@ -139,20 +146,24 @@ def box_scores(heat: np.ndarray, boxes: np.ndarray, inside: np.ndarray) -> dict[
         [0, 1]. Pointing is the share of the pixels at the maximum that lie in a box: 0 or 1 unless
         several share the maximum.
     """
-    values = {"pointing": [], "energy": [], "iou_best": []}
+    pointing, energy, overlaps = [], [], []
     for one, box, frame in zip(heat, boxes, inside, strict=True):
         one = one if one.any() else frame.astype(np.float32)
         hot, hot_in_box = one[frame], one[box & frame]
         highest = hot.max()
-        values["pointing"].append((hot_in_box == highest).sum() / (hot == highest).sum())
-        values["energy"].append(hot_in_box.sum(dtype=float) / hot.sum(dtype=float))
+        pointing.append((hot_in_box == highest).sum() / (hot == highest).sum())
+        energy.append(hot_in_box.sum(dtype=float) / hot.sum(dtype=float))
         levels = THRESHOLDS[:, None] * highest
         both = (hot_in_box >= levels).sum(axis=1)
         either = (hot >= levels).sum(axis=1) + (box & frame).sum() - both
-        values["iou_best"].append(both / either)
-    values = {name: np.array(rows) for name, rows in values.items()}
-    half = int(np.flatnonzero(THRESHOLDS == 0.5)[0])
-    return values | {"iou_half": values["iou_best"][:, half]}
+        overlaps.append(both / either)
+    iou = np.array(overlaps)
+    return {
+        "pointing": np.array(pointing),
+        "energy": np.array(energy),
+        "iou_best": iou,
+        "iou_half": iou[:, int(np.flatnonzero(THRESHOLDS == 0.5)[0])],
+    }
 
 
 def score_table(
@@ -241,7 +252,7 @@ def _covered(start: float, length: float) -> slice:
     return slice(max(first, 0), stop)
 
 
-def _keys(table: pd.DataFrame) -> list[tuple]:
+def _keys(table: pd.DataFrame) -> list[tuple[str, ...]]:
     return list(table[VIEW_KEY].itertuples(index=False, name=None))
 
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
+from keras import KerasTensor
+from numpy.typing import ArrayLike
 
 from mura_tf.models.graph import (
     affine_head,
@@ -26,44 +28,48 @@ SCORE_CAM_CHANNELS = 32
 """Score-CAM weighs the channels that vary most over a view; each costs a forward pass."""
 
 
-def _cam(model, images, index, layer):
+def _cam(model: keras.Model, images: np.ndarray, index: int, layer: str | None) -> np.ndarray:
     features, kernel, _ = affine_head(model)
     extractor = part_of(model, "pooled maps", lambda: features)
     maps = np.asarray(extractor.predict_on_batch(images), np.float32)
     return maps @ kernel[:, index].astype(np.float32)
 
 
-def _grad_cam(model, images, index, layer):
+def _grad_cam(model: keras.Model, images: np.ndarray, index: int, layer: str | None) -> np.ndarray:
     return _gradient_cam("gradcam.Gradcam", model, images, index, layer)
 
 
-def _grad_cam_plus_plus(model, images, index, layer):
+def _grad_cam_plus_plus(
+    model: keras.Model, images: np.ndarray, index: int, layer: str | None
+) -> np.ndarray:
     return _gradient_cam("gradcam_plus_plus.GradcamPlusPlus", model, images, index, layer)
 
 
-def _gradient_cam(name, model, images, index, layer):
+def _gradient_cam(
+    name: str, model: keras.Model, images: np.ndarray, index: int, layer: str | None
+) -> np.ndarray:
     """By tf-keras-vis on what follows the layer, where all of the logit comes through it.
 
     What precedes it needs no gradient and runs as a graph, several times as fast as eagerly. Of a
     layer that others bypass, as in DenseNet's blocks, the whole model is differentiated.
     """
-    layer = model.get_layer(layer_name(model, layer))
+    explained = model.get_layer(layer_name(model, layer))
     logits = logits_of(model)
     try:
-        behind = part_of(model, f"behind {layer.name}", lambda: logits.output, layer.output)
+        behind = part_of(model, f"behind {explained.name}", lambda: logits.output, explained.output)
     except ValueError:  # the graph is disconnected
         pass
     else:
-        before = part_of(model, f"maps of {layer.name}", lambda: layer.output)
+        before = part_of(model, f"maps of {explained.name}", lambda: explained.output)
         images = before.predict_on_batch(images)
-        logits, layer = behind, behind.layers[0]
+        logits, explained = behind, behind.layers[0]
     cams = _visualized(
         name,
         logits,
         # 0 with the logit's gradient: Grad-CAM++ takes its exponential, which only scales a map
         lambda logits: logits[:, index] - keras.ops.stop_gradient(logits[:, index]),
         images,
-        penultimate_layer=layer,
+        penultimate_layer=explained,
         **_RAW,
     )
     return np.asarray(cams)
@@ -73,7 +79,7 @@ _RAW = {"seek_penultimate_conv_layer": False, "expand_cam": False, "normalize_ca
 """Has tf-keras-vis leave the maps as they are; `explain` does the rest."""
 
 
-def _score_cam(model, images, index, layer):
+def _score_cam(model: keras.Model, images: np.ndarray, index: int, layer: str | None) -> np.ndarray:
     """One view at a time, because tf-keras-vis weighs the channels of a whole batch together."""
     layer = layer_name(model, layer)
     logits = logits_of(model)
@@ -101,26 +107,28 @@ def _score_cam(model, images, index, layer):
     return np.concatenate(maps)
 
 
-def _saliency(model, images, index, layer):
+def _saliency(model: keras.Model, images: np.ndarray, index: int, layer: str | None) -> np.ndarray:
     gradients = _gradients if layer is None else partial(_gradients_through, layer=layer)
     return np.abs(gradients(model, images, index)).max(axis=-1)
 
 
-def _smoothgrad(model, images, index, layer):
+def _smoothgrad(
+    model: keras.Model, images: np.ndarray, index: int, layer: str | None
+) -> np.ndarray:
     """The same noise on every view, so that a map depends on its view alone."""
     deviation = SMOOTH_NOISE * np.ptp(images, axis=(1, 2, 3), keepdims=True)
     rng = np.random.default_rng(0)
-    total = 0
+    total = np.zeros(images.shape, np.float32)
     for _ in range(SMOOTH_SAMPLES):
         noise = deviation * rng.standard_normal(images.shape[1:], np.float32)
         total = total + _gradients(model, images + noise, index)
     return np.abs(total / SMOOTH_SAMPLES).max(axis=-1)
 
 
-def _gradients(model, images, index) -> np.ndarray:
+def _gradients(model: keras.Model, images: np.ndarray, index: int) -> np.ndarray:
     """What the logit changes with each value: (B, S, S, 3)."""
 
-    def make():
+    def make() -> Callable[[np.ndarray], ArrayLike]:
         import tensorflow as tf
 
         logits = logits_of(model)
@@ -141,20 +149,22 @@ def _gradients(model, images, index) -> np.ndarray:
     return np.asarray(made_once(model, ("gradients", index), make)(images))
 
 
-def _gradients_through(model, images, index, layer) -> np.ndarray:
+def _gradients_through(
+    model: keras.Model, images: np.ndarray, index: int, layer: str
+) -> np.ndarray:
     """The part of the logit's gradient that comes through a layer: (B, S, S, 3).
 
     That is all of it where nothing bypasses the layer. In DenseNet's blocks, others do.
     """
     layer = layer_name(model, layer)
 
-    def make():
+    def make() -> Callable[[KerasTensor], KerasTensor]:
         import tensorflow as tf
 
         maps, logits = model.get_layer(layer).output, logits_of(model).output
         both = part_of(model, f"logits and {layer}", lambda: [maps, logits])
 
-        def gradients(batch):
+        def gradients(batch: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape(persistent=True) as tape:
                 tape.watch(batch)
                 values, scores = both(batch)
@@ -167,7 +177,7 @@ def _gradients_through(model, images, index, layer) -> np.ndarray:
     return np.asarray(found(keras.ops.convert_to_tensor(images)))
 
 
-def _attention(model, images, index, layer):
+def _attention(model: keras.Model, images: np.ndarray, index: int, layer: str | None) -> np.ndarray:
     maps = attention_maps(model)
     if not maps:
         raise ValueError(
@@ -178,18 +188,19 @@ def _attention(model, images, index, layer):
     return np.asarray(extractor.predict_on_batch(images), np.float32).mean(axis=-1)
 
 
-def _visualized(name: str, model: keras.Model, score: Callable, images, **settings):
+def _visualized(
+    name: str,
+    model: keras.Model,
+    score: Callable[[KerasTensor], KerasTensor],
+    images: np.ndarray,
+    **settings: object,
+) -> np.ndarray:
     """What tf-keras-vis' class "module.Class" makes of images, for a score of the outputs."""
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "the methods of tf-keras-vis need Keras on TensorFlow; cam and attention do not. "
-            f"Received: the backend {keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
-        )
-    module, _, visualizer = name.partition(".")
+    module, _, class_name = name.partition(".")
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # of its imports, and of lists where Keras has a tensor
         try:
-            visualizer = getattr(importlib.import_module(f"tf_keras_vis.{module}"), visualizer)
+            visualizer = getattr(importlib.import_module(f"tf_keras_vis.{module}"), class_name)
         except ImportError:
             raise ImportError(
                 "this method is tf-keras-vis', which is not installed. "
@@ -207,16 +218,23 @@ class Method(NamedTuple):
         takes_layer: whether it explains the feature maps of a layer that can be chosen, or what
             comes through it.
         takes_class: whether it explains a class.
+        native: whether any backend of Keras will do; the others are tf-keras-vis'.
     """
 
-    maps: Callable
+    maps: Callable[[keras.Model, np.ndarray, int, str | None], np.ndarray]
     source: str
     takes_layer: bool = False
     takes_class: bool = True
+    native: bool = False
+
+    @property
+    def works_here(self) -> bool:
+        """Whether Keras' backend can make it."""
+        return self.native or keras.config.backend() == "tensorflow"
 
 
 METHODS = {
-    "cam": Method(_cam, "Zhou et al., 2016; exact, without gradients"),
+    "cam": Method(_cam, "Zhou et al., 2016; exact, without gradients", native=True),
     "grad_cam": Method(_grad_cam, "Selvaraju et al., 2017", takes_layer=True),
     "grad_cam_plus_plus": Method(
         _grad_cam_plus_plus, "Chattopadhay et al., 2018", takes_layer=True
@@ -229,13 +247,20 @@ METHODS = {
     ),
     "smoothgrad": Method(_smoothgrad, f"Smilkov et al., 2017; {SMOOTH_SAMPLES} noisy copies"),
     "attention": Method(
-        _attention, "the attention heads' own maps (003, Fig. 16)", takes_class=False
+        _attention, "the attention heads' own maps (003, Fig. 16)", takes_class=False, native=True
     ),
 }
 
 
 def find_method(name: str) -> Method:
-    """`METHODS[name]`, or a ValueError that lists the names."""
+    """`METHODS[name]`; ValueError where there is none, or Keras' backend cannot make it."""
     if name not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}. Received: {name!r}.")
+    if not METHODS[name].works_here:
+        able = " and ".join(name for name, one in METHODS.items() if one.works_here)
+        raise ValueError(
+            f"the method {name!r} is tf-keras-vis', which needs Keras on TensorFlow; {able} do "
+            f"not. Received: the backend {keras.config.backend()!r}. Set KERAS_BACKEND=tensorflow: "
+            "the models of every backend are loaded there."
+        )
     return METHODS[name]

@@ -42,7 +42,10 @@ def rank_correlations(heat: np.ndarray, other: np.ndarray, inside: np.ndarray) -
 
 
 def deletion_and_insertion(
-    predict: Callable, images: np.ndarray, heat: np.ndarray, inside: np.ndarray
+    predict: Callable[[np.ndarray], np.ndarray],
+    images: np.ndarray,
+    heat: np.ndarray,
+    inside: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """How a probability falls as the hottest pixels go, and rises as they come.
 

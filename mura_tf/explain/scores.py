@@ -2,19 +2,18 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
-from rich.progress import Progress
 from scipy.integrate import trapezoid
 
 from mura_tf.data.table import VIEW_KEY
 from mura_tf.explain.ensemble import Ensemble
-from mura_tf.explain.heatmaps import heatmaps, methods_for, probabilities
+from mura_tf.explain.heatmaps import ModelOrRun, heatmaps, methods_for, probabilities
 from mura_tf.explain.localization import (
     box_masks,
     box_scores,
@@ -27,6 +26,7 @@ from mura_tf.explain.localization import (
 from mura_tf.explain.methods import find_method
 from mura_tf.explain.sanity import SHARES, deletion_and_insertion, randomized, rank_correlations
 from mura_tf.files import written_whole
+from mura_tf.terminal import waiting
 from mura_tf.training.facts import write_facts
 
 DRAWS = 5
@@ -37,17 +37,22 @@ KEY = ["system", "members", "split", "layer", "study_type", "method", "score"]
 
 def write_scores(
     ensemble: Ensemble,
-    data: str | os.PathLike,
-    out: str | os.PathLike,
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     methods: Iterable[str] | None = None,
     *,
     layer: str | None = None,
     sanity: bool = False,
+    progress: bool = False,
 ) -> pd.DataFrame:
     """Writes `out/heatmap_scores.csv`, the table of `score_heatmaps`, and `experiment.json`.
 
     In front are `system, members, split, layer`, whose maps they are. Rows of others, of other
-    methods or scores, stay where there are any. Shows the progress.
+    methods or scores, stay where there are any.
+
+    Args:
+        ensemble, data, methods, layer, sanity, progress: see `score_heatmaps`.
+        out: the folder.
 
     Returns:
         The `overview` of what was scored now.
@@ -57,7 +62,7 @@ def write_scores(
     """
     path = Path(out) / "heatmap_scores.csv"
     before = _scores_before(path)
-    scores = score_heatmaps(ensemble, data, methods, layer=layer, sanity=sanity, progress=True)
+    scores = score_heatmaps(ensemble, data, methods, layer=layer, sanity=sanity, progress=progress)
     whose = {
         "system": ensemble.name,
         "members": " ".join(map(str, sorted({run.recipe.member for run in ensemble.runs}))),
@@ -76,7 +81,7 @@ def write_scores(
 
 def score_heatmaps(
     ensemble: Ensemble,
-    data: str | os.PathLike,
+    data: str | os.PathLike[str],
     methods: Iterable[str] | None = None,
     *,
     layer: str | None = None,
@@ -117,15 +122,18 @@ def score_heatmaps(
     inside = frame_masks(frames, ensemble.side)
     heat = {method: np.zeros(inside.shape, np.float32) for method in methods}
     heat |= chance_maps(frames, ensemble.side)
-    values = defaultdict(lambda: defaultdict(lambda: np.zeros(len(views))))
+    values: dict[str, dict[str, np.ndarray]] = defaultdict(
+        lambda: defaultdict(lambda: np.zeros(len(views)))
+    )
     groups = list(ensemble.groups(views))
-    blanks: dict[Path, Any] = {}  # run folder -> its network, for random weights
+    blanks: dict[Path, keras.Model] = {}  # run folder -> its network, for random weights
     steps = len(methods) + (DRAWS * len(methods) + len(heat) if sanity else 0)
-    with Progress(disable=not progress) as bars:
-        bar = bars.add_task("Explaining", total=steps * len(groups))
+    with waiting("Explaining", steps * len(groups), shown=progress) as step:
 
-        def maps_of(models, method, rows, of_class):
-            bars.advance(bar)
+        def maps_of(
+            models: Sequence[ModelOrRun], method: str, rows: np.ndarray, of_class: int | None
+        ) -> np.ndarray:
+            step()
             taken = layer if layered[method] else None
             return heatmaps(
                 models, images[rows], method, of_class, layer=taken, frames=frames[rows]
@@ -150,7 +158,7 @@ def score_heatmaps(
                     values[method]["randomized"][rows] += np.abs(correlations) / DRAWS
             predict = partial(probabilities, members, of_class=of_class)
             for method, maps in heat.items():
-                bars.advance(bar)
+                step()
                 curves = deletion_and_insertion(predict, images[rows], maps[rows], inside[rows])
                 for name, curve in zip(("deletion", "insertion"), curves, strict=True):
                     values[method][name][rows] = trapezoid(curve, SHARES)
@@ -167,10 +175,9 @@ def _scores_before(path: Path) -> pd.DataFrame | None:
         return None
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(KEY, str))
-        lacking = [name for name in KEY if name not in table]
     except ValueError:
-        lacking = KEY
-    if lacking:
+        table = pd.DataFrame()
+    if lacking := [name for name in KEY if name not in table]:
         raise ValueError(
             f"{path} must be a table of heatmap scores. Received: one without "
             f"{', '.join(lacking)}. Give another --out, or move the file."

@@ -1,22 +1,24 @@
 """Where runs are executed: processes of this machine, or a Ray cluster."""
 
+import logging
 import os
 import socket
 import subprocess
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 from mura_tf.cores import usable_cores
 from mura_tf.grid.worker import train_in_process
+from mura_tf.models.backend import keras_settings
 
 SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 """Lets several processes use one GPU: memory is taken as it is needed."""
 KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 """Lets glibc keep what a step has freed for the next one: a quarter more images/s on a CPU."""
+THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "NPROC")
+"""What TensorFlow, torch (OMP) and jax (NPROC) take the number of their threads from."""
 
-PASSED_ON = ("KERAS_BACKEND", "MURA_TF_CACHE")
-"""What the processes of other nodes, too, take from the environment of this one."""
 IMPATIENT = {"RAY_NUM_REDIS_GET_RETRIES": "1", "RAY_py_gcs_connect_timeout_s": "5"}
 """Lets Ray give up on a server that is not Ray's within seconds, not a quarter of an hour."""
 
@@ -24,7 +26,7 @@ IMPATIENT = {"RAY_NUM_REDIS_GET_RETRIES": "1", "RAY_py_gcs_connect_timeout_s": "
 class Engine(Protocol):
     """Executes orders of `train_in_process`."""
 
-    def submit(self, order: Mapping) -> Future:
+    def submit(self, order: Mapping[str, Any]) -> Future[None]:
         """Queues one order; the future raises `RunError` or what else went wrong."""
 
     def close(self) -> None:
@@ -38,11 +40,11 @@ class LocalEngine:
         if jobs < 1:
             raise ValueError(f"jobs must be at least 1. Received: {jobs!r}.")
         self._pool = ThreadPoolExecutor(jobs)
-        self._processes: list[subprocess.Popen] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
         self._closed = False
         self._environment = _environment(jobs > 1, usable_cores() // jobs)
 
-    def submit(self, order: Mapping) -> Future:
+    def submit(self, order: Mapping[str, Any]) -> Future[None]:
         return self._pool.submit(train_in_process, order, self._environment, self._started)
 
     def close(self) -> None:
@@ -52,7 +54,7 @@ class LocalEngine:
             process.kill()
         self._pool.shutdown()
 
-    def _started(self, process: subprocess.Popen) -> None:
+    def _started(self, process: subprocess.Popen[bytes]) -> None:
         self._processes.append(process)
         if self._closed:
             process.kill()
@@ -91,18 +93,18 @@ class RayEngine:
         if address not in (None, "auto"):
             _require_listener(address)
         self._ray = ray
-        self._environment = _environment(shared=gpus < 1, cores=int(cpus)) | {
-            name: os.environ[name] for name in PASSED_ON if name in os.environ
-        }
-        self._tasks = []
+        self._environment = _environment(shared=gpus < 1, cores=int(cpus)) | _passed_on()
+        self._tasks: list[ray.ObjectRef[None]] = []
         try:
-            ray.init(address or "local", log_to_driver=False, logging_level="ERROR")
+            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
+            if address is None:
+                raise
             raise _nobody_answers(address, error) from None
         self._tell_state_dumps(False)
         self._require_node(cpus, gpus)
 
-    def submit(self, order: Mapping) -> Future:
+    def submit(self, order: Mapping[str, Any]) -> Future[None]:
         self._tasks.append(self._task.remote(dict(order), self._environment))
         return self._tasks[-1].future()
 
@@ -132,9 +134,16 @@ class RayEngine:
 
 def _environment(shared: bool, cores: int) -> dict[str, str]:
     """Of a process that has so many cores and may share the GPU."""
-    threads = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-    environment = KEPT_MEMORY | dict.fromkeys(threads, str(max(1, cores)))
+    environment = KEPT_MEMORY | dict.fromkeys(THREADS, str(max(1, cores)))
     return environment | SHARED_GPU if shared else environment
+
+
+def _passed_on() -> dict[str, str]:
+    """What the processes of other nodes would else take from their environment and keras.json."""
+    cache = os.environ.get("MURA_TF_CACHE")
+    return {"KERAS_BACKEND": keras_settings()["backend"]} | (
+        {"MURA_TF_CACHE": cache} if cache else {}
+    )
 
 
 def _require_listener(address: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -18,6 +18,8 @@ from mura_tf.grid.engines import Engine, LocalEngine
 from mura_tf.grid.progress import Board
 from mura_tf.grid.worker import RunError
 from mura_tf.models.backbones import require_weights
+from mura_tf.models.backend import require_backend
+from mura_tf.terminal import track
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
 from mura_tf.training.selection import selected_views, split_views, usable_views
@@ -56,7 +58,7 @@ class PlannedRun(NamedTuple):
 
 def plan_runs(
     recipe: Recipe,
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     study_types: Iterable[str],
     *,
     scheme: str = "two-stage",
@@ -113,7 +115,7 @@ def require_counts(**counts: int) -> None:
             raise ValueError(f"{name} must be at least 1. Received: {count!r}.")
 
 
-def require_unset(settings: Mapping, mends: Mapping[str, str]) -> None:
+def require_unset(settings: Mapping[str, Any], mends: Mapping[str, str]) -> None:
     """ValueError where a recipe's settings hold what a plan sets run by run.
 
     Args:
@@ -129,7 +131,7 @@ def require_unset(settings: Mapping, mends: Mapping[str, str]) -> None:
             )
 
 
-def run_folder(out: str | os.PathLike, recipe: Recipe) -> Path:
+def run_folder(out: str | os.PathLike[str], recipe: Recipe) -> Path:
     """`out/backbone/stage/types/repeatR-memberM`: two experiments that share a run share it."""
     types = "+".join(recipe.study_types or ["all"])
     copy = f"repeat{recipe.repeat}-member{recipe.member}"
@@ -139,10 +141,10 @@ def run_folder(out: str | os.PathLike, recipe: Recipe) -> Path:
 def run_plan(
     plan: list[PlannedRun],
     views: pd.DataFrame,
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     *,
     engine: Engine | None = None,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     skip_bad: bool = False,
     tensorboard: bool = False,
     verbose: bool = True,
@@ -167,7 +169,8 @@ def run_plan(
 
     Raises:
         ValueError: before anything is trained: views that cannot be trained on, a run folder that
-            holds another recipe or data set, or an `out` whose runs are of other views.
+            holds another recipe or data set, an `out` whose runs are of other views, or what
+            `require_backend` refuses.
         OSError: before anything is trained: `out` cannot be written to.
     """
     plan = [PlannedRun(recipe, Path(os.path.normpath(folder))) for recipe, folder in plan]
@@ -187,6 +190,7 @@ def run_plan(
     }
     engine = engine or LocalEngine()
     try:
+        require_backend(training=True)
         with written_whole(views_path) as part:
             _require_same_views(views_path, views)
             images = _check(plan, views, cache_dir, skip_bad, verbose)
@@ -228,11 +232,17 @@ def _has_runs(out: Path) -> bool:
     return False
 
 
-def _check(plan, views, cache_dir, skip_bad, verbose) -> dict[Path, int]:
+def _check(
+    plan: list[PlannedRun],
+    views: pd.DataFrame,
+    cache_dir: str | os.PathLike[str] | None,
+    skip_bad: bool,
+    verbose: bool,
+) -> dict[Path, int]:
     """Raises what would fail hours later; returns how many views each run trains on."""
-    known: dict[tuple, tuple[int, str]] = {}
+    known: dict[tuple[object, ...], tuple[int, str]] = {}
     images = {}
-    for recipe, folder in plan:
+    for recipe, folder in track(plan, "Checking the runs", shown=verbose):
         run = Run(folder)
         run.require_recipe(recipe)
         if recipe.initial is None:
@@ -252,13 +262,15 @@ def _check(plan, views, cache_dir, skip_bad, verbose) -> dict[Path, int]:
     return images
 
 
-def _execute(plan: list[PlannedRun], order: dict, engine: Engine, board: Board) -> dict[Path, str]:
+def _execute(
+    plan: list[PlannedRun], order: dict[str, Any], engine: Engine, board: Board
+) -> dict[Path, str]:
     by_folder = {run.folder: run for run in plan}
     finished = {run.folder for run in plan if Run(run.folder).finished}
     waiting = [run for run in plan if run.folder not in finished]
     attempts: dict[Path, int] = dict.fromkeys(by_folder, 0)
     failed: dict[Path, str] = {}
-    running: dict[Future, PlannedRun] = {}
+    running: dict[Future[None], PlannedRun] = {}
 
     def submit(run: PlannedRun) -> None:
         attempts[run.folder] += 1

@@ -7,14 +7,18 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
 from mura_tf.grid.worker import STARTED
+from mura_tf.terminal import Output
 from mura_tf.training.run import Run
+
+if TYPE_CHECKING:
+    from mura_tf.grid.plan import PlannedRun
 
 STATES = ("done", "running", "waiting", "failed")
 
@@ -29,7 +33,7 @@ class Board:
         shown: whether to show anything.
     """
 
-    def __init__(self, plan, images: dict[Path, int], name: str, shown: bool):
+    def __init__(self, plan: "list[PlannedRun]", images: dict[Path, int], name: str, shown: bool):
         self._plan, self._images, self._name = plan, images, name
         self._states = {
             run.folder: "done" if Run(run.folder).finished else "waiting" for run in plan
@@ -38,12 +42,12 @@ class Board:
         self._seen_before = self._seen = self._images_seen()
         self._began = time.monotonic()
         self._rate = 0.0
-        self._console = Console(quiet=not shown)
-        self._live = None
+        self._console = Output(quiet=not shown)
+        self._live: Live | None = None
         if shown and self._console.is_terminal:
             self._live = Live(console=self._console, get_renderable=self._table, auto_refresh=False)
 
-    def __enter__(self):
+    def __enter__(self) -> "Board":
         if self._live:
             self._live.start()
         done = Counter(self._states.values())["done"]
@@ -51,12 +55,12 @@ class Board:
             self._console.print(f"{done} of {len(self._plan)} runs were finished before.")
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         if self._live:
             self.refresh()
             self._live.stop()
 
-    def finished(self, run) -> None:
+    def finished(self, run: "PlannedRun") -> None:
         self._states[run.folder] = "done"
         self._epochs[run.folder] = _epochs(run.folder)
         self._look()
@@ -65,11 +69,11 @@ class Board:
         pace = self._pace()
         self._console.print(escape(f"{line}; {pace}" if pace else line), soft_wrap=True)
 
-    def retried(self, run, reason: str) -> None:
+    def retried(self, run: "PlannedRun", reason: str) -> None:
         self._states[run.folder] = "waiting"
         self._say(run, "failed and is tried again", reason)
 
-    def failed(self, run, reason: str) -> None:
+    def failed(self, run: "PlannedRun", reason: str) -> None:
         self._states[run.folder] = "failed"
         self._say(run, "failed", reason)
 
@@ -90,7 +94,7 @@ class Board:
             self._seen = self._images_seen()
             self._rate = (self._seen - self._seen_before) / (time.monotonic() - self._began)
 
-    def _say(self, run, what: str, reason: str) -> None:
+    def _say(self, run: "PlannedRun", what: str, reason: str) -> None:
         line = f"[red]{what}:[/] {escape(str(run.folder))}: {escape(reason)}"
         self._console.print(line, soft_wrap=True)
 
@@ -125,7 +129,7 @@ class Board:
 
     def _table(self) -> Table:
         table = Table("backbone", "stage", *STATES, caption=self._pace())
-        counts: dict[tuple, Counter] = {}
+        counts: dict[tuple[str, str], Counter[str]] = {}
         for run in self._plan:
             key = (run.recipe.backbone, run.recipe.stage)
             counts.setdefault(key, Counter())[self._states[run.folder]] += 1

@@ -15,11 +15,26 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import mura_tf
 from mura_tf.files import write_json
 
 LOG = "log.txt"
 STARTED = "started.json"
+_PROGRAM = """
+import sys
+sys.path[:] = filter(None, sys.path)
+from importlib.util import find_spec
+package, root = sys.argv[1:]
+if getattr(find_spec("mura_tf"), "origin", None) != package:
+    sys.path.insert(0, root)
+from mura_tf.grid.worker import main
+main()
+"""
+"""Of the process. Both `-m` and `-c` let it import from the folder it works in, where a keras.py or
+random.py of the user's may lie; that is "" in `sys.path`, which goes first of all. What the user
+has set (PYTHONPATH, site packages, a virtual environment) stays, and `mura_tf` is this one."""
 
 
 class RunError(RuntimeError):
@@ -27,9 +42,9 @@ class RunError(RuntimeError):
 
 
 def train_in_process(
-    order: Mapping,
+    order: Mapping[str, Any],
     environment: Mapping[str, str],
-    on_start: Callable[[subprocess.Popen], None] = lambda process: None,
+    on_start: Callable[[subprocess.Popen[bytes]], None] = lambda process: None,
 ) -> None:
     """Trains one run in a new process and waits for it.
 
@@ -47,9 +62,10 @@ def train_in_process(
     """
     folder = Path(order["directory"], order["folder"])
     folder.mkdir(parents=True, exist_ok=True)
+    package = os.path.abspath(mura_tf.__file__)
     with open(folder / LOG, "wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "mura_tf.grid.worker"],
+            [sys.executable, "-u", "-c", _PROGRAM, package, str(Path(package).parents[1])],
             bufsize=0,  # nothing is left to be written when the pipe is broken
             stdin=subprocess.PIPE,
             stdout=log,
@@ -59,6 +75,7 @@ def train_in_process(
             start_new_session=True,  # Ctrl-C is for the parent, which closes the pipe
         )
         on_start(process)
+        assert process.stdin is not None  # it is a pipe
         with process:
             with contextlib.suppress(BrokenPipeError):  # it died at once: its status says so
                 process.stdin.write(json.dumps(order).encode() + b"\n")
@@ -93,13 +110,15 @@ def main() -> None:
         sys.exit(1)
 
 
-def _train(order: Mapping) -> None:
+def _train(order: Mapping[str, Any]) -> None:
     from mura_tf.data.views import read_views
+    from mura_tf.models.backend import require_backend
     from mura_tf.training.recipe import Recipe
 
     recipe, views = Recipe.from_dict(order["recipe"]), read_views(order["views"])
+    require_backend(training=True)
 
-    from mura_tf.training.train import train  # TensorFlow, only for what can be read
+    from mura_tf.training.train import train  # Keras, only for what can be read
 
     train(recipe, views, order["folder"], **order["settings"])
 
@@ -108,7 +127,3 @@ def _stop_with_parent() -> None:
     while os.read(0, 1024):  # sys.stdin would be held by this thread when the process ends
         pass
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

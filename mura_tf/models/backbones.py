@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 """Keras' "caffe" constants, grey levels."""
@@ -34,10 +35,12 @@ class Backbone:
     preprocessing: str
     parameters: int
     top1: float | None = None
-    arguments: Mapping = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _plain_cnn(name, filters, pools, parameters: tuple[int, int]) -> dict[str, Backbone]:
+def _plain_cnn(
+    name: str, filters: tuple[int, ...], pools: tuple[int, ...], parameters: tuple[int, int]
+) -> dict[str, Backbone]:
     return {
         name + suffix: Backbone(
             f"mura_tf:{name}{suffix}",
@@ -82,7 +85,12 @@ BACKBONES: dict[str, Backbone] = {
     # from scratch, of 001; with batch normalization and without
     **_FROM_SCRATCH,
 }
-"""Every backbone that `build_model` knows; the one registry."""
+"""Every backbone that `build_model` knows; the one registry.
+
+Examples:
+    >>> mt.BACKBONES["efficientnet_b3"].image_size, mt.BACKBONES["efficientnet_b3"].parameters
+    (300, 10791216)
+"""
 
 
 def find_backbone(name: str) -> Backbone:
@@ -92,7 +100,7 @@ def find_backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
-def require_weights(backbone: str, weights: str | os.PathLike | None) -> None:
+def require_weights(backbone: str, weights: str | os.PathLike[str] | None) -> None:
     """ValueError or FileNotFoundError where a backbone has no such weights; tells the mend."""
     if weights == "imagenet":
         if find_backbone(backbone).constructor.startswith("mura_tf:"):

@@ -4,13 +4,15 @@ import difflib
 import math
 import os
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import keras
-from keras import layers
+from keras import KerasTensor, Regularizer, layers
 
 from mura_tf.models.backbones import IMAGENET_STD_RGB, Backbone, find_backbone, require_weights
+from mura_tf.models.backend import require_backend
 from mura_tf.models.specs import PAPER_HEAD, parse_head, parse_trainable
 
 HEAD_NAMES = ("head", "probability", "probabilities")
@@ -19,7 +21,7 @@ HEAD_NAMES = ("head", "probability", "probabilities")
 
 def build_model(
     backbone: str,
-    weights: str | os.PathLike | None = "imagenet",
+    weights: str | os.PathLike[str] | None = "imagenet",
     *,
     image_size: int | None = None,
     head: tuple[str, ...] = PAPER_HEAD,
@@ -36,10 +38,10 @@ def build_model(
             backbone without its classifier (`.h5` or `.weights.h5`). The layers are the same in
             all three cases.
         image_size: side S of the input, pixels; by default the backbone's own.
-        head: specs of its layers, see `specs.HEAD_LAYERS`.
+        head: specs of its layers, see `specs.HEAD_LAYERS`; by default the paper's.
         classes: None for the probability of abnormality; K for a distribution over K classes.
         l1, l2: regularization of the head's dense kernels.
-        trainable: which of the backbone's layers are trained, see `freeze`; the head
+        trainable: which of the backbone's layers are trained, see `specs.TRAINABLE`; the head
             always is.
 
     Returns:
@@ -47,13 +49,20 @@ def build_model(
         probability of abnormality, float32 (B, 1), or the distribution, float32 (B, K).
 
     Raises:
-        ValueError: an unknown backbone, head or layer to train from, or weights that do not fit.
+        ValueError: an unknown backbone, head or layer to train from, weights that do not fit, or
+            settings of Keras' that `require_backend` refuses.
         FileNotFoundError: no file at the weights' path.
         ConnectionError: "imagenet" weights that cannot be downloaded.
         ImportError: `resnet18` without the extra `mura-tf[resnet18]`.
 
     Source: the paper, Table II; parameter counts, Table III.
+
+    Examples:
+        >>> model = mt.build_model("mobilenet_v2_035", weights=None, image_size=96)
+        >>> model.input_shape, model.output_shape, model.count_params()
+        ((None, 96, 96, 3), (None, 1), 416609)
     """
+    require_backend()
     facts = find_backbone(backbone)
     require_weights(backbone, weights)
     if classes is not None and classes < 2:
@@ -62,7 +71,7 @@ def build_model(
             f"Received: {classes!r}."
         )
     build = _BUILDERS[facts.constructor.partition(":")[0]]
-    extractor = build(facts, weights, image_size or facts.image_size)
+    extractor = build(facts, weights == "imagenet", image_size or facts.image_size)
     if weights not in ("imagenet", None):
         _load(extractor, Path(weights), backbone)
 
@@ -70,7 +79,7 @@ def build_model(
 
     features = extractor.output
     regularizer = keras.regularizers.L1L2(l1, l2) if l1 or l2 else None
-    for index, (layer, *values) in enumerate(parse_head(head)):
+    for index, (layer, values) in enumerate(parse_head(head)):
         features = _HEAD_BUILDERS[layer](features, f"head{index}_{layer}", regularizer, *values)
     output = layers.Dense(
         classes or 1,
@@ -88,40 +97,35 @@ def freeze(extractor: keras.Model, trainable: str) -> None:
 
     Args:
         extractor: a backbone without a head.
-        trainable: "all", "none", "last:N" (from the N-th last convolution on), "blocks:N" (from the
-            N-th last block on, as Keras names those of EfficientNets and MobileNets) or
-            "from:LAYER".
+        trainable: of `specs.TRAINABLE`.
 
     Raises:
         ValueError: no such layer, or fewer convolutions or blocks.
     """
     kind, value = parse_trainable(trainable)
-    if kind == "all":
-        return
     names = [layer.name for layer in extractor.layers]
     convolutions = [
         layer.name
         for layer in extractor.layers
         if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D | layers.SeparableConv2D)
     ]
-    blocks = list(dict.fromkeys(filter(None, map(_block, names))))
-    if kind == "none":
-        first = len(names)
-    elif kind == "blocks":
+    block_of = [_block(name) for name in names]
+    blocks = list(dict.fromkeys(filter(None, block_of)))
+    if kind == "blocks" and isinstance(value, int):
         if value > len(blocks):
             raise ValueError(
                 f"trainable='blocks:N' needs that many blocks. Received: {trainable!r} for a "
                 f"backbone with {len(blocks)}."
             )
-        first = [_block(name) for name in names].index(blocks[-value])
-    elif kind == "last":
+        first = block_of.index(blocks[-value])
+    elif isinstance(value, int):
         if value > len(convolutions):
             raise ValueError(
                 f"trainable='last:N' needs that many convolutions. Received: {trainable!r} for a "
                 f"backbone with {len(convolutions)}."
             )
         first = names.index(convolutions[-value])
-    else:
+    elif isinstance(value, str):
         if value not in names:
             near = ", ".join(difflib.get_close_matches(value, names, n=5, cutoff=0.3))
             raise ValueError(
@@ -129,6 +133,8 @@ def freeze(extractor: keras.Model, trainable: str) -> None:
                 f"Near it are: {near or ', '.join(convolutions[-5:])}."
             )
         first = names.index(value)
+    else:
+        first = 0 if kind == "all" else len(names)
     for layer in extractor.layers[:first]:
         layer.trainable = False
 
@@ -136,33 +142,45 @@ def freeze(extractor: keras.Model, trainable: str) -> None:
 def _block(name: str) -> str | None:
     """The block that a layer's name puts it into, such as "block6a" or "block_13"."""
     found = re.match(r"(block_?\d+[a-z]?)_", name)
-    return found and found[1]
+    return found[1] if found else None
 
 
-def _pool(features, name, regularizer):
+def _pool(features: KerasTensor, name: str, regularizer: Regularizer | None) -> KerasTensor:
     return layers.GlobalAveragePooling2D(name="pool")(features)
 
 
-def _flatten(features, name, regularizer):
+def _flatten(features: KerasTensor, name: str, regularizer: Regularizer | None) -> KerasTensor:
     return layers.Flatten(name=name)(features)
 
 
-def _batch_norm(features, name, regularizer):
+def _batch_norm(features: KerasTensor, name: str, regularizer: Regularizer | None) -> KerasTensor:
     return layers.BatchNormalization(name=name)(features)
 
 
-def _dropout(features, name, regularizer, rate):
+def _dropout(
+    features: KerasTensor, name: str, regularizer: Regularizer | None, rate: float
+) -> KerasTensor:
     return layers.Dropout(rate, name=name)(features)
 
 
-def _dense(features, name, regularizer, units, activation=None):
+def _dense(
+    features: KerasTensor,
+    name: str,
+    regularizer: Regularizer | None,
+    units: int,
+    activation: str | None = None,
+) -> KerasTensor:
     return layers.Dense(units, activation, kernel_regularizer=regularizer, name=name)(features)
 
 
-def _residual(features, name, regularizer, units, rate):
-    def dense(part, features, **settings):
+def _residual(
+    features: KerasTensor, name: str, regularizer: Regularizer | None, units: int, rate: float
+) -> KerasTensor:
+    def dense(
+        part: str, features: KerasTensor, activation: str | None = None, use_bias: bool = True
+    ) -> KerasTensor:
         features = layers.Dense(
-            units, kernel_regularizer=regularizer, name=f"{name}_{part}", **settings
+            units, activation, use_bias, kernel_regularizer=regularizer, name=f"{name}_{part}"
         )(features)
         return layers.BatchNormalization(name=f"{name}_{part}_norm")(features)
 
@@ -172,7 +190,9 @@ def _residual(features, name, regularizer, units, rate):
     return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([inside, around]))
 
 
-def _squeeze_excite(maps, name, regularizer, reduction):
+def _squeeze_excite(
+    maps: KerasTensor, name: str, regularizer: Regularizer | None, reduction: int
+) -> KerasTensor:
     channels = maps.shape[-1]
     if reduction > channels:
         raise ValueError(
@@ -185,7 +205,9 @@ def _squeeze_excite(maps, name, regularizer, reduction):
     return layers.Multiply(name=name)([maps, weights])
 
 
-def _attention(maps, name, regularizer, heads):
+def _attention(
+    maps: KerasTensor, name: str, regularizer: Regularizer | None, heads: int
+) -> KerasTensor:
     weighed = []
     for head in range(heads):
         attention = layers.Conv2D(1, 1, activation="sigmoid", name=f"{name}_{head}")(maps)
@@ -193,7 +215,7 @@ def _attention(maps, name, regularizer, heads):
     return layers.Concatenate(name=name)(weighed)
 
 
-_HEAD_BUILDERS = {
+_HEAD_BUILDERS: dict[str, Callable[..., KerasTensor]] = {
     "pool": _pool,
     "flatten": _flatten,
     "batch_norm": _batch_norm,
@@ -205,16 +227,17 @@ _HEAD_BUILDERS = {
 }
 
 
-def _keras_applications(facts: Backbone, weights, size: int) -> keras.Model:
+def _keras_applications(facts: Backbone, imagenet: bool, size: int) -> keras.Model:
     name = facts.constructor.partition(":")[2]
-    inputs = {"input_shape": (size, size, 3)}
+    shape = (size, size, 3)
+    inputs = {"input_shape": shape}
     if name == "Xception":  # which refuses less than 71 pixels if it is told the size alone
-        inputs = {"input_tensor": keras.Input(inputs["input_shape"])}
+        inputs = {"input_tensor": keras.Input(shape)}
     constructor = partial(
         getattr(keras.applications, name), include_top=False, **inputs, **facts.arguments
     )
     try:
-        extractor = constructor(weights="imagenet" if weights == "imagenet" else None)
+        extractor = constructor(weights="imagenet" if imagenet else None)
     except Exception as error:
         if "URL fetch failure" not in str(error):  # a bare Exception of Keras
             raise
@@ -222,7 +245,7 @@ def _keras_applications(facts: Backbone, weights, size: int) -> keras.Model:
             f"the ImageNet weights cannot be downloaded: {error}. Go online once, or give the "
             "path of backbone weights (.h5)."
         ) from error
-    if name.startswith("EfficientNetB") and weights != "imagenet":
+    if name.startswith("EfficientNetB") and not imagenet:
         return _with_imagenet_rescaling(extractor)
     return extractor
 
@@ -235,14 +258,14 @@ def _with_imagenet_rescaling(extractor: keras.Model) -> keras.Model:
     """
     rescaling = layers.Rescaling([1 / math.sqrt(std) for std in IMAGENET_STD_RGB])
 
-    def call(layer, *args, **kwargs):
+    def call(layer: keras.Layer, *args: KerasTensor, **kwargs: object) -> KerasTensor:
         output = layer(*args, **kwargs)
         return rescaling(output) if isinstance(layer, layers.Normalization) else output
 
     return keras.models.clone_model(extractor, call_function=call)
 
 
-def _resnet18(facts: Backbone, weights, size: int) -> keras.Model:
+def _resnet18(facts: Backbone, imagenet: bool, size: int) -> keras.Model:
     try:
         from keras_hub.models import ResNetBackbone
     except ImportError:
@@ -250,7 +273,7 @@ def _resnet18(facts: Backbone, weights, size: int) -> keras.Model:
             "the backbone resnet18 is keras-hub's, which is not installed. "
             "Install the extra: pip install 'mura-tf[resnet18]'."
         ) from None
-    if weights == "imagenet":
+    if imagenet:
         preset = facts.constructor.partition(":")[2]
         return ResNetBackbone.from_preset(preset, image_shape=(size, size, 3))
     return ResNetBackbone(
@@ -264,7 +287,7 @@ def _resnet18(facts: Backbone, weights, size: int) -> keras.Model:
     )
 
 
-def _from_scratch(facts: Backbone, weights, size: int) -> keras.Model:
+def _from_scratch(facts: Backbone, imagenet: bool, size: int) -> keras.Model:
     name = facts.constructor.partition(":")[2]
     if name == "small_cnn":
         return _small_cnn(size)

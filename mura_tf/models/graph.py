@@ -4,17 +4,19 @@ import contextlib
 import difflib
 import re
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
-from keras import layers
+from keras import KerasTensor, layers
 
-_MADE: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+Made = TypeVar("Made")
+_MADE: weakref.WeakKeyDictionary[keras.Model, dict[Hashable, Any]] = weakref.WeakKeyDictionary()
 """model -> name -> what was made of it."""
 
 
-def made_once(model: keras.Model, name, make: Callable):
+def made_once(model: keras.Model, name: Hashable, make: Callable[[], Made]) -> Made:
     """What `make` gives, kept under that name as long as the model is: tracing takes seconds."""
     made = _MADE.setdefault(model, {})
     if name not in made:
@@ -22,7 +24,12 @@ def made_once(model: keras.Model, name, make: Callable):
     return made[name]
 
 
-def part_of(model: keras.Model, name: str, outputs: Callable, inputs=None) -> keras.Model:
+def part_of(
+    model: keras.Model,
+    name: str,
+    outputs: Callable[[], KerasTensor | list[KerasTensor]],
+    inputs: KerasTensor | None = None,
+) -> keras.Model:
     """A model with the same layers, to the symbolic tensors that `outputs` gives.
 
     Args:
@@ -32,7 +39,7 @@ def part_of(model: keras.Model, name: str, outputs: Callable, inputs=None) -> ke
         inputs: the symbolic tensor it starts from; by default the model's input.
     """
 
-    def make():
+    def make() -> keras.Model:
         part = keras.Model(model.inputs[0] if inputs is None else inputs, outputs())
         if keras.backend.backend() == "tensorflow":
             part.jit_compile = False  # XLA compiles longer than a few batches take
@@ -41,7 +48,7 @@ def part_of(model: keras.Model, name: str, outputs: Callable, inputs=None) -> ke
     return made_once(model, name, make)
 
 
-def affine_head(model: keras.Model) -> tuple:
+def affine_head(model: keras.Model) -> tuple[KerasTensor, np.ndarray, np.ndarray]:
     """What the head pools and does with it.
 
     Returns:
@@ -69,7 +76,7 @@ def affine_head(model: keras.Model) -> tuple:
     return layer.input, kernel, bias
 
 
-def _output_layer(model: keras.Model):
+def _output_layer(model: keras.Model) -> layers.Dense:
     layer = _origin(model.outputs[0])
     known = ("sigmoid", "softmax", "linear")
     activation = getattr(getattr(layer, "activation", None), "__name__", None)
@@ -82,33 +89,37 @@ def _output_layer(model: keras.Model):
     return layer
 
 
-def _layer_before(layer):
+def _layer_before(layer: keras.Layer) -> keras.Layer:
     return _origin(layer.input[0] if isinstance(layer.input, list) else layer.input)
 
 
-def _origin(tensor):
+def _origin(tensor: KerasTensor) -> keras.Layer:
     """The layer whose output a symbolic tensor is."""
     return tensor._keras_history.operation
 
 
-def _kernel_and_bias(dense) -> tuple[np.ndarray, np.ndarray]:
+def _kernel_and_bias(dense: layers.Dense) -> tuple[np.ndarray, np.ndarray]:
     kernel, *bias = dense.get_weights()
     return kernel, bias[0] if bias else np.zeros(kernel.shape[1])
 
 
-def _scale_and_shift(norm) -> tuple[np.ndarray, np.ndarray]:
+def _scale_and_shift(norm: layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
     """Batch normalization in inference as y = scale * x + shift, float (C,) each."""
-    mean, variance = np.asarray(norm.moving_mean, float), np.asarray(norm.moving_variance, float)
+    mean, variance = _values(norm.moving_mean), _values(norm.moving_variance)
     scale = 1 / np.sqrt(variance + norm.epsilon)
-    scale = scale * np.asarray(norm.gamma, float) if norm.scale else scale
+    scale = scale * _values(norm.gamma) if norm.scale else scale
     shift = -mean * scale
-    return scale, shift + np.asarray(norm.beta, float) if norm.center else shift
+    return scale, shift + _values(norm.beta) if norm.center else shift
+
+
+def _values(variable: keras.Variable) -> np.ndarray:
+    return keras.ops.convert_to_numpy(variable).astype(float)
 
 
 def logits_of(model: keras.Model) -> keras.Model:
     """The model without its last activation, which would flatten the gradients."""
 
-    def logits():
+    def logits() -> KerasTensor:
         dense = _output_layer(model)  # its own variables, so that further training counts
         values = keras.ops.matmul(keras.ops.cast(dense.input, "float32"), dense.kernel)
         return values + dense.bias if dense.use_bias else values
@@ -130,7 +141,7 @@ def layer_name(model: keras.Model, name: str | None) -> str:
     ]
     if name is None and spatial:
         return spatial[-1]
-    if name not in spatial:
+    if name is None or name not in spatial:
         near = difflib.get_close_matches(str(name), spatial, n=5, cutoff=0.3)
         raise ValueError(
             "layer must be the name of one with feature maps (B, h, w, channels). Received: "
@@ -140,12 +151,12 @@ def layer_name(model: keras.Model, name: str | None) -> str:
     return name
 
 
-def attention_maps(model) -> list:
+def attention_maps(model: keras.Model) -> list[KerasTensor]:
     """The symbolic maps (B, h, w, 1) of the head's layers "attention"."""
     return [one.output for one in model.layers if re.fullmatch(r"head\d+_attention_\d+", one.name)]
 
 
-def require_flat(model) -> None:
+def require_flat(model: object) -> None:
     if not isinstance(model, keras.Model):
         raise ValueError(
             "model must be a keras.Model, a Run or a list of either. Received: "

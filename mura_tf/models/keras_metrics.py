@@ -1,7 +1,10 @@
 """Cohen's kappa as a Keras metric."""
 
+from typing import Any
+
 import keras
-from keras import ops
+from keras import KerasTensor, ops
+from numpy.typing import ArrayLike
 
 
 @keras.saving.register_keras_serializable("mura_tf")
@@ -15,21 +18,26 @@ class CohenKappa(keras.metrics.Metric):
         name: of the metric; "kappa" gives `val_kappa` in the logs.
         num_classes: None for binary: `y_pred` (B,) or (B, 1) is a probability, class 1 above 0.5.
             K for K classes: `y_pred` (B, K) is a distribution, its largest entry the class.
-        dtype: of the counts.
+        dtype: of the counts; float32 at least, also where Keras' floatx is narrower, because
+            float16 counts to 2,048 only.
 
     `y_true` holds class numbers, (B,) or (B, 1), or one-hot rows (B, K). `sample_weight` (B,)
     counts a row more than once or in part.
 
     Source: the paper, section V-E.
 
-    >>> metric = CohenKappa()
-    >>> metric.update_state([0, 0, 1, 1], [0.1, 0.7, 0.8, 0.9])
-    >>> round(float(metric.result()), 3)
-    0.5
+    Examples:
+        >>> metric = mt.CohenKappa()
+        >>> metric.update_state([0, 0, 1, 1], [0.1, 0.7, 0.8, 0.9])
+        >>> round(float(metric.result()), 3)
+        0.5
     """
 
-    def __init__(self, name="kappa", num_classes=None, dtype=None):
-        super().__init__(name=name, dtype=dtype)
+    def __init__(
+        self, name: str = "kappa", num_classes: int | None = None, dtype: str | None = None
+    ):
+        wide = keras.backend.result_type(dtype or keras.config.floatx(), "float32")
+        super().__init__(name=name, dtype=wide)
         if num_classes is not None and num_classes < 2:
             raise ValueError(
                 f"num_classes must be None (binary) or at least 2. Received: {num_classes}."
@@ -38,23 +46,28 @@ class CohenKappa(keras.metrics.Metric):
         side = num_classes or 2
         self.confusion = self.add_weight(shape=(side, side), initializer="zeros", name="confusion")
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+    def update_state(
+        self,
+        y_true: ArrayLike | KerasTensor,
+        y_pred: ArrayLike | KerasTensor,
+        sample_weight: ArrayLike | KerasTensor | None = None,
+    ) -> None:
+        labels, predictions = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         side = self.num_classes or 2
         if self.num_classes is None:
-            predicted = ops.cast(ops.reshape(y_pred, (-1,)) > 0.5, "int32")
+            predicted = ops.cast(ops.reshape(predictions, (-1,)) > 0.5, "int32")
         else:
-            predicted = ops.argmax(y_pred, axis=-1)
-        if self.num_classes and len(y_true.shape) == 2 and y_true.shape[-1] == side:
-            y_true = ops.argmax(y_true, axis=-1)
-        actual = ops.cast(ops.reshape(y_true, (-1,)), "int32")
+            predicted = ops.argmax(predictions, axis=-1)
+        if self.num_classes and len(labels.shape) == 2 and labels.shape[-1] == side:
+            labels = ops.argmax(labels, axis=-1)
+        actual = ops.cast(ops.reshape(labels, (-1,)), "int32")
         rows = ops.one_hot(actual, side, dtype=self.dtype)
         columns = ops.one_hot(predicted, side, dtype=self.dtype)
         if sample_weight is not None:
             columns *= ops.reshape(ops.cast(sample_weight, self.dtype), (-1, 1))
         self.confusion.assign_add(ops.matmul(ops.transpose(rows), columns))
 
-    def result(self):
+    def result(self) -> KerasTensor:
         total = ops.sum(self.confusion)
         shares = self.confusion / ops.where(total == 0, ops.ones_like(total), total)
         observed = ops.trace(shares)
@@ -64,5 +77,5 @@ class CohenKappa(keras.metrics.Metric):
         safe_room = ops.where(degenerate, ops.ones_like(room), room)
         return ops.where(degenerate, ops.zeros_like(room), (observed - expected) / safe_room)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"num_classes": self.num_classes}

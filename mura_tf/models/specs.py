@@ -7,6 +7,7 @@ output layer itself is `build_model`'s.
 """
 
 from contextlib import suppress
+from typing import NamedTuple
 
 PAPER_HEAD = ("pool", "batch_norm", "dropout:0.5")
 """Table II of the paper."""
@@ -40,19 +41,50 @@ AUGMENTATIONS = {
     "zoom": "fraction, in or out, height and width each on its own",
     "autocontrast": "probability of stretching the square's grey values to [0, 255]",
 }
+TRAINABLE = {
+    "all": "every layer",
+    "none": "the head alone",
+    "last:N": "from the N-th last convolution of the backbone on",
+    "blocks:N": "from the N-th last block on of an EfficientNet or MobileNet",
+    "from:LAYER": "from the backbone's layer of that name on",
+}
+OPTIMIZERS = {
+    "adam": "Adam with beta 0.9 and 0.999",
+    "sgd:MOMENTUM": "stochastic gradient descent with that momentum, from 0 to below 1",
+}
 
 
-def parse_head(specs: tuple[str, ...]) -> list[tuple]:
+HeadLayer = tuple[str, tuple[float | str, ...]]
+"""A layer's name and its values."""
+
+
+class Plateau(NamedTuple):
+    """A learning rate that falls where a loss does not, see `SCHEDULES`."""
+
+    monitor: str
+    factor: float
+    epochs: int
+    least: float
+
+
+class Step(NamedTuple):
+    """A learning rate that falls after every so many epochs."""
+
+    factor: float
+    epochs: int
+
+
+def parse_head(specs: tuple[str, ...]) -> list[HeadLayer]:
     """Splits each spec into its name and values, and checks all.
 
     Raises:
         ValueError: an unknown spec or value, or not exactly one "pool" or "flatten".
 
     >>> parse_head(("pool", "dense:512:relu", "dropout:0.5"))
-    [('pool',), ('dense', 512, 'relu'), ('dropout', 0.5)]
+    [('pool', ()), ('dense', (512, 'relu')), ('dropout', (0.5,))]
     """
     parsed = [_parse_layer(spec) for spec in specs]
-    names = [name for name, *_ in parsed]
+    names = [name for name, _ in parsed]
     turns = [index for index, name in enumerate(names) if name in ("pool", "flatten")]
     if len(turns) != 1:
         raise ValueError(
@@ -69,19 +101,19 @@ def parse_head(specs: tuple[str, ...]) -> list[tuple]:
     return parsed
 
 
-def _parse_layer(spec: str) -> tuple:
+def _parse_layer(spec: str) -> HeadLayer:
     name, *values = str(spec).split(":")
     try:
         if name in ("pool", "flatten", "batch_norm") and not values:
-            return (name,)
+            return name, ()
         if name == "dropout" and len(values) == 1:
-            return name, _rate(values[0])
+            return name, (_rate(values[0]),)
         if name in ("squeeze_excite", "attention") and len(values) == 1:
-            return name, _count(values[0])
+            return name, (_count(values[0]),)
         if name == "dense" and values[1:] in ([], ["relu"]):
-            return name, _count(values[0]), *values[1:]
+            return name, (_count(values[0]), *values[1:])
         if name == "residual" and len(values) == 2:
-            return name, _count(values[0]), _rate(values[1])
+            return name, (_count(values[0]), _rate(values[1]))
     except (ValueError, IndexError):
         pass
     raise ValueError(
@@ -133,7 +165,7 @@ def parse_augmentation(spec: str) -> tuple[str, float | None]:
 
 
 def parse_trainable(spec: str) -> tuple[str, str | int | None]:
-    """Splits "all", "none", "last:N", "blocks:N" or "from:LAYER".
+    """Splits one of `TRAINABLE`.
 
     >>> parse_trainable("last:5")
     ('last', 5)
@@ -146,13 +178,12 @@ def parse_trainable(spec: str) -> tuple[str, str | int | None]:
     if kind == "from" and value:
         return kind, value
     raise ValueError(
-        "trainable must be 'all', 'none', 'last:N' (convolutions, N from 1 up), 'blocks:N' (of a "
-        f"backbone of blocks) or 'from:LAYER'. Received: {spec!r}."
+        f"trainable must be one of {', '.join(TRAINABLE)}, with N from 1 up. Received: {spec!r}."
     )
 
 
 def parse_optimizer(spec: str) -> tuple[str, float | None]:
-    """Splits "adam" or "sgd:MOMENTUM".
+    """Splits one of `OPTIMIZERS`.
 
     >>> parse_optimizer("sgd:0.9")
     ('sgd', 0.9)
@@ -164,32 +195,32 @@ def parse_optimizer(spec: str) -> tuple[str, float | None]:
         if kind == "sgd" and 0 <= float(value) < 1:
             return kind, float(value)
     raise ValueError(
-        "optimizer must be 'adam' or 'sgd:MOMENTUM' with a momentum from 0 to below 1. Received: "
-        f"{spec!r}."
+        f"optimizer must be one of {', '.join(OPTIMIZERS)}, with a momentum from 0 to below 1. "
+        f"Received: {spec!r}."
     )
 
 
-def parse_schedule(spec: str) -> tuple:
-    """Splits a schedule of `SCHEDULES`.
+def parse_schedule(spec: str) -> Plateau | Step | None:
+    """Splits a schedule of `SCHEDULES`; "constant" is None.
 
     >>> parse_schedule("plateau:val_loss:0.2:5:1e-7")
-    ('plateau', 'val_loss', 0.2, 5, 1e-07)
+    Plateau(monitor='val_loss', factor=0.2, epochs=5, least=1e-07)
     >>> parse_schedule("step:0.3:3")
-    ('step', 0.3, 3)
+    Step(factor=0.3, epochs=3)
     """
     kind, *values = str(spec).split(":")
     with suppress(ValueError):
         if kind == "constant" and not values:
-            return (kind,)
+            return None
         if kind == "step" and len(values) == 2:
             factor, epochs = float(values[0]), int(values[1])
             if 0 < factor < 1 and epochs >= 1:
-                return kind, factor, epochs
+                return Step(factor, epochs)
         if kind == "plateau" and len(values) in (3, 4) and values[0] in ("loss", "val_loss"):
             factor, epochs = float(values[1]), int(values[2])
             least = float(values[3]) if len(values) == 4 else 0.0
             if 0 < factor < 1 and epochs >= 1 and least >= 0:
-                return kind, values[0], factor, epochs, least
+                return Plateau(values[0], factor, epochs, least)
     raise ValueError(
         f"schedule must be one of {', '.join(SCHEDULES)}, with factors between 0 and 1 and epochs "
         f"from 1 up. Received: {spec!r}."

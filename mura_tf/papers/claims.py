@@ -1,9 +1,9 @@
 """A document's claims as checks: yes, no, or too few studies to say."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,10 @@ class Found(NamedTuple):
     study_types: tuple[str, ...]
 
 
+Statistic = Callable[[Scores, str], Found | None]
+"""(scores, measure) -> what it found, or None where a system it speaks of is lacking."""
+
+
 @dataclass(frozen=True)
 class Claim:
     """A sentence of a document that a statistic decides.
@@ -44,8 +48,7 @@ class Claim:
     Attributes:
         text: the sentence.
         source: where it stands.
-        statistic: (scores, measure) -> what it found, or None where a system it speaks of is
-            lacking.
+        statistic: what decides it.
         above: the sentence holds where the statistic is above this.
         what: what the statistic is; "{measure}" in it becomes the measure's words, "{types}" the
             study types compared and "{count}" their number.
@@ -54,7 +57,7 @@ class Claim:
 
     text: str
     source: str
-    statistic: Callable[[Scores, str], Found | None]
+    statistic: Statistic
     above: float = 0.0
     what: str = "difference in {measure}, {types}"
     measure: str = "kappa"
@@ -94,12 +97,12 @@ def answer_claims(
 
 def _answered(
     claim: Claim, scores: Scores, measure: str, titles: Mapping[System, str]
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """A row of `answer_claims`."""
     found = claim.statistic(scores, measure)
     if found is None:
         answer, value, low, high = LACKING, np.nan, np.nan, np.nan
-        types = ()
+        types: tuple[str, ...] = ()
     else:
         value, (low, high), types = found.value, interval(found.samples), found.study_types
         answer = "yes" if low > claim.above else "no" if high <= claim.above else WIDE
@@ -154,8 +157,9 @@ def _why_they_disagree(claim: Claim, scores: Scores, titles: Mapping[System, str
     """
     steps = list(MEASURES)
     steps = steps[steps.index(claim.measure) : steps.index("kappa") + 1]
-    found = [claim.statistic(scores, measure) for measure in steps]
-    if len(steps) == 1 or found[0] is None or len(found[0].compared) != 2:
+    asked = [claim.statistic(scores, measure) for measure in steps]
+    found = [one for one in asked if one is not None]
+    if len(steps) == 1 or not found or len(found[0].compared) != 2:
         return ""
     holds = [one.value > claim.above for one in found]
     if holds[0] == holds[-1]:
@@ -202,7 +206,7 @@ def _prevalence(compared: dict[System, RepeatedScore], titles: Mapping[System, s
 # Statistics
 
 
-def types_ahead(stage: str, other: str):
+def types_ahead(stage: str, other: str) -> Statistic:
     """Share of study types in which one stage is ahead of another, with the same backbones.
 
     Of backbones that have all study types in both stages.
@@ -224,14 +228,14 @@ def types_ahead(stage: str, other: str):
         ahead = [
             np.heaviside(one.samples(measure) - two.samples(measure), 0) for one, two in pairs
         ]  # NaN stays NaN
-        value = np.mean(np.greater(ours, theirs))
+        value = float(np.mean(np.greater(ours, theirs)))
         compared = _overall(scores, with_all, stage, other)
         return _found(value, np.nanmean(ahead, axis=0), compared, scores)
 
     return statistic
 
 
-def stage_ahead(stage: str, other: str):
+def stage_ahead(stage: str, other: str) -> Statistic:
     """Overall score of one stage minus that of another, the mean over backbones that have both."""
 
     def statistic(scores: Scores, measure: str) -> Found | None:
@@ -248,12 +252,12 @@ def stage_ahead(stage: str, other: str):
     return statistic
 
 
-def backbone_ahead(backbone: str, other: str):
+def backbone_ahead(backbone: str, other: str) -> Statistic:
     """Overall score of one backbone's ensembles minus that of another's."""
     return backbones_ahead((backbone,), other)
 
 
-def backbones_ahead(group: tuple[str, ...], other: str):
+def backbones_ahead(group: tuple[str, ...], other: str) -> Statistic:
     """The least overall score of a group's ensembles minus that of another backbone's."""
 
     def statistic(scores: Scores, measure: str) -> Found | None:
@@ -269,7 +273,7 @@ def backbones_ahead(group: tuple[str, ...], other: str):
     return statistic
 
 
-def highest_in_types(*group: str):
+def highest_in_types(*group: str) -> Statistic:
     """Share of study types whose highest score, of all two-stage backbones, one of a group has.
 
     Only where all of them have all study types.
@@ -284,8 +288,8 @@ def highest_in_types(*group: str):
             return None
         types = set.intersection(*map(set, rows.values())) - {OVERALL}
 
-        def share(scores_of):
-            def best(systems):
+        def share(scores_of: Callable[[RepeatedScore], np.ndarray]) -> np.ndarray:
+            def best(systems: Iterable[str]) -> np.ndarray:
                 of_types = [[scores_of(rows[one][name]) for one in systems] for name in types]
                 return np.max(of_types, axis=1)
 
@@ -301,7 +305,7 @@ def highest_in_types(*group: str):
     return statistic
 
 
-def system_ahead(name: str, other: str, only: str | None = None):
+def system_ahead(name: str, other: str, only: str | None = None) -> Statistic:
     """Score of one of a document's systems minus that of another, on the study types of both.
 
     Args:
@@ -332,16 +336,17 @@ def system_ahead(name: str, other: str, only: str | None = None):
 
 def order_by_top1(scores: Scores, measure: str) -> Found | None:
     """Kendall's tau of ImageNet top-1 accuracy and overall score: 1 same order, -1 reversed."""
-    compared = {
-        (backbone, stage): rows[OVERALL]
-        for (backbone, stage), rows in scores.items()
-        if stage == "type" and OVERALL in rows and BACKBONES[backbone].top1
-    }
-    if len(compared) < 3:
+    ranked = [
+        (system, accuracy)
+        for system, rows in scores.items()
+        if system[1] == "type" and OVERALL in rows and (accuracy := BACKBONES[system[0]].top1)
+    ]
+    if len(ranked) < 3:
         return None
-    top1 = [BACKBONES[backbone].top1 for backbone, _ in compared]
+    compared = {system: scores[system][OVERALL] for system, _ in ranked}
+    top1 = [accuracy for _, accuracy in ranked]
 
-    def tau(values):
+    def tau(values: list[np.ndarray]) -> np.ndarray:
         pairs = combinations(range(len(top1)), 2)
         signs = [np.sign(top1[i] - top1[j]) * np.sign(values[i] - values[j]) for i, j in pairs]
         return np.mean(signs, axis=0)
@@ -351,13 +356,20 @@ def order_by_top1(scores: Scores, measure: str) -> Found | None:
     return _found(value, samples, compared, scores)
 
 
-def _found(value, samples: np.ndarray, compared: dict, scores: Scores) -> Found:
+def _found(
+    value: float | np.ndarray,
+    samples: np.ndarray,
+    compared: dict[System, RepeatedScore],
+    scores: Scores,
+) -> Found:
     """Of a statistic over all study types."""
     types = {name for rows in scores.values() for name in rows} - {OVERALL}
     return Found(float(value), samples, compared, tuple(sorted(types)))
 
 
-def _stages(scores: Scores, stage: str, other: str) -> dict[str, tuple[dict, dict]]:
+def _stages(
+    scores: Scores, stage: str, other: str
+) -> dict[str, tuple[dict[str, RepeatedScore], dict[str, RepeatedScore]]]:
     """Backbone -> the scores of two stages, where both have all study types."""
     return {
         backbone: (rows, scores[backbone, other])
@@ -366,6 +378,6 @@ def _stages(scores: Scores, stage: str, other: str) -> dict[str, tuple[dict, dic
     }
 
 
-def _overall(scores: Scores, backbones, *stages: str) -> dict[System, RepeatedScore]:
+def _overall(scores: Scores, backbones: Iterable[str], *stages: str) -> dict[System, RepeatedScore]:
     systems = [(backbone, stage) for backbone in backbones for stage in stages]
     return {system: scores[system][OVERALL] for system in systems}

@@ -51,7 +51,7 @@ _PER_RUN = ("backbone", "initial", "study_types", "seed", "stage", "repeat", "me
 _WITH_SELECT_ON = ("holdout", "holdout_by")
 _PLATEAU = re.compile(r"(plateau:[a-z_]+:[^:]+):(\d+)")
 """The document fixes the first part, and leaves the second one, epochs, open."""
-_WORDS = {
+_WORDS: dict[object, str] = {
     None: "random",
     "imagenet": "ImageNet",
     "caffe": "zero-centred with the ImageNet mean, not scaled",
@@ -142,7 +142,7 @@ def skipped_deviation(runs: Iterable[Run]) -> list[str]:
     return [f"Left out because their files are unreadable: {count} views."] if count else []
 
 
-def _fixed(recipe: Recipe, name: str, but: tuple[str, ...]):
+def _fixed(recipe: Recipe, name: str, but: tuple[str, ...]) -> object:
     """The part of a setting that the document fixes, too."""
     value = getattr(recipe, name)
     if name == "image_size":
@@ -157,13 +157,13 @@ def _fixed(recipe: Recipe, name: str, but: tuple[str, ...]):
     return value
 
 
-def _expected(recipe: Recipe, document: Recipe, name: str, but: tuple[str, ...]):
+def _expected(recipe: Recipe, document: Recipe, name: str, but: tuple[str, ...]) -> object:
     if name == "image_size" and document.image_size is None:
         return find_backbone(recipe.backbone).image_size
     return _fixed(document, name, but)
 
 
-def _chosen(recipe: Recipe, name: str):
+def _chosen(recipe: Recipe, name: str) -> object:
     """What the recipe does where the document leaves something open; None where it does not."""
     value = getattr(recipe, name)
     if name == "schedule":
@@ -187,7 +187,7 @@ def _inputs(recipe: Recipe) -> list[str]:
     return named
 
 
-def listed(values: Iterable) -> str:
+def listed(values: Iterable[object]) -> str:
     """Each value of a setting once, in words.
 
     >>> listed([("flip", "zoom:0.1"), ()]), listed([False, None, 1, 1])
@@ -196,7 +196,7 @@ def listed(values: Iterable) -> str:
     return " or ".join(dict.fromkeys(map(_in_words, values)))
 
 
-def _in_words(value) -> str:
+def _in_words(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(value) or "none"
     if isinstance(value, bool):

@@ -100,6 +100,23 @@ class Section(NamedTuple):
     below: Sequence[str] = ()
 
 
+ClassPart = tuple[str, ClassScores, dict[str, tuple[str, str]], tuple[str, bytes] | None]
+"""Title, scores, drawings, and the samples' file name and PNG, of a system with classes."""
+
+
+class _Page(NamedTuple):
+    """What the Markdown and the HTML are made of."""
+
+    title: str
+    told: str
+    missing: list[str]
+    constants: list[str]
+    sections: list[Section]
+    classes: list[ClassPart]
+    figures: dict[str, tuple[str, str]]
+    deviations: list[str]
+
+
 def write_pages(
     report: DocumentReport, title: str, runs: dict[str, list[Run]], folder: Path
 ) -> None:
@@ -112,30 +129,36 @@ def write_pages(
         folder: where they go.
     """
     every = [run for found in runs.values() for run in found]
-    told = protocol(report.split, every)
-    sections = _sections(report)
     figures = drawn(_figures(report, runs))
     titles = dict(zip(report.epochs.system, report.epochs.title, strict=True))
-    classes, samples = [], {}
+    classes: list[ClassPart] = []
     for name, scores in report.classes.items():
         histories = [run.history for run in runs[titles[name]]]
         drawings = drawn(class_figures(scores, histories, prefix=name))
         figure = plot_samples(report.decided[report.decided.backbone == name])
-        if figure:
-            samples[titles[name]] = f"{name}-samples.png", png(figure)
-        classes.append((titles[name], scores, drawings))
-    for file, drawing in samples.values():
-        with written_whole(folder / file) as part:
-            part.write_bytes(drawing)
-    every_drawing = [figures, *(drawings for _, _, drawings in classes)]
+        samples = (f"{name}-samples.png", png(figure)) if figure else None
+        classes.append((titles[name], scores, drawings, samples))
+    every_drawing = [figures, *(drawings for _, _, drawings, _ in classes)]
     texts = {f"{stem}.svg": text for one in every_drawing for stem, (text, _) in one.items()}
     texts["scores.csv"] = report.scores.to_csv(index=False)
     texts["claims.csv"] = report.claims.to_csv(index=False)
     texts["epochs.csv"] = report.epochs.to_csv(index=False)
-    texts["table.md"] = _markdown(report, title, told, sections, classes, samples, figures)
+    page = _Page(
+        title,
+        protocol(report.split, every),
+        report.missing,
+        report.constants,
+        _sections(report),
+        classes,
+        figures,
+        report.deviations,
+    )
+    texts["table.md"] = _markdown(page)
     write_texts(folder, texts)
-    page = _html(report, title, told, sections, classes, samples, figures)
-    write_page(folder / "report.html", title, page)
+    for file, drawing in (samples for *_, samples in classes if samples):
+        with written_whole(folder / file) as part:
+            part.write_bytes(drawing)
+    write_page(folder / "report.html", title, _html(page))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -283,7 +306,7 @@ def _figures(report: DocumentReport, runs: dict[str, list[Run]]) -> dict[str, tu
             rows = rows.assign(stage="", repeat=0, backbone=rows.system, system=rows.title)
             caption = "Study-level kappa with 95 % intervals"
             figures[f"kappa{number}"] = plot_kappa(rows), caption
-        curves: dict[str, dict[str, list]] = {}
+        curves: dict[str, dict[str, list[tuple[pd.DataFrame, int]]]] = {}
         for title in titles:
             for run in runs[title]:
                 histories = curves.setdefault(run.trained_on, {}).setdefault(title, [])
@@ -312,37 +335,37 @@ def _chunks(titles: Iterable[str]) -> list[list[str]]:
 # Pages
 
 
-def _markdown(report, title, told, sections, classes, samples, figures) -> str:
-    lines = [f"# {title}", "", told, *listed_lines("Missing", report.missing)]
-    lines += [*listed_lines(CONSTANT, report.constants), ""]
-    for section in sections:
+def _markdown(page: _Page) -> str:
+    lines = [f"# {page.title}", "", page.told, *listed_lines("Missing", page.missing)]
+    lines += [*listed_lines(CONSTANT, page.constants), ""]
+    for section in page.sections:
         lines += [f"## {section.heading}", ""]
         lines += [section.note, ""] if section.note else []
         lines += [*markdown_table(section.headers, section.rows, section.words), ""]
         lines += [line for sentence in section.below for line in (sentence, "")]
-    for of_system in classes:
-        lines += class_lines(*of_system, samples.get(of_system[0], (None, None))[0])
-    return "\n".join(lines + ending(figures, report.deviations))
+    for title, scores, drawings, samples in page.classes:
+        lines += class_lines(title, scores, drawings, samples and samples[0])
+    return "\n".join(lines + ending(page.figures, page.deviations))
 
 
-def _html(report, title, told, sections, classes, samples, figures) -> list[str]:
+def _html(page: _Page) -> list[str]:
     parts = [
-        f"""<header><p class="kind">mura_tf comparison</p><h1>{escaped(title)}</h1>
-<p>{escaped(told)}</p>
+        f"""<header><p class="kind">mura_tf comparison</p><h1>{escaped(page.title)}</h1>
+<p>{escaped(page.told)}</p>
 {WARNING}</header>""",
-        list_section("Missing", report.missing),
-        list_section(CONSTANT, report.constants),
+        list_section("Missing", page.missing),
+        list_section(CONSTANT, page.constants),
     ]
-    for section in sections:
+    for section in page.sections:
         listed = text_table(section.headers, section.rows, section.words)
         note = f"<p class='note'>{escaped(section.note)}</p>" if section.note else ""
         below = "".join(f"<p class='note'>{escaped(text)}</p>" for text in section.below)
         heading = escaped(section.heading)
         parts.append(f"<section><h2>{heading}</h2>{note}{listed}{below}</section>")
     parts += [
-        class_section(*of_system, samples.get(of_system[0], (None, None))[1])
-        for of_system in classes
+        class_section(title, scores, drawings, samples and samples[1])
+        for title, scores, drawings, samples in page.classes
     ]
-    parts.append(plots_section(figures))
-    parts.append(list_section("Deviations from the document", report.deviations, numbered=True))
+    parts.append(plots_section(page.figures))
+    parts.append(list_section("Deviations from the document", page.deviations, numbered=True))
     return parts

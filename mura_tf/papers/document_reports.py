@@ -50,7 +50,7 @@ from mura_tf.training.run import Run
 def report_comparison(
     comparison: Comparison,
     plan: list[PlannedRun],
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     *,
     split: str = "text",
     report_only: bool = False,
@@ -150,7 +150,11 @@ def finished_systems(
 
 
 def _deviations(
-    comparison: Comparison, runs: dict, by_system: dict, studies: pd.DataFrame, views: pd.DataFrame
+    comparison: Comparison,
+    runs: dict[System, list[Run]],
+    by_system: dict[System, pd.DataFrame],
+    studies: pd.DataFrame,
+    views: pd.DataFrame,
 ) -> list[str]:
     every = [run for found in runs.values() for run in found]
     pairs = [(run.recipe, system) for system, found in runs.items() for run in found]
@@ -165,7 +169,7 @@ def _deviations(
         sentences.append(
             f"Models per system and study type: {members}; the document has {comparison.members}."
         )
-    by_types: dict[tuple[frozenset, frozenset], list[str]] = {}
+    by_types: dict[tuple[frozenset[str], frozenset[str]], list[str]] = {}
     for system, found in runs.items():
         has_types = system.per_type or system.together
         if has_types and "study_types" not in system.left_open:
@@ -205,7 +209,7 @@ def _filled(system: System, ours: Recipe) -> Recipe:
 
 def _choices(comparison: Comparison, pairs: list[tuple[Recipe, System]]) -> list[str]:
     """Those of `Comparison.choices` that concern the runs, told with the runs' settings."""
-    chosen: dict[str, list] = {}
+    chosen: dict[str, list[object]] = {}
     for recipe, system in pairs:
         for name in system.left_open:
             value = recipe.side if name == "image_size" else getattr(recipe, name)

@@ -14,8 +14,8 @@ from mura_tf.training.selection import dealt_views
 
 CHOSEN = ("loss", "accuracy", "val_loss", "val_accuracy", "val_f1")
 """What is told of a run's chosen epoch, of the columns of its history."""
-_SCORED = ("kappa", "kappa_low", "kappa_high", "auroc", "auroc_low", "auroc_high")
-_SCORED += ("called_abnormal", "one_class")
+_SCORED = ["kappa", "kappa_low", "kappa_high", "auroc", "auroc_low", "auroc_high"]
+_SCORED += ["called_abnormal", "one_class"]
 
 
 def score_rows(
@@ -51,7 +51,7 @@ def score_rows(
             if name not in by_type:  # overall, of some types
                 continue
             low, high = by_type[name].interval("class_accuracy")
-            theirs = system.published if pools != system.per_type else None
+            theirs = system.published if system.published and pools != system.per_type else ""
             rows.append(
                 {
                     "system": system.name,
@@ -59,7 +59,7 @@ def score_rows(
                     "backbone": backbones[system.specialists or system.name],
                     "study_type": name,
                     "pooled": pools,
-                    "views": len(by_type[name].views),
+                    "views": by_type[name].view_count,
                     "studies": row["n"],
                     "accuracy": by_type[name].values("class_accuracy").item(),
                     "accuracy_low": low,

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -113,7 +113,7 @@ class Comparison:
     }
     """Of `plan`."""
 
-    def folder(self, out: str | os.PathLike) -> Path:
+    def folder(self, out: str | os.PathLike[str]) -> Path:
         """Where its runs and its report are, below `out`."""
         return Path(os.path.normpath(out)) / self.name
 
@@ -133,18 +133,18 @@ class Comparison:
             split: of `splits`.
         """
         self._require_split(split)
-        if split == "document":
+        if self.rest and split == "document":
             return split_the_rest(views, self.rest, by=split_by)
         return split_anew(views, self.fractions, by=split_by) if self.fractions else views
 
     def plan(
         self,
-        out: str | os.PathLike,
+        out: str | os.PathLike[str],
         known_types: Iterable[str],
         *,
         study_types: Iterable[str] | None = None,
         systems: Iterable[str] | None = None,
-        settings: Mapping | None = None,
+        settings: Mapping[str, Any] | None = None,
         backbones: Iterable[str] | None = None,
         members: int | None = None,
         split: str = "text",
@@ -261,9 +261,10 @@ class Comparison:
             elif values:
                 ((name, value),) = values.items()
                 texts[system.title] = f"accuracy {value:.3f}, {name}"
-            elif (system.published, OVERALL) in validation and not system.per_type:
-                value = validation[system.published, OVERALL]
-                texts[system.title] = f"accuracy {value:.3f}, {OVERALL}, validation"
+            elif system.published and not system.per_type:
+                validated = validation.get((system.published, OVERALL))
+                if validated is not None:
+                    texts[system.title] = f"accuracy {validated:.3f}, {OVERALL}, validation"
         return texts
 
     def _require_split(self, split: str) -> None:
@@ -301,7 +302,7 @@ class Comparison:
 def _fits(system: System, known: list[str], chosen: tuple[str, ...]) -> bool:
     """Whether a system that nobody asked for by name can be had of these study types."""
     if system.together:
-        return len(chosen or set(system.study_types) & set(known)) > 1
+        return len(chosen or set(system.study_types or ()) & set(known)) > 1
     return not system.specialists or _has_all(chosen, known)
 
 
@@ -310,7 +311,7 @@ def _has_all(chosen: tuple[str, ...], known: list[str]) -> bool:
     return not chosen or set(chosen) >= set(known)
 
 
-def _changed(system: System, settings: Mapping) -> Recipe:
+def _changed(system: System, settings: Mapping[str, Any]) -> Recipe:
     """The system's recipe with those of the settings that are meant for it.
 
     A model that the document trains from scratch keeps its backbone and its random weights, and

@@ -10,9 +10,11 @@ import pandas as pd
 
 from mura_tf.files import written_whole
 from mura_tf.models.backbones import find_backbone
+from mura_tf.models.backend import require_backend
 from mura_tf.published import published_table
 from mura_tf.reports.markdown import markdown_table
 from mura_tf.reports.page import table, write_page
+from mura_tf.terminal import track
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,10 @@ class ParameterTable:
 
 def report_parameters(
     parameter_table: ParameterTable,
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     backbones: Iterable[str] | None = None,
+    *,
+    progress: bool = False,
 ) -> pd.DataFrame:
     """Builds every backbone, and writes `table.md`, `table.csv` and `report.html` to `out/NAME/`.
 
@@ -42,15 +46,17 @@ def report_parameters(
         parameter_table: of `find_experiment`.
         out: the folder above.
         backbones: instead of the document's.
+        progress: whether to show a progress bar.
 
     Returns:
         `backbone, image_size, top1 (published, fraction), parameters, published_parameters,
         equal`, a row per backbone; NA where the document has no such backbone.
 
     Raises:
-        ValueError: an unknown backbone.
+        ValueError: an unknown backbone, or what `require_backend` refuses.
     """
     known = {name: find_backbone(name) for name in backbones or parameter_table.backbones}
+    require_backend()
 
     import keras
 
@@ -58,7 +64,7 @@ def report_parameters(
 
     published = published_table(parameter_table.name).set_index("backbone")
     rows = []
-    for name, facts in known.items():
+    for name, facts in track(known.items(), "Building", shown=progress):
         parameters = build_model(name, weights=None).count_params()
         keras.backend.clear_session()
         expected = published.parameters.get(name)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -14,6 +15,7 @@ from mura_tf.files import write_json
 from mura_tf.grid.engines import Engine
 from mura_tf.grid.plan import PlannedRun, run_plan
 from mura_tf.grid.progress import duration
+from mura_tf.models.backend import require_backend
 from mura_tf.papers.document_pages import DocumentReport
 from mura_tf.papers.document_reports import finished_systems, report_comparison
 from mura_tf.papers.documents import Comparison
@@ -21,7 +23,8 @@ from mura_tf.papers.parameters import ParameterTable
 from mura_tf.papers.routing import compose
 from mura_tf.papers.table_pages import TableReport
 from mura_tf.papers.tables import Experiment, report_table
-from mura_tf.published import published_table
+from mura_tf.published import OVERALL, mura_studies, published_table
+from mura_tf.terminal import track, waiting
 from mura_tf.training.recipe import Recipe, read_settings
 from mura_tf.training.run import Run
 
@@ -52,13 +55,14 @@ def find_experiment(name: str) -> Reproducible | ParameterTable:
 
 def reproduce(
     experiment: Reproducible,
-    out: str | os.PathLike,
-    data: str | os.PathLike | None = None,
+    out: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None = None,
     *,
     engine: Engine | None = None,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     skip_bad: bool = False,
-    **options,
+    progress: bool = False,
+    **options: Any,
 ) -> tuple[TableReport | DocumentReport, dict[Path, str]]:
     """Trains what is not trained yet below `out`, and writes `out/NAME/`.
 
@@ -71,6 +75,7 @@ def reproduce(
         data: a MURA-shaped or FracAtlas folder, or the folder above it. Without it nothing is
             trained: the report is made from what is finished.
         engine, cache_dir, skip_bad: see `run_plan`.
+        progress: whether to show progress bars.
         options: of the experiment's `plan`, instead of what the document has.
 
     Returns:
@@ -81,26 +86,28 @@ def reproduce(
         ValueError: an option that the experiment has not, a folder begun with another split, or
             settings other than those of the runs that are there; see `run_plan` and the reports.
     """
-    _require_options(experiment, options)
+    require_options(experiment, options)
     folder = experiment.folder(out)
     if isinstance(experiment, Comparison) and experiment.rest:
         options["split"] = _begun_split(folder, options.get("split"))
-    views = _views(experiment, data, options) if data else _begun_views(folder)
+    views = _views(experiment, data, options, progress) if data else _begun_views(folder)
     plan = experiment.plan(out, sorted(views.study_type.unique()), **options)
-    failed = {}
+    failed: dict[Path, str] = {}
     if data:
         if "split" in options:
             write_json(folder / SPLIT_FILE, {"split": options["split"]})
-        settings = {"engine": engine, "cache_dir": cache_dir, "skip_bad": skip_bad}
-        failed = run_plan(plan, views, folder, **settings)
+        failed = run_plan(
+            plan, views, folder, engine=engine, cache_dir=cache_dir, skip_bad=skip_bad
+        )
         if isinstance(experiment, Comparison):
             compose(experiment, finished_systems(experiment, plan)[0], views, out, cache_dir)
     elif options.get("settings"):
         _require_recipes(plan)
-    if isinstance(experiment, Experiment):
-        return report_table(experiment, plan, out, report_only=not data), failed
-    split = options.get("split", "text")
-    return report_comparison(experiment, plan, out, split=split, report_only=not data), failed
+    with waiting("Writing the report", shown=progress):
+        if isinstance(experiment, Experiment):
+            return report_table(experiment, plan, out, report_only=not data), failed
+        split = options.get("split", "text")
+        return report_comparison(experiment, plan, out, split=split, report_only=not data), failed
 
 
 def _begun_split(folder: Path, asked: str | None) -> str:
@@ -122,17 +129,25 @@ def _require_recipes(plan: list[PlannedRun]) -> None:
         Run(run.folder).require_recipe(run.recipe)
 
 
-def _require_options(experiment: Reproducible, options: Mapping) -> None:
+def require_options(experiment: Reproducible, options: Mapping[str, Any]) -> None:
+    """ValueError where `reproduce` would raise one for its `options` whatever the data are."""
     if unknown := options.keys() - experiment.OPTIONS:
         raise ValueError(
             f"{experiment.name} has the options {', '.join(sorted(experiment.OPTIONS))}. "
             f"Received: {', '.join(sorted(unknown))}."
         )
+    known = options.get("study_types") or set(mura_studies("valid").index) - {OVERALL}
+    experiment.plan("", sorted(known), **options)
 
 
-def _views(experiment: Reproducible, data: str | os.PathLike, options: Mapping) -> pd.DataFrame:
+def _views(
+    experiment: Reproducible,
+    data: str | os.PathLike[str],
+    options: Mapping[str, Any],
+    progress: bool,
+) -> pd.DataFrame:
     split = {name: value for name, value in options.items() if name in ("split", "split_by")}
-    return experiment.views(load_views(data), **split)
+    return experiment.views(load_views(data, progress=progress), **split)
 
 
 def _begun_views(folder: Path) -> pd.DataFrame:
@@ -147,9 +162,11 @@ def _begun_views(folder: Path) -> pd.DataFrame:
 
 def cost(
     experiment: Reproducible,
-    out: str | os.PathLike,
-    data: str | os.PathLike | None = None,
-    **options,
+    out: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None = None,
+    *,
+    progress: bool = False,
+    **options: Any,
 ) -> tuple[pd.DataFrame, str]:
     """What `reproduce` would cost, from a measured step of each kind on this machine.
 
@@ -159,6 +176,7 @@ def cost(
     Args:
         experiment, out, data, options: see `reproduce`; without `data` MURA's published counts are
             taken.
+        progress: whether to show progress bars.
 
     Returns:
         A table to print, a row per system and stage and "all": `done` counts runs, and what is
@@ -169,8 +187,8 @@ def cost(
     Raises:
         ValueError: a study type that the data has not, or a run folder of another recipe.
     """
-    _require_options(experiment, options)
-    views = _views(experiment, data, options) if data else None
+    require_options(experiment, options)
+    views = _views(experiment, data, options, progress) if data else None
     counts = _training_counts(experiment, views, options.get("split"))
     plan = experiment.plan(out, sorted(counts), **options)
     unknown = {name for run in plan for name in run.recipe.study_types or ()} - set(counts)
@@ -180,11 +198,13 @@ def cost(
             f"Received: {', '.join(sorted(unknown))}."
         )
     _require_recipes(plan)
+    require_backend(training=True)
 
     from mura_tf.training.train import measure_step
 
     recipes = {_step(run.recipe): run.recipe for run in plan}
-    measured = {step: measure_step(recipe) for step, recipe in recipes.items()}
+    kinds = track(recipes.items(), "Measuring", shown=progress)
+    measured = {step: measure_step(recipe) for step, recipe in kinds}
     costs = pd.DataFrame(
         {"system": run.folder.relative_to(experiment.folder(out)).parts[0]}
         | {"stage": run.recipe.stage, "px": run.recipe.side}
@@ -243,7 +263,7 @@ def listing() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _step(recipe: Recipe) -> tuple:
+def _step(recipe: Recipe) -> tuple[str, int, int, str, tuple[str, ...]]:
     """Recipes that agree in this have equally fast steps."""
     return recipe.backbone, recipe.side, recipe.batch_size, recipe.trainable, recipe.head
 
@@ -262,7 +282,7 @@ def _range(least: float, most: float) -> str:
 
 def _cost(
     recipe: Recipe, finished: bool, counts: dict[str, int], rate: float, parameters: int
-) -> dict:
+) -> dict[str, float]:
     epoch = 0 if finished else sum(counts[name] for name in recipe.study_types or counts)
     if recipe.select_on == "holdout":
         epoch = round(epoch * (1 - recipe.holdout))
@@ -285,10 +305,10 @@ def _training_counts(
 ) -> dict[str, int]:
     """study type -> views of the train split; MURA's published ones without `views`."""
     if views is None and isinstance(experiment, Comparison) and experiment.fractions:
-        share, splits = experiment.fractions[0], SPLITS
-        if split == "document":
-            share, splits = experiment.rest[0], ("train",)
-        return {name: round(share * n) for name, n in _view_counts(None, splits).items()}
+        share, counts = experiment.fractions[0], _view_counts(None)
+        if experiment.rest and split == "document":
+            share, counts = experiment.rest[0], _view_counts(None, ("train",))
+        return {name: round(share * count) for name, count in counts.items()}
     return _view_counts(views, ("train",))
 
 

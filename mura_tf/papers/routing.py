@@ -41,8 +41,8 @@ def compose(
     comparison: Comparison,
     runs: Runs,
     views: pd.DataFrame,
-    out: str | os.PathLike,
-    cache_dir: str | os.PathLike | None = None,
+    out: str | os.PathLike[str],
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> None:
     """Predicts with the systems that are put together from finished runs, where it is not done yet.
 
@@ -59,7 +59,7 @@ def compose(
             route(*parts, views, path, cache_dir)
 
 
-def composed(comparison: Comparison, runs: Runs, out: str | os.PathLike) -> Routed:
+def composed(comparison: Comparison, runs: Runs, out: str | os.PathLike[str]) -> Routed:
     """What `compose` wrote, as far as it is of these runs."""
     found = Routed({}, [], [])
     for system, parts in _parts(comparison, runs).items():
@@ -98,8 +98,8 @@ def route(
     router: list[Run],
     specialists: list[Run],
     views: pd.DataFrame,
-    path: str | os.PathLike,
-    cache_dir: str | os.PathLike | None = None,
+    path: str | os.PathLike[str],
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> None:
     """Writes the predictions table of the routed system.
 
@@ -117,7 +117,7 @@ def route(
     recognised = recognised.merge(views[[*VIEW_KEY, "path"]], on=VIEW_KEY)
     tables = []
     for run in specialists:
-        (study_type,) = run.recipe.study_types
+        study_type = _type_of(run)
         handed = recognised[recognised.recognised == study_type]
         own = run.predictions.merge(handed[[*VIEW_KEY, RECOGNISED]], on=VIEW_KEY)
         tables.append(own)
@@ -140,7 +140,7 @@ def route(
 
 
 def routed_predictions(
-    router: list[Run], specialists: list[Run], path: str | os.PathLike
+    router: list[Run], specialists: list[Run], path: str | os.PathLike[str]
 ) -> pd.DataFrame | None:
     """What `route` wrote, or None where it is not there or is not of these runs.
 
@@ -153,7 +153,7 @@ def routed_predictions(
     key = [*VIEW_KEY, RECOGNISED]
     expected = recognised_types(router)[key].merge(
         pd.DataFrame(
-            [(*run.recipe.study_types, run.recipe.member) for run in specialists],
+            [(_type_of(run), run.recipe.member) for run in specialists],
             columns=[RECOGNISED, "member"],
         )
     )
@@ -176,13 +176,17 @@ def _parts(comparison: Comparison, runs: Runs) -> dict[System, tuple[list[Run], 
         if system.specialists in by_name and system.recognised_by in by_name:
             router, specialists = by_name[system.recognised_by], by_name[system.specialists]
             lacking = set(router[0].info["classes"])
-            lacking -= {name for run in specialists for name in run.recipe.study_types}
+            lacking -= set(map(_type_of, specialists))
             if not lacking:
                 parts[system] = router, specialists
     return parts
 
 
-def _path(comparison: Comparison, system: System, out: str | os.PathLike) -> Path:
+def _type_of(specialist: Run) -> str:
+    return specialist.trained_on
+
+
+def _path(comparison: Comparison, system: System, out: str | os.PathLike[str]) -> Path:
     return comparison.folder(out) / system.name / "predictions.csv"
 
 

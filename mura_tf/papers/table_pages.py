@@ -168,7 +168,7 @@ def _lines(report: TableReport, bold: str) -> list[tuple[str, list[tuple[str, li
         bold: the format of a best kappa, such as "**{}**".
     """
     cells = {
-        (cell.study_type, cell.backbone, cell.stage): cell for cell in report.cells.itertuples()
+        (cell.study_type, cell.backbone, cell.stage): cell for _, cell in report.cells.iterrows()
     }
     kinds = ["here", "95 %", "published", "difference"][: 4 if report.same_data else 3]
     systems = _systems(report.cells)
@@ -185,7 +185,7 @@ def _lines(report: TableReport, bold: str) -> list[tuple[str, list[tuple[str, li
     return rows
 
 
-def _texts(cell, kind: str, digits: int, bold: str) -> tuple[str, str]:
+def _texts(cell: pd.Series | None, kind: str, digits: int, bold: str) -> tuple[str, str]:
     """Accuracy and kappa of one system in one line; `cell` is None where there is none."""
     if cell is None:
         return (NOTHING, NOTHING) if kind == "here" else ("", "")
@@ -284,7 +284,9 @@ def _pair_rows(report: TableReport) -> list[list[str]]:
 # Pages
 
 
-def _markdown(report: TableReport, title: str, figures: dict, protocol_text: str) -> str:
+def _markdown(
+    report: TableReport, title: str, figures: dict[str, tuple[str, str]], protocol_text: str
+) -> str:
     headers = ["Study type", ""]
     for label in system_labels(_systems(report.cells)).values():
         headers += [f"{label}: accuracy", "kappa"]
@@ -293,22 +295,24 @@ def _markdown(report: TableReport, title: str, figures: dict, protocol_text: str
         for kind, texts in lines:
             rows.append([study_type, kind, *texts])
             study_type = ""
-    lines = [f"# {title}", "", protocol_text, "", *markdown_table(headers, rows), "", NOTE]
+    page = [f"# {title}", "", protocol_text, "", *markdown_table(headers, rows), "", NOTE]
     if len(report.references):
-        heading, note, headers, rows = _reference_section(report)
-        lines += ["", f"## {heading}", "", note, "", *markdown_table(headers, rows)]
-    lines += listed_lines("Missing", report.missing) + listed_lines(CONSTANT, report.constants)
+        heading, note, names, cells = _reference_section(report)
+        page += ["", f"## {heading}", "", note, "", *markdown_table(names, cells)]
+    page += listed_lines("Missing", report.missing) + listed_lines(CONSTANT, report.constants)
     if len(report.claims):
-        lines += ["", f"## {CLAIMS}", "", CLAIM_NOTE, ""]
-        lines += markdown_table(CLAIM_HEADERS, claim_rows(report.claims), CLAIM_WORDS)
-        lines += [line for sentence in claim_notes(report.claims) for line in ("", sentence)]
+        page += ["", f"## {CLAIMS}", "", CLAIM_NOTE, ""]
+        page += markdown_table(CLAIM_HEADERS, claim_rows(report.claims), CLAIM_WORDS)
+        page += [line for sentence in claim_notes(report.claims) for line in ("", sentence)]
     if len(report.pairs):
-        lines += ["", "## Systems in pairs", ""]
-        lines += markdown_table(PAIR_HEADERS, _pair_rows(report), PAIR_WORDS)
-    return "\n".join([*lines, "", *ending(figures, report.deviations)])
+        page += ["", "## Systems in pairs", ""]
+        page += markdown_table(PAIR_HEADERS, _pair_rows(report), PAIR_WORDS)
+    return "\n".join([*page, "", *ending(figures, report.deviations)])
 
 
-def _sections(report: TableReport, title: str, figures: dict, runs: list[Run]) -> list[str]:
+def _sections(
+    report: TableReport, title: str, figures: dict[str, tuple[str, str]], runs: list[Run]
+) -> list[str]:
     sections = [
         f"""<header><p class="kind">mura_tf table</p><h1>{escaped(title)}</h1>
 <p>{escaped(protocol(report.split, runs))}</p>

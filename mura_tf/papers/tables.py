@@ -5,14 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from mura_tf.evaluation.comparison import (
     RepeatedScore,
-    System,
     difference,
     pooled,
     repeated_scores,
@@ -26,7 +25,7 @@ from mura_tf.evaluation.predictions import (
 )
 from mura_tf.grid.finished import complete_ensembles, lost_starts, readable_runs
 from mura_tf.grid.plan import PlannedRun, plan_runs, require_unset
-from mura_tf.papers.claims import Claim, answer_claims
+from mura_tf.papers.claims import Claim, Scores, answer_claims
 from mura_tf.papers.deviations import (
     GREY,
     data_deviations,
@@ -70,7 +69,7 @@ class Experiment:
     OPTIONS: ClassVar = {"study_types", "settings", "backbones", "members", "repeats"}
     """Of `plan`."""
 
-    def folder(self, out: str | os.PathLike) -> Path:
+    def folder(self, out: str | os.PathLike[str]) -> Path:
         """Where its runs are: tables of one `out` share them."""
         return Path(os.path.normpath(out))
 
@@ -80,11 +79,11 @@ class Experiment:
 
     def plan(
         self,
-        out: str | os.PathLike,
+        out: str | os.PathLike[str],
         known_types: Iterable[str],
         *,
         study_types: Iterable[str] | None = None,
-        settings: Mapping | None = None,
+        settings: Mapping[str, Any] | None = None,
         backbones: Iterable[str] | None = None,
         members: int | None = None,
         repeats: int | None = None,
@@ -144,7 +143,7 @@ class Experiment:
 def report_table(
     experiment: Experiment,
     plan: list[PlannedRun],
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     *,
     report_only: bool = False,
 ) -> TableReport:
@@ -203,7 +202,7 @@ def report_table(
     return report
 
 
-def _cells(scores: dict, experiment: Experiment, rows: list[str]) -> tuple[pd.DataFrame, bool]:
+def _cells(scores: Scores, experiment: Experiment, rows: list[str]) -> tuple[pd.DataFrame, bool]:
     """`TableReport`'s `cells` and `same_data`."""
     cells = pd.DataFrame(
         {"backbone": backbone, "stage": stage, "study_type": study_type}
@@ -228,7 +227,7 @@ def _cells(scores: dict, experiment: Experiment, rows: list[str]) -> tuple[pd.Da
     return cells.assign(best=printed == best), same_data
 
 
-def _measures(score: RepeatedScore) -> dict:
+def _measures(score: RepeatedScore) -> dict[str, float]:
     accuracies, kappas = score.values("accuracy"), score.values("kappa")
     several = len(kappas) > 1
     low, high = score.interval("kappa")
@@ -246,7 +245,7 @@ def _measures(score: RepeatedScore) -> dict:
     }
 
 
-def _constants(cells: pd.DataFrame, scores: dict[System, dict[str, RepeatedScore]]) -> list[str]:
+def _constants(cells: pd.DataFrame, scores: Scores) -> list[str]:
     """A sentence for each system that decides the same for everything."""
     labels = system_labels(list(scores))
     sentences = []
@@ -260,7 +259,7 @@ def _constants(cells: pd.DataFrame, scores: dict[System, dict[str, RepeatedScore
     return sentences
 
 
-def _pairs(scores: dict[System, dict[str, RepeatedScore]]) -> pd.DataFrame:
+def _pairs(scores: Scores) -> pd.DataFrame:
     systems = [system for system, rows in scores.items() if OVERALL in rows]
     labels = system_labels(systems)
     rows = []
@@ -275,9 +274,7 @@ def _other_deviations(cells: pd.DataFrame, experiment: Experiment, same_data: bo
     sentences = data_deviations(cells.groupby("study_type").n.first(), same_data)
     if same_data:
         published = mura_studies("valid").index
-        sentences += type_deviation(
-            *({*types} - {OVERALL} for types in (cells.study_type, published))
-        )
+        sentences += type_deviation({*cells.study_type} - {OVERALL}, {*published} - {OVERALL})
     if set(cells.backbone) != set(experiment.backbones):
         ours = ", ".join(dict.fromkeys(cells.backbone))
         sentences.append(f"Backbones: {ours}; the document has {', '.join(experiment.backbones)}.")

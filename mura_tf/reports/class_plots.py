@@ -1,5 +1,7 @@
 """Figures of a task with classes: the confusion matrix and the ROC curves."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -29,9 +31,9 @@ def plot_confusion(confusion: pd.DataFrame) -> Figure:
         share = shares[row, column]
         corner = (column - 0.5, row - 0.5)
         axes.add_patch(Rectangle(corner, 1, 1, color=colour_of("blue"), alpha=share, linewidth=0))
-        style = {"ha": "center", "color": colour_of("paper" if share > 0.8 else "ink")}
-        axes.text(column, row, f"{count:,}", va="bottom", fontsize=9, **style)
-        axes.text(column, row + 0.06, f"{share:.0%}", va="top", fontsize=7, **style)
+        text = partial(axes.text, ha="center", color=colour_of("paper" if share > 0.8 else "ink"))
+        text(column, row, f"{count:,}", va="bottom", fontsize=9)
+        text(column, row + 0.06, f"{share:.0%}", va="top", fontsize=7)
     for edge in np.arange(len(names) + 1) - 0.5:
         axes.axhline(edge, color=colour_of("line"), linewidth=0.6)
         axes.axvline(edge, color=colour_of("line"), linewidth=0.6)
@@ -55,7 +57,7 @@ def plot_roc(scores: ClassScores) -> Figure:
     Returns:
         A figure to save; in grey, the macro average.
     """
-    by_type: dict[str, list[tuple]] = {}  # -> (curve, colour, text) of each line
+    by_type: dict[str, list[tuple[str, str, str]]] = {}  # -> (curve, colour, text) of each line
     for name in scores.classes:
         study_type, label = type_and_label(name)
         word = name.removesuffix(study_type)
@@ -67,8 +69,8 @@ def plot_roc(scores: ClassScores) -> Figure:
         for height, (name, colour, word) in enumerate(reversed(lines)):
             axes.plot(*scores.curves[name].T, color=colour_of(colour), linewidth=1.4)
             text = f"{word}{scores.table.auroc[name]:.3f}".replace("nan", "\u2013")
-            style = {"ha": "right", "fontsize": 10, "color": colour_of(colour)}
-            axes.text(0.99, 0.04 + 0.14 * height, text, **style)
+            place = 0.99, 0.04 + 0.14 * height
+            axes.text(*place, text, ha="right", fontsize=10, color=colour_of(colour))
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
         axes.set_aspect("equal")

@@ -23,7 +23,9 @@ def called(studies: int, abnormal: float) -> str:
         studies: how many there are.
         abnormal: how many of them are called abnormal.
     """
-    return {0: "normal", studies: "abnormal"}.get(abnormal, "") if studies else ""
+    if not studies or 0 < abnormal < studies:
+        return ""
+    return "abnormal" if abnormal else "normal"
 
 
 def constant_call(counts: Mapping[str, tuple[int, float]]) -> str:

@@ -10,7 +10,10 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from mura_tf.evaluation.predictions import STAGE_NAMES
 from mura_tf.reports.style import LEGEND, STAGE_COLOURS, SYSTEM_COLOURS, calm_axes, colour_of
+from mura_tf.training.run import Run
 
+_Curves = tuple[np.ndarray, int]
+"""float (epochs, 3), epoch, loss and kappa; and the epoch that was chosen, from 1."""
 LEGEND_LETTERS = 75
 """That fit beside each other in the two columns of `plot_system_curves`' legend."""
 
@@ -24,6 +27,11 @@ def plot_learning_curves(histories: list[pd.DataFrame], best_epochs: list[int]) 
 
     Returns:
         A figure to save.
+
+    Examples:
+        >>> runs = [mt.Run(path) for path in Path("demo/small_cnn/type/wrist").iterdir()]
+        >>> best = [run.info["best_epoch"] for run in runs]
+        >>> mt.plot_learning_curves([run.history for run in runs], best).savefig("demo/curves.svg")
     """
     figure = Figure(figsize=(3.3, 2.9))
     figure.subplots_adjust(left=0.1, right=0.99, top=0.92, bottom=0.15, hspace=0.42)
@@ -52,7 +60,7 @@ def plot_learning_curves(histories: list[pd.DataFrame], best_epochs: list[int]) 
     return figure
 
 
-def plot_run_curves(runs: list) -> Figure:
+def plot_run_curves(runs: list[Run]) -> Figure:
     """Training loss and image-level validation kappa of many runs, a row of panels per backbone.
 
     Args:
@@ -62,7 +70,7 @@ def plot_run_curves(runs: list) -> Figure:
         A figure to save; a dot marks the epoch each run chose.
     """
     columns = ["epoch", "loss", "val_kappa"]
-    by_backbone: dict[str, dict[str, list]] = {}  # -> stage -> (curves, best epoch) of each run
+    by_backbone: dict[str, dict[str, list[_Curves]]] = {}  # -> stage -> those of each run
     for run in runs:
         history = run.history
         curves = np.transpose([history[column] for column in columns])
@@ -90,18 +98,18 @@ def plot_run_curves(runs: list) -> Figure:
         axes.xaxis.set_visible(False)  # or Matplotlib lays its ticks out all the same
     for axes in grid[-1]:
         axes.set_xlabel("epoch", color=colour_of("muted"), fontsize=10)
-    stages = dict.fromkeys(stage for found in by_backbone.values() for stage in found)
-    lines = [Line2D([], [], color=colour_of(STAGE_COLOURS[stage])) for stage in stages]
-    names = [STAGE_NAMES[stage] for stage in stages]
+    shown = dict.fromkeys(stage for found in by_backbone.values() for stage in found)
+    lines = [Line2D([], [], color=colour_of(STAGE_COLOURS[stage])) for stage in shown]
+    names = [STAGE_NAMES[stage] for stage in shown]
     figure.legend(lines, names, loc="upper left", ncols=3, **LEGEND)
     return figure
 
 
-def _plot_histories(axes: Axes, column: int, runs: list[tuple], colour: str) -> None:
+def _plot_histories(axes: Axes, column: int, runs: list[_Curves], colour: str) -> None:
     """A line per run and a dot at its best epoch; the more runs, the fainter the lines."""
     lines = [curves[:, [0, column]] for curves, _ in runs]
-    style = {"color": colour_of(colour), "alpha": min(1, max(0.12, 4 / len(lines)))}
-    axes.add_collection(LineCollection(lines, linewidths=1, **style))
+    alpha = min(1, max(0.12, 4 / len(lines)))
+    axes.add_collection(LineCollection(lines, linewidths=1, color=colour_of(colour), alpha=alpha))
     dots = [line[best - 1] for line, (_, best) in zip(lines, runs, strict=True)]
     axes.plot(*np.transpose(dots), "o", color=colour_of(colour), markersize=3, markeredgewidth=0)
 
@@ -163,8 +171,14 @@ def plot_learning_rates(histories: list[pd.DataFrame]) -> Figure:
     figure = Figure(figsize=(5.2, 2.4), layout="constrained")
     axes = calm_axes(figure.add_subplot())
     for history in histories:
-        style = {"color": colour_of("blue"), "linewidth": 1.4, "alpha": 0.7}
-        axes.step(history.epoch, history.learning_rate, where="mid", **style)
+        axes.step(
+            history.epoch,
+            history.learning_rate,
+            where="mid",
+            color=colour_of("blue"),
+            linewidth=1.4,
+            alpha=0.7,
+        )
     rates = np.concatenate([history.learning_rate for history in histories])
     axes.set_yscale("log")
     axes.set_ylim(rates.min() / 3, rates.max() * 3)

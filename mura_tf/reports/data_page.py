@@ -31,7 +31,7 @@ TITLE = "The data study of document 003"
 WALL, WALL_CAPTION = "samples.png", "A training image of each class, drawn at random (003, Fig. 3)"
 
 
-def write_data_study(study: DataStudy, out: str | os.PathLike) -> Path:
+def write_data_study(study: DataStudy, out: str | os.PathLike[str]) -> Path:
     """Writes `report.html`, which needs no other file, `study.md`, `study.csv`, the plots as SVG
     and a wall of samples as PNG.
 
@@ -218,7 +218,7 @@ def _sections(
 
 
 def _csv(study: DataStudy) -> str:
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for name, counts in study.counts.iterrows():
         key = ("data", *type_and_label(name))
         rows += [(*key, split, "images", count) for split, count in counts.items()]
@@ -233,8 +233,10 @@ def _csv(study: DataStudy) -> str:
             "components_for_95_percent_variance": row.components,
             "runtime_seconds": row.seconds,
         }
-        key = (f"{systems[row.method]}_{row.per_class}", None, None, "train")
-        rows += [(*key, measure, value) for measure, value in measures.items()]
+        system = f"{systems[row.method]}_{row.per_class}"
+        rows += [
+            (system, None, None, "train", measure, value) for measure, value in measures.items()
+        ]
     columns = ["system", "study_type", "label", "split", "metric", "value"]
     cells = pd.DataFrame(rows, columns=columns).astype({"label": "Int64"})
     cells["value"] = cells.value.map(lambda value: "" if np.isnan(value) else f"{value:.6g}")

@@ -71,9 +71,16 @@ def plot_intensities(pixels: pd.DataFrame, histograms: pd.DataFrame) -> Figure:
             axes.stairs(shares, edges, color=colour, linewidth=1.2)
             word = name.removesuffix(type_and_label(name)[0])
             text = f"{word}{pixels['mean'][name]:.0f} ({pixels['std'][name]:.0f})"
-            style = {"ha": "right", "va": "top", "fontsize": 10, "color": colour}
-            place = (0.99, 0.98 - 0.13 * height)
-            axes.text(*place, text.replace("nan", "\u2013"), transform=axes.transAxes, **style)
+            axes.text(
+                0.99,
+                0.98 - 0.13 * height,
+                text.replace("nan", "\u2013"),
+                transform=axes.transAxes,
+                ha="right",
+                va="top",
+                fontsize=10,
+                color=colour,
+            )
         axes.set_xlim(0, 256)
         axes.set_xticks([0, 128, 255])
         axes.set_yscale("log")

@@ -1,8 +1,8 @@
 """Finished runs -> scores of each system -> one HTML page."""
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,10 @@ import pandas as pd
 from mura_tf.data.radiograph import BadRadiographError, fitted, read_radiograph
 from mura_tf.data.table import STUDY_KEY
 from mura_tf.evaluation.metrics import THRESHOLD
+from mura_tf.evaluation.operating_points import Decisions
 from mura_tf.evaluation.predictions import (
     SYSTEM_KEY,
+    RunFolders,
     load_predictions,
     score_systems,
     system_name,
@@ -28,6 +30,7 @@ from mura_tf.reports.constant import (
     constant_systems,
 )
 from mura_tf.reports.curve_plots import plot_learning_curves
+from mura_tf.reports.decision_section import decision_section, decisions_of
 from mura_tf.reports.kappas import kappa_section
 from mura_tf.reports.numbers import with_interval
 from mura_tf.reports.page import (
@@ -55,7 +58,7 @@ VIEWS_PER_OUTCOME = 3
 OPEN_RUNS = 30
 
 
-def write_report(run_dirs: Iterable[str | os.PathLike], path: str | os.PathLike) -> Path:
+def write_report(run_dirs: RunFolders, path: str | os.PathLike[str]) -> Path:
     """Writes one HTML page about finished runs: scores, learning curves, a few views, what was run.
 
     The page needs no other file and no network; the same runs give the same bytes.
@@ -70,22 +73,33 @@ def write_report(run_dirs: Iterable[str | os.PathLike], path: str | os.PathLike)
 
     Raises:
         ValueError: no run folder, or one whose run is not finished; all such folders are named.
+
+    Examples:
+        >>> mt.write_report(Path("demo/small_cnn/type/wrist").iterdir(), "demo/wrist.html").name
+        'wrist.html'
     """
     runs = finished_runs(run_dirs)
     predictions = load_predictions(run.path for run in runs)
-    return write_scored(runs, predictions, score_systems(predictions), path)
+    decisions = decisions_of(runs, predictions)
+    return write_scored(runs, predictions, score_systems(predictions), decisions, path)
 
 
 def write_scored(
-    runs: list[Run], predictions: pd.DataFrame, scores: pd.DataFrame, path: str | os.PathLike
+    runs: list[Run],
+    predictions: pd.DataFrame,
+    scores: pd.DataFrame,
+    decisions: dict[tuple[Any, ...], Decisions],
+    path: str | os.PathLike[str],
 ) -> Path:
-    """`write_report` of finished runs whose predictions are read and scored."""
+    """`write_report` of finished runs whose predictions are read, scored and decided by."""
     systems = [rows for _, rows in scores.groupby(SYSTEM_KEY, sort=False)]
+    first = systems[0].iloc[0]
     sections = [
         _result_section(systems, runs),
         list_section(CONSTANT, constant_systems(scores) + constant_runs(runs)),
         *(_system_section(systems, index) for index in range(len(systems))),
         _reference_section(scores, systems[0]),
+        decision_section(first, decisions[tuple(first[SYSTEM_KEY])]),
         _curves_section(systems, runs),
         _views_section(systems[0], predictions),
         _runs_section(systems, runs),
@@ -185,15 +199,15 @@ def _system_section(systems: list[pd.DataFrame], index: int) -> str:
         counts = rows.iloc[:-1].groupby("members").study_type.agg(", ".join)
         members = "; ".join(f"{count}: {types}" for count, types in counts.items())
         notes.append(f"The ensembles differ in members ({escaped(members)}).")
-    notes = "".join(f'<p class="note">{note}</p>' for note in notes)
+    scores += "".join(f'<p class="note">{note}</p>' for note in notes)
     title = f"<h2>{escaped(system_name(rows.iloc[0]))}</h2>"
     if index:
-        return f"<section>{title}{scores}{notes}</section>"
+        return f"<section>{title}{scores}</section>"
     compared = systems[: len(SYSTEM_COLOURS)]
     drawing = svg(plot_kappa(pd.concat(compared)), "kappa")
     plot = inline_svg(drawing, "kappa", "Kappa per study type with intervals")
     return f"""<section>{title}
-<div class="beside"><div>{scores}{notes}</div><figure>{plot}</figure></div></section>"""
+<div class="beside"><div>{scores}</div><figure>{plot}</figure></div></section>"""
 
 
 def _reference_section(scores: pd.DataFrame, first: pd.DataFrame) -> str:
@@ -208,7 +222,7 @@ def _reference_section(scores: pd.DataFrame, first: pd.DataFrame) -> str:
     )
 
 
-def _marked(row) -> str:
+def _marked(row: pd.Series) -> str:
     """The study type of a row of `score`, with its footnotes' marks."""
     marks = ["†"] if row.one_class else []
     marks += [MARK.strip()] if called(row.n, row.called_abnormal) else []
@@ -253,7 +267,7 @@ def _views_section(system_rows: pd.DataFrame, predictions: pd.DataFrame) -> str:
     for title, label, decision in outcomes:
         group = views[(views.label == label) & ((views.probability_study > THRESHOLD) == decision)]
         surest = _surest_views(group, decision)
-        figures = "".join(_view_figure(view, label == decision) for view in surest.itertuples())
+        figures = "".join(_view_figure(view, label == decision) for _, view in surest.iterrows())
         figures = figures or '<p class="note">None in this split.</p>'
         groups.append(f"<div><h3>{title}</h3><div class='views'>{figures}</div></div>")
     return f"""<section><h2>A few views</h2>
@@ -272,7 +286,7 @@ def _surest_views(views: pd.DataFrame, decision: int) -> pd.DataFrame:
     return views.loc[turn.index].head(VIEWS_PER_OUTCOME)
 
 
-def _view_figure(view, right: bool) -> str:
+def _view_figure(view: pd.Series, right: bool) -> str:
     label = "abnormal" if view.label else "normal"
     try:
         image = read_radiograph(view.path)
@@ -344,7 +358,7 @@ def _settings_table(systems: list[pd.DataFrame], runs: list[Run]) -> str:
     return table(["Setting", "Default", *names], body, text_columns=columns, css="settings")
 
 
-def _setting(value) -> str:
+def _setting(value: object) -> str:
     if isinstance(value, list):
         return " ".join(value) or "none"
     return "none" if value is None else str(value)

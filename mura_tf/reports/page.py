@@ -5,27 +5,29 @@ import html
 import io
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
 import cv2
-import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mura_tf.files import written_whole
+from mura_tf.reports.colours import COLOURS
 from mura_tf.reports.numbers import number_text, with_interval
-from mura_tf.reports.style import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WARNING = """\
 <p class="warning"><b>Not a medical device.</b> These are results of research software. They must
 not be used to diagnose anybody.</p>"""
 
 
-def write_page(path: str | os.PathLike, title: str, sections: Iterable[str]) -> Path:
+def write_page(path: str | os.PathLike[str], title: str, sections: Iterable[str]) -> Path:
     """Writes one page, whole, from sections of HTML."""
     template = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     page = Template(template).substitute(
@@ -36,7 +38,12 @@ def write_page(path: str | os.PathLike, title: str, sections: Iterable[str]) -> 
     return Path(path)
 
 
-def table(headers: list[str], rows: list[list], text_columns: Iterable[int] = (0,), css="") -> str:
+def table(
+    headers: list[str],
+    rows: Sequence[Sequence[object]],
+    text_columns: Iterable[int] = (0,),
+    css: str = "",
+) -> str:
     """An HTML table; cells are HTML, and those outside `text_columns` are aligned as numbers."""
     text_columns = set(text_columns)
     align = ["" if column in text_columns else ' class="n"' for column in range(len(headers))]
@@ -45,8 +52,8 @@ def table(headers: list[str], rows: list[list], text_columns: Iterable[int] = (0
     )
     body = []
     for first, *others in rows:
-        cells = zip(others, align[1:], strict=True)
-        cells = "".join(f"<td{a}>{cell}</td>" for cell, a in cells)
+        pairs = zip(others, align[1:], strict=True)
+        cells = "".join(f"<td{a}>{cell}</td>" for cell, a in pairs)
         body.append(f'<tr><th scope="row">{first}</th>{cells}</tr>\n')
     return (
         f'<div class="scroll"><table class="{css}"><thead><tr>{head}</tr></thead>'
@@ -84,12 +91,12 @@ def minus(text: str) -> str:
     return text.replace("-", "&minus;")
 
 
-def escaped(value) -> str:
+def escaped(value: object) -> str:
     """Text as HTML."""
     return html.escape(str(value))
 
 
-def distinct(values: Iterable) -> str:
+def distinct(values: Iterable[object]) -> str:
     return ", ".join(dict.fromkeys(map(str, values)))
 
 
@@ -97,8 +104,10 @@ def _variables(scheme: int) -> str:
     return " ".join(f"--{name}: {colours[scheme]};" for name, colours in COLOURS.items())
 
 
-def svg(figure: Figure, name: str) -> str:
+def svg(figure: "Figure", name: str) -> str:
     """The figure as SVG with real text, the same bytes each time; `name` seeds its ids."""
+    import matplotlib  # half a second, which pages without plots spare
+
     nothing = dict.fromkeys(["Date", "Creator", "Format", "Type"])
     drawing = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
@@ -125,7 +134,7 @@ def list_section(heading: str, sentences: list[str], numbered: bool = False) -> 
     return f"<section><h2>{heading}</h2><{tag}>{items}</{tag}></section>"
 
 
-def drawn(figures: dict[str, tuple[Figure, str]]) -> dict[str, tuple[str, str]]:
+def drawn(figures: dict[str, tuple["Figure", str]]) -> dict[str, tuple[str, str]]:
     """Name -> (`svg`, caption) of figures by name, each with its caption."""
     return {name: (svg(figure, name), caption) for name, (figure, caption) in figures.items()}
 
@@ -139,8 +148,7 @@ def inline_svg(drawing: str, name: str, description: str) -> str:
         description: for readers who do not see it.
     """
     drawing = drawing[drawing.index("<svg") :]
-    box = re.search(r'viewBox="[^"]+"', drawing).group()
-    opening = f'<svg {box} role="img" aria-label="{escaped(description)}">'
+    opening = f'<svg viewBox="{_view_box(drawing)}" role="img" aria-label="{escaped(description)}">'
     drawing = re.sub(r"<svg[^>]*>", opening, drawing, count=1)
     drawing = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", drawing)
     drawing = drawing.replace("xlink:href", "href")
@@ -152,11 +160,16 @@ def inline_svg(drawing: str, name: str, description: str) -> str:
 
 def captioned(drawing: str, name: str, caption: str) -> str:
     """An `inline_svg` with its caption, at the width where its text is as large as the page's."""
-    width = 1.45 * float(re.search(r'viewBox="0 0 ([\d.]+)', drawing)[1])
+    width = 1.45 * float(_view_box(drawing).split()[2])
     return (
         f'<figure style="max-width: {width:.0f}px">{inline_svg(drawing, name, caption)}'
         f"<figcaption class='note'>{escaped(caption)}</figcaption></figure>"
     )
+
+
+def _view_box(drawing: str) -> str:
+    """Left, top, width and height of an `svg`."""
+    return drawing.partition('viewBox="')[2].partition('"')[0]
 
 
 def png(figure: Figure) -> bytes:

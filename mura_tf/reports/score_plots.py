@@ -21,10 +21,15 @@ def plot_kappa(scores: pd.DataFrame) -> Figure:
         scores: table of `score_systems`; up to seven systems, told apart by colour.
 
     Returns:
-        A figure to save: `plot_kappa(scores).savefig("kappa.png", dpi=200)`.
+        A figure to save.
 
     Raises:
         ValueError: more than seven systems.
+
+    Examples:
+        >>> predictions = mt.load_predictions(Path("demo/small_cnn/type/wrist").iterdir())
+        >>> scores = mt.score_systems(predictions)
+        >>> mt.plot_kappa(scores).savefig("demo/kappa.png", dpi=200)
     """
     systems = [rows for _, rows in scores.groupby(SYSTEM_KEY, sort=False)]
     if len(systems) > len(SYSTEM_COLOURS):
@@ -112,8 +117,15 @@ def plot_reliability(studies: pd.DataFrame, bins: int = 10) -> Figure:
         share, mean = calibration_curve(
             rows.label, rows.probability, n_bins=bins, strategy="quantile"
         )
-        style = {"color": colour_of(colour), "linewidth": 1.2, "markersize": 4}
-        axes.plot(mean, share, "o-", label=system_name(rows.iloc[0]), **style)
+        axes.plot(
+            mean,
+            share,
+            "o-",
+            label=system_name(rows.iloc[0]),
+            color=colour_of(colour),
+            linewidth=1.2,
+            markersize=4,
+        )
     axes.set_aspect("equal")
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)

@@ -1,18 +1,17 @@
 """Studies as pictures: every view's radiograph and heatmap, as a figure and on an HTML page."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from mura_tf.data.radiograph import fitted, padded_box, read_radiograph
+from mura_tf.data.radiograph import fitted, read_radiograph
 from mura_tf.data.table import STUDY_KEY, VIEW_KEY
 from mura_tf.evaluation.metrics import THRESHOLD
 from mura_tf.evaluation.predictions import view_probabilities
@@ -20,29 +19,27 @@ from mura_tf.explain.ensemble import ORDERS, Ensemble
 from mura_tf.explain.localization import box_file, load_boxes
 from mura_tf.files import written_whole
 from mura_tf.reports.experiment_page import protocol
+from mura_tf.reports.overlay import SHOWN, overlaid
 from mura_tf.reports.page import WARNING, escaped, inline_jpeg, write_page
 from mura_tf.reports.style import colour_of
+from mura_tf.terminal import track
 
 VIEW_SIDE = 448
 VIEWS_PER_ROW = 4
 BOX_COLOUR = (92, 184, 236)
 """RGB; the blue of `COLOURS` on black."""
-_HEAT = 255 * colormaps["plasma"](np.linspace(0, 1, 256))[:, :3]
-_OPACITY = 0.7 * np.linspace(0, 1, 256)[:, None] ** 0.7
-"""A cold place shows the radiograph as it is."""
-_SHOWN = np.round(_OPACITY * _HEAT + (1 - _OPACITY) * 70).astype(np.uint8)
-"""The colours on a middling dark radiograph, for the colour bars."""
 
 
 def explain_studies(
     ensemble: Ensemble,
     studies: list[pd.DataFrame],
-    data: str | os.PathLike,
-    out: str | os.PathLike,
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     method: str = "cam",
     *,
     layer: str | None = None,
     order: str | None = None,
+    progress: bool = False,
 ) -> list[Path]:
     """Writes a PNG per study and `index.html` into `out`.
 
@@ -53,6 +50,7 @@ def explain_studies(
         out: the folder.
         method, layer: see `explain.heatmaps`.
         order: the key of `ORDERS` that `studies` follow, for the page's title.
+        progress: whether to show progress bars.
 
     Returns:
         The paths of what was written, the page last.
@@ -63,17 +61,17 @@ def explain_studies(
     if not studies:
         raise ValueError(
             f"no study to show: nothing of the {ensemble.split} split is among "
-            f"{ORDERS.get(order, 'those asked for')}. Use another order, or name a study."
+            f"{ORDERS.get(order or '', 'those asked for')}. Use another order, or name a study."
         )
     out = Path(out)
     views = pd.concat(studies, ignore_index=True)
     models = {len(ensemble.members(study_type)) for study_type in views.study_type}
     boxes = load_boxes(data, views) if box_file(data).is_file() else None
-    heat = iter(ensemble.heatmaps(views, method, layer))
+    heat = iter(ensemble.heatmaps(views, method, layer, progress=progress))
     shown = [(study, np.stack([next(heat) for _ in range(len(study))])) for study in studies]
     paths = []
     whose = f"{ensemble.name}, {method}" + " of the predicted class" * (ensemble.of == "predicted")
-    for study, maps in shown:
+    for study, maps in track(shown, "Drawing", shown=progress):
         paths.append(out / ("-".join(study.iloc[0][STUDY_KEY]) + ".png"))
         with written_whole(paths[-1]) as part:
             plot_study(study, maps, boxes, title=whose).savefig(part, dpi=150)
@@ -85,24 +83,6 @@ def explain_studies(
         f"none of them saw in training: {len(studies)}. " + protocol(ensemble.split, ensemble.runs)
     )
     return [*paths, write_study_page(out / "index.html", title, lead, shown, boxes)]
-
-
-def overlaid(radiograph: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A radiograph with its heatmap on it, in colours that mean the same in every picture.
-
-    Args:
-        radiograph: uint8 (height, width).
-        heat: float (S, S), in [0, 1], of the padded square of this radiograph.
-
-    Returns:
-        uint8 (height, width, 3), RGB.
-    """
-    top, left, inner_height, inner_width = padded_box(*radiograph.shape, len(heat))
-    inner = heat[top : top + inner_height, left : left + inner_width]
-    enlarged = cv2.resize(inner, radiograph.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    level = np.round(255 * enlarged).astype(int)
-    blended = (1 - _OPACITY[level]) * radiograph[..., None] + _OPACITY[level] * _HEAT[level]
-    return np.round(blended).astype(np.uint8)
 
 
 def plot_study(
@@ -118,10 +98,16 @@ def plot_study(
         title: a line above the study's.
 
     Returns:
-        A figure to save: `plot_study(...).savefig("study.png", dpi=150)`.
+        A figure to save.
 
     Raises:
         ValueError: views without probabilities.
+
+    Examples:
+        >>> ensemble = mt.Ensemble(Path("demo/small_cnn/type/wrist").iterdir(), "demo/MURA-v1.1")
+        >>> study = ensemble.top("confident", 1)[0]
+        >>> figure = mt.plot_study(study, ensemble.heatmaps(study))
+        >>> figure.savefig("demo/study.png", dpi=150)
     """
     if "probability" not in views:
         raise ValueError(
@@ -146,9 +132,9 @@ def plot_study(
     for line, row in zip(grid, rows, strict=True):
         for axes, picture in zip(line, row, strict=False):
             axes.imshow(picture)
-    for index, view in enumerate(views.itertuples()):
-        row, column = divmod(index, columns)
-        grid[2 * row, column].set_title(
+    for index, (_, view) in enumerate(views.iterrows()):
+        turn, column = divmod(index, columns)
+        grid[2 * turn, column].set_title(
             "\n".join([view.view, *_told(view)]), fontsize=9, parse_math=False
         )
     study = views.iloc[0]
@@ -157,7 +143,7 @@ def plot_study(
         "\n".join(line for line in lines if line), fontsize=10, x=0.01, ha="left", parse_math=False
     )
     bar = figure.colorbar(
-        ScalarMappable(cmap=ListedColormap(_SHOWN / 255)),
+        ScalarMappable(cmap=ListedColormap(SHOWN / 255)),
         ax=grid,
         shrink=0.6,
         aspect=30,
@@ -176,7 +162,7 @@ def plot_study(
 
 
 def write_study_page(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     title: str,
     lead: str,
     studies: Iterable[tuple[pd.DataFrame, np.ndarray]],
@@ -208,7 +194,7 @@ for the predicted class where that is what is explained.
 
 
 _BOX_NOTE = '<span class="box">Blue frames</span> are the lesions that the data set marks.'
-_STOPS = ", ".join("rgb({}, {}, {})".format(*_SHOWN[level]) for level in range(0, 256, 51))
+_STOPS = ", ".join("rgb({}, {}, {})".format(*SHOWN[level]) for level in range(0, 256, 51))
 _COLOUR_BAR = (
     f'<div class="heat"><span>0</span><i style="background: linear-gradient(90deg, {_STOPS})"></i>'
     "<span>1</span></div>"
@@ -223,8 +209,8 @@ def _study_section(views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | 
         f'<img alt="heatmap of {escaped(view.view)}" src="{inline_jpeg(hot)}">'
         f"<figcaption>{escaped(view.view)} <span>{escaped('; '.join(_told(view)))}</span>"
         "</figcaption></figure>"
-        for view, (plain, hot) in zip(
-            views.itertuples(), _pictures(views, heat, boxes), strict=True
+        for (_, view), (plain, hot) in zip(
+            views.iterrows(), _pictures(views, heat, boxes), strict=True
         )
     )
     return f"""<section class="study {word}">
@@ -233,16 +219,16 @@ def _study_section(views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | 
 <div class="pairs">{figures}</div></section>"""
 
 
-def _told(view) -> list[str]:
+def _told(view: pd.Series) -> list[str]:
     """What is said of a view: its probability, and of what it is taken for, where classes are."""
     lines = [f"probability {view.probability:.2f}"]
-    if hasattr(view, "decided"):
+    if "decided" in view:
         said = "rightly" if view.decided == view.true_class else f"and is {view.true_class}"
         lines.append(f"taken for {view.decided} ({view.share:.2f}), {said}")
     return lines
 
 
-def _verdict(study) -> str:
+def _verdict(study: pd.Series) -> str:
     """The study's probability, the members' disagreement and the label, in a line."""
     said = "abnormal" if study.probability_study > THRESHOLD else "normal"
     sentence = f"study: probability {study.probability_study:.2f}, so {said}"
@@ -253,13 +239,15 @@ def _verdict(study) -> str:
     return f"{sentence}; labelled {'abnormal' if study.label else 'normal'}"
 
 
-def _right(study) -> bool | None:
+def _right(study: pd.Series) -> bool | None:
     if pd.isna(study.label):
         return None
     return bool((study.probability_study > THRESHOLD) == study.label)
 
 
-def _pictures(views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | None):
+def _pictures(
+    views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | None
+) -> Iterator[list[np.ndarray]]:
     """Of each view the radiograph and its overlay, uint8 (height, width, 3), with its boxes."""
     for (_, view), one in zip(views.iterrows(), heat, strict=True):
         radiograph = fitted(read_radiograph(view.path), VIEW_SIDE)

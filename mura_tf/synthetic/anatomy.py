@@ -1,15 +1,16 @@
 """The bodies that are radiographed: bones and flesh of each study type, and how they are posed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 
 from mura_tf.synthetic.rods import Body, Bone, ball, rod, rotation
 
 
 # fmt: off
-def _forearm_bones(rng) -> Body:
+def _forearm_bones(rng: Generator) -> Body:
     """Radius and ulna; the elbow at the origin, the hand up, the thumb to the left."""
     radius = rod((-13, -14), (-10, -241), (11, 10, 6.5, 8, 7, 7, 7.2, 7.2, 7.5, 8.5, 12.5, 13.5),
                  2.7, bow=rng.uniform(3, 7))
@@ -21,7 +22,7 @@ def _forearm_bones(rng) -> Body:
     return Body((Bone((radius,)), Bone((ulna, olecranon))), (skin,))
 
 
-def _humerus_bones(rng) -> Body:
+def _humerus_bones(rng: Generator) -> Body:
     """The elbow at the origin, the shoulder down, the head to the right."""
     shaft = rod((0, 18), (2, 292), (13, 12, 11.5, 11, 11, 11, 11.5, 12, 13, 16, 18),
                 3.6, bow=rng.uniform(-4, 4))
@@ -35,7 +36,7 @@ def _humerus_bones(rng) -> Body:
     return Body((Bone((shaft, condyles, *columns, fossa, head, tuberosity)),), (skin,))
 
 
-def _shoulder_girdle(rng) -> Body:
+def _shoulder_girdle(rng: Generator) -> Body:
     """The humeral head at the origin, the chest to the right. The clavicle is the first bone."""
     clavicle = rod((8, -38), (135, -42), (8, 7, 6, 6, 6.5, 8, 10), 2.2, bow=rng.uniform(5, 13))
     scapula = (
@@ -72,7 +73,14 @@ _RAYS = (  # base of the metacarpal (x, y), slope in degrees, lengths, radius
 )
 
 
-def _ray(rng, base, slope, lengths, radius, flexion) -> Body:
+def _ray(
+    rng: Generator,
+    base: tuple[float, float],
+    slope: float,
+    lengths: Sequence[float] | np.ndarray,
+    radius: float,
+    flexion: float,
+) -> Body:
     """Metacarpal and phalanges upwards from `base`, each `flexion` degrees more bent."""
     body = Body()
     point, bend = np.array([*base, 0.0]), 0.0
@@ -93,7 +101,7 @@ def _ray(rng, base, slope, lengths, radius, flexion) -> Body:
     return body
 
 
-def _hand(rng, flexion) -> Body:
+def _hand(rng: Generator, flexion: float) -> Body:
     hand = _wrist_and_hand(rng, flexion)
     return hand.with_sites(
         {
@@ -104,7 +112,7 @@ def _hand(rng, flexion) -> Body:
     )
 
 
-def _wrist_and_hand(rng, flexion) -> Body:
+def _wrist_and_hand(rng: Generator, flexion: float) -> Body:
     """The wrist at the origin, fingers up, thumb to the left."""
     hand = _forearm_bones(rng).moved(np.eye(3), (0, 246, 0))
     for x, y, reach_x, reach_y, radius in _CARPALS:
@@ -118,12 +126,12 @@ def _wrist_and_hand(rng, flexion) -> Body:
     return hand + Body(flesh=(rod((-4, -85), (-1, 0), (28, 36, 33, 26), depth=0.4),))
 
 
-def _wrist(rng, flexion) -> Body:
+def _wrist(rng: Generator, flexion: float) -> Body:
     sites = {0: (0.78, 0.9), 1: (0.8, 0.9), 13: (0.2, 0.35), 17: (0.2, 0.35), 21: (0.2, 0.35)}
     return _wrist_and_hand(rng, flexion).with_sites(sites)
 
 
-def _finger(rng, flexion) -> Body:
+def _finger(rng: Generator, flexion: float) -> Body:
     lengths = np.array((62, 41, 26, 18)) * rng.uniform(0.93, 1.07, 4)
     finger = _ray(rng, (0, 94), rng.normal(0, 3), lengths, 5.2, flexion)
     finger = finger.with_sites({0: (0.68, 0.78), 1: (0.35, 0.65), 2: (0.35, 0.65)})
@@ -134,18 +142,18 @@ def _finger(rng, flexion) -> Body:
     return finger
 
 
-def _forearm(rng, flexion) -> Body:
+def _forearm(rng: Generator, flexion: float) -> Body:
     arm = _wrist_and_hand(rng, 20).moved(np.eye(3), (0, -246, 0))
     arm += _humerus_bones(rng).moved(rotation("x", flexion))
     return arm.with_sites({0: (0.25, 0.75), 1: (0.25, 0.75)})
 
 
-def _elbow(rng, flexion) -> Body:
+def _elbow(rng: Generator, flexion: float) -> Body:
     arm = _forearm_bones(rng).moved(rotation("x", flexion)) + _humerus_bones(rng)
     return arm.with_sites({0: (0.16, 0.28), 1: (0.16, 0.28), 2: (0.12, 0.22)})
 
 
-def _humerus(rng, abduction) -> Body:
+def _humerus(rng: Generator, abduction: float) -> Body:
     """The humeral head at the origin, the elbow down, the chest to the right."""
     arm = _humerus_bones(rng) + _forearm_bones(rng).moved(rotation("x", rng.uniform(0, 30)))
     upright = rotation("z", abduction) @ np.diag([1, -1, 1])
@@ -153,7 +161,7 @@ def _humerus(rng, abduction) -> Body:
     return (arm + _shoulder_girdle(rng)).with_sites({0: (0.3, 0.82)})
 
 
-def _shoulder(rng, abduction) -> Body:
+def _shoulder(rng: Generator, abduction: float) -> Body:
     return _humerus(rng, abduction).with_sites({0: (0.78, 0.88), 3: (0.3, 0.6)})
 
 
@@ -161,7 +169,7 @@ def _shoulder(rng, abduction) -> Body:
 class Anatomy:
     """How one study type is built and taken."""
 
-    build: Callable[[np.random.Generator, float], Body]
+    build: Callable[[Generator, float], Body]
     centre: tuple[float, float]  # of the picture, mm
     field: tuple[float, float]  # width and height of the picture, mm
     # One per view: turn about the long axis, flexion or abduction, turn in the picture; degrees.

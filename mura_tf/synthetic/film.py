@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
 from mura_tf.synthetic.anatomy import ANATOMIES, Anatomy
 from mura_tf.synthetic.lesions import Box, Lesion, bounds, broken, hole, implanted
@@ -38,7 +39,8 @@ def draw_view(
     grain = MARROW * (1 + 0.45 * cv2.resize(grain, shape[::-1]))
 
     bones = [[rod.moved(matrix, shift) for rod in bone.rods] for bone in patient.bones]
-    metal, holes, boxes = [], {}, []
+    metal: list[Rod] = []
+    holes, boxes = {}, []
     for lesion in lesions:
         details = np.random.default_rng(lesion.seed)
         shaft = bones[lesion.bone][0]
@@ -76,7 +78,9 @@ def _contrast(body: Body) -> float:
     return float(at_sites + max(map(middle, body.bones))) / 2
 
 
-def _camera(rng, anatomy: Anatomy, turn: float, roll: float):
+def _camera(
+    rng: Generator, anatomy: Anatomy, turn: float, roll: float
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
     """Where the film lies: matrix (3, 3) and shift (3,) from mm to pixels, and (height, width)."""
     field = np.array(anatomy.field) * rng.uniform(0.92, 1.12, 2)
     if rng.random() < 0.1:
@@ -90,9 +94,9 @@ def _camera(rng, anatomy: Anatomy, turn: float, roll: float):
     return matrix, np.array([*middle, 0]) - matrix @ (*anatomy.centre, 0), (height, width)
 
 
-def _flesh(rods: list[Rod], mm: float, shape: tuple[int, int], rng) -> np.ndarray:
+def _flesh(rods: list[Rod], mm: float, shape: tuple[int, int], rng: Generator) -> np.ndarray:
     """float32 `shape`: its absorption. It is smooth, so `rods` and `mm` are a quarter the size."""
-    coarse = tuple(-(-side // 4) for side in shape)
+    coarse = -(-shape[0] // 4), -(-shape[1] // 4)
     window, crossed, _ = _crossed(rods, coarse)
     flesh = np.zeros(coarse, np.float32)
     flesh[window] = FLESH / mm * crossed
@@ -154,10 +158,12 @@ def _squared_radii(rod: Rod) -> tuple[np.ndarray, np.ndarray]:
     radii = np.interp(_SHARES, np.linspace(0, 1, len(rod.radii)), rod.radii)
     radii = cv2.blur(radii[None], (25, 1), borderType=cv2.BORDER_REPLICATE)[0]
     marrow = np.maximum(radii - rod.cortex * _SHELL, 0)
-    return np.float32(radii**2), np.float32(marrow**2)
+    return (radii**2).astype(np.float32), (marrow**2).astype(np.float32)
 
 
-def _film(absorption: np.ndarray, typical: float, contrast: float, rng) -> tuple[np.ndarray, Box]:
+def _film(
+    absorption: np.ndarray, typical: float, contrast: float, rng: Generator
+) -> tuple[np.ndarray, Box]:
     """Exposes and develops. Returns the picture and the box of the field between the shutters."""
     height, width = absorption.shape
     insets = np.rint(rng.uniform(0, 0.09, 4) * (width, height, width, height)).astype(int)
@@ -167,8 +173,11 @@ def _film(absorption: np.ndarray, typical: float, contrast: float, rng) -> tuple
     absorption = cv2.GaussianBlur(absorption + lead, (0, 0), rng.uniform(0.7, 1.3))
     # The beam is stronger on one side.
     lean = rng.normal(0, 0.1, 2) * contrast
-    absorption += np.linspace(-lean[0], lean[0], width, dtype=np.float32)
-    absorption += np.linspace(-lean[1], lean[1], height, dtype=np.float32)[:, None]
+    across, down = (
+        np.linspace(-most, most, side, dtype=np.float32)
+        for most, side in zip(lean, (width, height), strict=True)
+    )
+    absorption = absorption + across + down[:, None]
     # Hurter and Driffield: density is sigmoid in the logarithm of the exposure exp(-absorption).
     middle = typical + contrast * rng.normal(0.7, 0.15)
     steepness = rng.uniform(1.8, 2.4) / contrast
@@ -178,15 +187,16 @@ def _film(absorption: np.ndarray, typical: float, contrast: float, rng) -> tuple
     low, high, outside = rng.uniform((0, 225, 0), (20, 255, 6)).tolist()
     image = low + (high - low) * image
     if field != (0, 0, width, height):
-        middle = left + field[2] / 2, top + field[3] / 2
-        corners = np.rint(cv2.boxPoints((middle, field[2:], rng.normal(0, 1.5)))).astype(int)
+        centre = left + field[2] / 2, top + field[3] / 2
+        corners = np.rint(cv2.boxPoints((centre, field[2:], rng.normal(0, 1.5)))).astype(int)
         lit = cv2.fillConvexPoly(np.zeros(image.shape, np.uint8), corners, 1)
         image[lit == 0] = outside
-        field = cv2.boundingRect(lit)
+        left, top, width, height = cv2.boundingRect(lit)
+        field = left, top, width, height
     return np.clip(image, 0, 255).astype(np.uint8), field
 
 
-def _marker(shape: tuple[int, int], field: Box, rng) -> np.ndarray:
+def _marker(shape: tuple[int, int], field: Box, rng: Generator) -> np.ndarray:
     """uint8 `shape`: 1 on a letter near a corner of the field; one view in five has none."""
     left, top, width, height = field
     size = rng.uniform(0.7, 1.2)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.random import Generator
 
 from mura_tf.synthetic.anatomy import ANATOMIES
 from mura_tf.synthetic.rods import Rod, rod
@@ -19,7 +20,7 @@ class Lesion:
     seed: int
 
 
-def draw_lesions(rng, study_type: str) -> list[Lesion]:
+def draw_lesions(rng: Generator, study_type: str) -> list[Lesion]:
     bones = ANATOMIES[study_type].build(np.random.default_rng(0), 0).bones
     sites = {i: bone.site for i, bone in enumerate(bones) if bone.site}
     count = min(len(sites), 1 + (rng.random() < 0.5))
@@ -34,7 +35,7 @@ def draw_lesions(rng, study_type: str) -> list[Lesion]:
     ]
 
 
-def broken(shaft: Rod, share: float, side: float, rng) -> tuple[list[Rod], Box]:
+def broken(shaft: Rod, share: float, side: float, rng: Generator) -> tuple[list[Rod], Box]:
     """The two fragments of a projected rod, shifted against each other, with a jagged gap."""
     middle, radius = _seat(shaft, share, side)
     axis = shaft.end - shaft.start
@@ -60,7 +61,9 @@ def broken(shaft: Rod, share: float, side: float, rng) -> tuple[list[Rod], Box]:
     return [fragment(-1), fragment(1)], _square(middle + bulge * beside, (1.6 + abs(step)) * radius)
 
 
-def hole(shaft: Rod, share: float, side: float, rng) -> tuple[Callable, Box]:
+def hole(
+    shaft: Rod, share: float, side: float, rng: Generator
+) -> tuple[Callable[[tuple[slice, slice]], np.ndarray], Box]:
     """A lytic lesion of a projected rod: a function of a window, the share of bone left there."""
     middle, radius = _seat(shaft, share, side)
     size = radius * rng.uniform(0.95, 1.35)
@@ -69,7 +72,7 @@ def hole(shaft: Rod, share: float, side: float, rng) -> tuple[Callable, Box]:
 
     def left(window: tuple[slice, slice]) -> np.ndarray:
         y, x = np.ogrid[window]
-        x, y = np.float32(x - middle[0]), np.float32(y - middle[1])
+        x, y = (x - middle[0]).astype(np.float32), (y - middle[1]).astype(np.float32)
         angle = np.arctan2(y, x)
         edge = sum(
             lobe * np.cos(n * angle + phase)
@@ -82,7 +85,7 @@ def hole(shaft: Rod, share: float, side: float, rng) -> tuple[Callable, Box]:
     return left, _square(middle, 1.6 * size)
 
 
-def implanted(shaft: Rod, share: float, side: float, rng) -> list[Rod]:
+def implanted(shaft: Rod, share: float, side: float, rng: Generator) -> list[Rod]:
     """A plate with screws, or pins: rods of metal, mm."""
     middle, radius = _seat(shaft, share, side)
     length = np.linalg.norm(shaft.end - shaft.start)

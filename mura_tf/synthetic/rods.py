@@ -1,9 +1,10 @@
 """The rods, in mm, of which bodies, lesions and implants are made. x is right, y down, z nearer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -13,13 +14,14 @@ class Rod:
     start: np.ndarray  # float (3,)
     end: np.ndarray
     radii: np.ndarray  # float (n,), evenly spaced from start to end
-    cortex: float = 0.0  # thickness of the compact shell
-    bow: float = 0.0  # how far the middle lies beside the line from start to end
-    depth: float = 1.0  # relative to the width; air if negative
-    blunt: float = 1.7  # how flat the caps are; 1 is a half ball
-    keep: Callable | None = None  # of (along, across): the part that is there
+    cortex: float  # thickness of the compact shell
+    bow: float  # how far the middle lies beside the line from start to end
+    depth: float  # relative to the width; air if negative
+    blunt: float  # how flat the caps are; 1 is a half ball
+    # of (along, across): the part that is there
+    keep: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
-    def moved(self, matrix: np.ndarray, shift=0.0) -> "Rod":
+    def moved(self, matrix: np.ndarray, shift: ArrayLike = 0.0) -> "Rod":
         volume = np.linalg.det(matrix)
         scale = abs(volume) ** (1 / 3)
         return replace(
@@ -55,7 +57,7 @@ class Body:
     def __add__(self, other: "Body") -> "Body":
         return Body(self.bones + other.bones, self.flesh + other.flesh)
 
-    def moved(self, matrix: np.ndarray, shift=0.0) -> "Body":
+    def moved(self, matrix: np.ndarray, shift: ArrayLike = 0.0) -> "Body":
         bones = [replace(b, rods=tuple(r.moved(matrix, shift) for r in b.rods)) for b in self.bones]
         return Body(tuple(bones), tuple(rod.moved(matrix, shift) for rod in self.flesh))
 
@@ -73,10 +75,19 @@ def rotation(axis: str, degrees: float) -> np.ndarray:
     return matrix
 
 
-def rod(start, end, radii, *args, **kwargs) -> Rod:
-    start, end = (np.array([*point, 0.0][:3], float) for point in (start, end))
-    return Rod(start, end, np.array(radii, float), *args, **kwargs)
+def rod(
+    start: Iterable[float],
+    end: Iterable[float],
+    radii: ArrayLike,
+    cortex: float = 0.0,
+    *,
+    bow: float = 0.0,
+    depth: float = 1.0,
+    blunt: float = 1.7,
+) -> Rod:
+    near, far = (np.array([*point, 0.0][:3], float) for point in (start, end))
+    return Rod(near, far, np.array(radii, float), cortex, bow, depth, blunt)
 
 
-def ball(start, end, radii, cortex: float) -> Rod:
+def ball(start: Iterable[float], end: Iterable[float], radii: ArrayLike, cortex: float) -> Rod:
     return rod(start, end, radii, cortex, blunt=1.0)

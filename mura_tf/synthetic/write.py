@@ -16,6 +16,7 @@ from mura_tf.cores import usable_cores
 from mura_tf.synthetic.anatomy import ANATOMIES
 from mura_tf.synthetic.film import draw_view
 from mura_tf.synthetic.lesions import draw_lesions
+from mura_tf.terminal import track
 
 FOLDER = "MURA-v1.1"
 LESION_COLUMNS = (
@@ -25,7 +26,11 @@ LESION_COLUMNS = (
 
 
 def write_synthetic_mura(
-    root: str | os.PathLike, studies_per_type: int = 60, seed: int = 0
+    root: str | os.PathLike[str],
+    studies_per_type: int = 60,
+    seed: int = 0,
+    *,
+    progress: bool = False,
 ) -> Path:
     """Writes procedural radiographs in the layout of MURA v1.1, with a box for each lesion.
 
@@ -42,6 +47,7 @@ def write_synthetic_mura(
         studies_per_type: train and valid studies of each of the seven study types, at least 8;
             30 % of them are valid, 45 % abnormal.
         seed: at least 0.
+        progress: whether to show a progress bar.
 
     Returns:
         The path of the written `MURA-v1.1` folder, which appears whole or not at all.
@@ -49,6 +55,11 @@ def write_synthetic_mura(
     Raises:
         ValueError: `studies_per_type` or `seed` is too small.
         FileExistsError: something is at that path already that is not an empty folder.
+
+    Examples:
+        >>> folder = mt.write_synthetic_mura("demo/other", studies_per_type=8, seed=1)
+        >>> sorted(path.name for path in folder.glob("train*"))
+        ['train', 'train_image_paths.csv', 'train_labeled_studies.csv']
     """
     if studies_per_type < 8:
         raise ValueError(
@@ -70,7 +81,8 @@ def write_synthetic_mura(
         part = Path(aside) / FOLDER
         part.mkdir()
         with ThreadPoolExecutor(usable_cores()) as pool:
-            drawn = list(pool.map(partial(_write_study, Path(aside), seed), studies))
+            written = pool.map(partial(_write_study, Path(aside), seed), studies)
+            drawn = list(track(written, "Drawing", len(studies), shown=progress))
         for split in ("train", "valid"):
             members = [i for i, study in enumerate(studies) if study.split == split]
             labels = [(f"{studies[i].path}/", studies[i].label) for i in members]
@@ -85,7 +97,7 @@ def write_synthetic_mura(
     return target
 
 
-def _write_csv(path: Path, rows: Iterable[Iterable]) -> None:
+def _write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
@@ -125,7 +137,9 @@ def _plan(studies_per_type: int, seed: int) -> list[_Study]:
     return studies
 
 
-def _write_study(above: Path, seed: int, study: _Study) -> tuple[list[str], list[tuple]]:
+def _write_study(
+    above: Path, seed: int, study: _Study
+) -> tuple[list[str], list[tuple[str | int, ...]]]:
     """Draws one study's views under `above`. Returns their paths and their rows of lesions.csv."""
     entropy = [seed, list(ANATOMIES).index(study.study_type), study.index]
     plan, body, *views = np.random.SeedSequence(entropy).spawn(6)
@@ -136,12 +150,13 @@ def _write_study(above: Path, seed: int, study: _Study) -> tuple[list[str], list
     if not shown.any():
         shown[rng.integers(len(views))] = rng.random() < 0.9
     (above / study.path).mkdir(parents=True)
-    paths, rows = [], []
+    paths = []
+    rows: list[tuple[str | int, ...]] = []
     for number, (view, show) in enumerate(zip(views, shown, strict=True), start=1):
         image, boxes = draw_view(study.study_type, body, view, lesions if show else [])
         name = f"image{number}.png"
         png = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
-        (above / study.path / name).write_bytes(png)
+        (above / study.path / name).write_bytes(png.tobytes())
         paths.append(f"{study.path}/{name}")
         key = (study.split, study.study_type, study.patient, f"study{study.number}", name)
         rows += [(*key, kind, *box) for kind, box in boxes]

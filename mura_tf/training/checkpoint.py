@@ -4,14 +4,16 @@ import contextlib
 import errno
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
 
 from mura_tf.files import written_whole
-from mura_tf.models.specs import parse_schedule
+from mura_tf.models.specs import Plateau, Step, parse_schedule
 from mura_tf.training.recipe import Recipe
 
 _REMEMBERED = {"stopping": ("wait", "best", "best_epoch"), "schedule": ("wait", "best")}
@@ -22,16 +24,18 @@ class Checkpoint(keras.callbacks.Callback):
     """Everything that an epoch leaves behind, in one file that is replaced whole.
 
     That is: the model's and the optimizer's variables (dropout's random state and the learning
-    rate among them), the best weights so far, what EarlyStopping and ReduceLROnPlateau remember,
-    and the history. The order of the views and the flips need nothing: they are functions of the
-    seed and the epoch.
+    rate among them), torch's own generators, the best weights so far, what EarlyStopping and
+    ReduceLROnPlateau remember, and the history. The order of the views and the flips need nothing:
+    they are functions of the seed and the epoch.
     """
 
     def __init__(self, run_dir: Path):
         super().__init__()
         self.path = run_dir / "resume.npz"
         self.history_path = run_dir / "history.csv"
-        self.history, self.seconds, self.stopped = [], [], False
+        self.history: list[dict[str, float]] = []
+        self.seconds: list[float] = []
+        self.stopped = False
 
     @property
     def epochs(self) -> int:
@@ -51,20 +55,22 @@ class Checkpoint(keras.callbacks.Callback):
             restore_best_weights=True,
         )
         self.schedule = _schedule(recipe)
-        self._remembered = {}
+        self._remembered: dict[str, dict[str, Any]] = {}
+        self._generators: list[np.ndarray] = []
         if self.path.exists():
             self._restore(model)
         return [callback for callback in (self.stopping, self.schedule, self) if callback]
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        _set_generators(self._generators)
         for name, values in self._remembered.items():
             for key, value in values.items():
                 setattr(getattr(self, name), key, value)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._started = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         rate = logs.pop("learning_rate", self.model.optimizer.learning_rate)
         row = {"epoch": epoch + 1, "learning_rate": float(rate)}
         self.history.append(row | {key: float(value) for key, value in logs.items()})
@@ -90,12 +96,15 @@ class Checkpoint(keras.callbacks.Callback):
             values = {key: getattr(callback, key) for key in keys if hasattr(callback, key)}
             memory[name] = {key: np.asarray(value).item() for key, value in values.items()}
         arrays = {"memory": np.array(json.dumps(memory))}
-        for index, variable in enumerate(_state(self.model)):
-            arrays[f"state_{index}"] = np.asarray(variable)
-        for index, array in enumerate(self.stopping.best_weights):
-            arrays[f"best_{index}"] = array
+        parts = {
+            "state": map(keras.ops.convert_to_numpy, _state(self.model)),
+            "best": self.stopping.best_weights,
+            "generator": _generators(),
+        }
+        for name, part in parts.items():
+            arrays |= {f"{name}_{index}": array for index, array in enumerate(part)}
         with written_whole(self.path) as part:
-            np.savez(part, **arrays)
+            np.savez(part, **arrays)  # type: ignore[arg-type]  # "allow_pickle" is none of them
 
     def _restore(self, model: keras.Model) -> None:
         try:
@@ -103,6 +112,7 @@ class Checkpoint(keras.callbacks.Callback):
                 memory = json.loads(str(arrays["memory"]))
                 states = [arrays[f"state_{index}"] for index in range(len(_state(model)))]
                 best = [arrays[f"best_{index}"] for index in range(len(model.weights))]
+                own = [arrays[f"generator_{index}"] for index in range(len(_generators()))]
             for variable, value in zip(_state(model), states, strict=True):
                 variable.assign(value)
         except Exception as error:
@@ -114,32 +124,51 @@ class Checkpoint(keras.callbacks.Callback):
         self.stopped = memory["stopped"]
         self._remembered = {name: memory[name] for name in _REMEMBERED}
         self._remembered["stopping"]["best_weights"] = best
+        self._generators = own
         self.on_train_begin()
 
 
 def _schedule(recipe: Recipe) -> keras.callbacks.Callback | None:
     """What lowers the learning rate; all but a plateau is a function of the epoch alone."""
-    kind, *values = parse_schedule(recipe.schedule)
-    if kind == "plateau":
-        monitor, factor, patience, least = values
-        return keras.callbacks.ReduceLROnPlateau(
-            monitor=monitor, mode="min", factor=factor, patience=patience, min_lr=least
-        )
-    if kind == "step":
-        factor, every = values
-        return keras.callbacks.LearningRateScheduler(
-            lambda epoch: recipe.learning_rate * factor ** (epoch // every)
-        )
+    match parse_schedule(recipe.schedule):
+        case Plateau(monitor, factor, patience, least):
+            return keras.callbacks.ReduceLROnPlateau(
+                monitor=monitor, mode="min", factor=factor, patience=patience, min_lr=least
+            )
+        case Step(factor, every):
+            return keras.callbacks.LearningRateScheduler(
+                lambda epoch: recipe.learning_rate * factor ** (epoch // every)
+            )
     return None
 
 
-def _state(model: keras.Model) -> list:
+def _state(model: keras.Model) -> list[keras.Variable]:
     """Every variable that training changes between epochs, in a fixed order."""
     return [*model.variables, *model.optimizer.variables]
 
 
+def _generators() -> list[np.ndarray]:
+    """The states of torch's own random generators, which its dropout draws from."""
+    if keras.config.backend() != "torch":
+        return []
+    import torch
+
+    states = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+    return [state.numpy() for state in states]
+
+
+def _set_generators(states: list[np.ndarray]) -> None:
+    """Sets back what `_generators` has given, if anything."""
+    if states:
+        import torch
+
+        cpu, *gpus = map(torch.from_numpy, states)
+        torch.set_rng_state(cpu)
+        torch.cuda.set_rng_state_all(gpus)
+
+
 @contextlib.contextmanager
-def full_disk_explained(folder: Path):
+def full_disk_explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -8,25 +8,26 @@ import platform
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from mura_tf.cores import usable_cores
 from mura_tf.files import write_json
+from mura_tf.models.backend import accelerator, keras_settings
 from mura_tf.training.recipe import Recipe, read_settings
 from mura_tf.training.run import Run
 
 
-def run_facts(recipe: Recipe, views: pd.DataFrame, fingerprint: str) -> dict:
-    """What `run.json` says from the start: versions, device, seed, data."""
-    import keras
-
-    libraries = ("mura-tf", "keras", "tensorflow", "numpy")
+def run_facts(recipe: Recipe, views: pd.DataFrame, fingerprint: str) -> dict[str, Any]:
+    """What `run.json` says from the start: versions, Keras' settings, device, seed, data."""
+    settings = keras_settings()
+    libraries = dict.fromkeys(["mura-tf", "keras", "tensorflow", settings["backend"], "numpy"])
     versions = {name.replace("-", "_"): _version(name) for name in libraries}
     return {
         "recipe_hash": recipe.hash,
         "versions": versions | {"python": platform.python_version()},
-        "backend": keras.backend.backend(),
+        **settings,
         "device": accelerator() or f"CPU, {usable_cores()} cores",
         "seed": recipe.run_seed,
         "data_fingerprint": fingerprint,
@@ -39,23 +40,6 @@ def _version(library: str) -> str:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(name)
     return "unknown"
-
-
-def accelerator() -> str:
-    """The name of the GPU or TPU that Keras' backend computes on; "" on a CPU."""
-    import keras
-
-    if keras.backend.backend() == "jax":
-        import jax
-
-        device = jax.devices()[0]
-        return "" if device.platform == "cpu" else device.device_kind
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return ""
-    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
 
 
 def write_facts(runs: list[Run], folder: Path, *, report_only: bool = False) -> None:
@@ -82,6 +66,7 @@ def write_facts(runs: list[Run], folder: Path, *, report_only: bool = False) -> 
             name: sorted({info["versions"][name] for info in infos if name in info["versions"]})
             for name in dict.fromkeys(name for info in infos for name in info["versions"])
         },
+        "backends": sorted({info["backend"] for info in infos}),
         "devices": sorted({info["device"] for info in infos}),
         "runs": len(runs),
         "epochs": sum(len(info["seconds_per_epoch"]) for info in infos),

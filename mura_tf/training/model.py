@@ -9,14 +9,12 @@ import keras
 from mura_tf.models.build import HEAD_NAMES, build_model
 from mura_tf.models.keras_metrics import CohenKappa
 from mura_tf.models.specs import parse_optimizer
-from mura_tf.training.facts import accelerator
 from mura_tf.training.recipe import Recipe
 
 
 def compiled_model(recipe: Recipe, classes: tuple[str, ...], run_dir: Path) -> keras.Model:
     policy = keras.config.dtype_policy()
-    if recipe.mixed_precision:
-        keras.config.set_dtype_policy("mixed_float16")
+    keras.config.set_dtype_policy("mixed_float16" if recipe.mixed_precision else "float32")
     try:
         model = build_model(
             recipe.backbone,
@@ -38,7 +36,6 @@ def compiled_model(recipe: Recipe, classes: tuple[str, ...], run_dir: Path) -> k
         optimizer=optimizer,
         loss="categorical_crossentropy" if classes else "binary_crossentropy",
         metrics=_metrics(len(classes)),
-        jit_compile="auto" if accelerator() else False,  # XLA is slower for these nets on a CPU
     )
     return model
 

@@ -5,9 +5,11 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,13 +57,13 @@ class Recipe:
         augment: augmentations of the training views: see `specs.AUGMENTATIONS`.
         task: what the output says: "abnormality" (one probability), "study_type", or
             "type_and_abnormality" (a class for each pair; 003's fourteen on MURA).
-        head: specs of the layers between backbone and output, see `specs.HEAD_LAYERS`.
-        trainable: which backbone layers are trained: "all", "none", "last:N" (from the N-th last
-            convolution on), "blocks:N" (from the N-th last block on) or "from:LAYER". The head
-            always is.
-        l1, l2: regularization of the head's dense kernels.
+        head: specs of the layers between backbone and output, see `specs.HEAD_LAYERS`; by default
+            the paper's.
+        trainable: which backbone layers are trained, see `specs.TRAINABLE`. The head always is.
+        l1: regularization of the head's dense kernels by their absolute values.
+        l2: the same by their squares.
         batch_size: views per step.
-        optimizer: "adam" or "sgd:MOMENTUM".
+        optimizer: of `specs.OPTIMIZERS`.
         learning_rate: at the start.
         weight_decay: what each step takes off every weight, times the learning rate.
         schedule: how the learning rate falls, see `specs.SCHEDULES`. The paper says "each time the
@@ -80,15 +82,18 @@ class Recipe:
         mixed_precision: whether layers compute in float16 (GPU) with float32 weights.
         seed: of everything random, together with `repeat` and `member`.
         stage: what the run starts from and trains on: "imagenet", "mura" or "type".
-        repeat, member: which of the ensembles, and which model of it.
+        repeat: which of the ensembles.
+        member: which model of it.
 
     Raises:
         ValueError: a value that cannot be, in one sentence.
 
-    >>> Recipe(backbone="efficientnet_b0").side
-    224
-    >>> dataclasses.replace(Recipe(), member=1).run_seed == Recipe().run_seed
-    False
+    Examples:
+        >>> recipe = mt.Recipe(backbone="efficientnet_b0", augment=("flip", "rotation:10"))
+        >>> recipe.side
+        224
+        >>> recipe.changed({"member": 1}).run_seed == recipe.run_seed
+        False
     """
 
     backbone: str = "efficientnet_b3"
@@ -122,7 +127,7 @@ class Recipe:
     repeat: int = 0
     member: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.backbone, str):
             raise ValueError(f"backbone must be text. Received: {self.backbone!r}.")
         find_backbone(self.backbone)
@@ -224,12 +229,12 @@ class Recipe:
         text = json.dumps(self.to_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The settings as JSON knows them."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
-    def from_dict(cls, settings: Mapping) -> "Recipe":
+    def from_dict(cls, settings: Mapping[str, Any]) -> "Recipe":
         """A recipe from `to_dict`'s result; settings left out keep their defaults.
 
         Raises:
@@ -245,7 +250,7 @@ class Recipe:
                 )
         return cls(**settings)
 
-    def changed(self, settings: Mapping) -> "Recipe":
+    def changed(self, settings: Mapping[str, Any]) -> "Recipe":
         """The recipe with other settings.
 
         Raises:
@@ -253,17 +258,41 @@ class Recipe:
         """
         return type(self).from_dict(self.to_dict() | dict(settings))
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the settings as JSON."""
         write_json(path, self.to_dict())
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "Recipe":
+    def load(cls, path: str | os.PathLike[str]) -> "Recipe":
         """Reads a JSON file of settings; see `from_dict`."""
         return cls.from_dict(read_settings(path))
 
 
-def read_settings(path: str | os.PathLike) -> dict:
+def find_settings(recipe: str | os.PathLike[str]) -> dict[str, Any]:
+    """The settings of a recipe that ships with the package, by its name, or of a JSON file.
+
+    Args:
+        recipe: the name of a file in `experiments/recipes`, such as "fracatlas_efficientnet", or
+            the path of any.
+
+    Raises:
+        FileNotFoundError: neither; the names are listed.
+        ValueError: see `read_settings`.
+    """
+    folder = files("mura_tf.experiments") / "recipes"
+    named = {path.name.removesuffix(".json"): path for path in folder.iterdir()}
+    if isinstance(recipe, str) and recipe in named:
+        with as_file(named[recipe]) as path:
+            return read_settings(path)
+    if not os.path.exists(recipe):
+        raise FileNotFoundError(
+            f"a recipe must be one of {', '.join(sorted(named))}, or the path of a JSON file. "
+            f"Received: {os.fspath(recipe)!r}, and there is no such file."
+        )
+    return read_settings(recipe)
+
+
+def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads a JSON file of a recipe's settings, any of them.
 
     Raises:
@@ -278,7 +307,7 @@ def read_settings(path: str | os.PathLike) -> dict:
     return settings
 
 
-def _names_a_folder(name) -> bool:
+def _names_a_folder(name: object) -> bool:
     """Whether a study type can be a part of the run folder's path."""
     return isinstance(name, str) and name not in ("", ".", "..") and "/" not in name
 
@@ -295,7 +324,9 @@ def _require_whole(recipe: Recipe, name: str, least: int) -> None:
         raise ValueError(f"{name} must be a whole number from {least} up. Received: {value!r}.")
 
 
-def _require_number(recipe: Recipe, name: str, range_text: str, fits) -> None:
+def _require_number(
+    recipe: Recipe, name: str, range_text: str, fits: Callable[[float], bool]
+) -> None:
     value = getattr(recipe, name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not fits(value):
         raise ValueError(f"{name} must be a number {range_text}. Received: {value!r}.")

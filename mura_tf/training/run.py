@@ -3,33 +3,52 @@
 import csv
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from mura_tf.evaluation.predictions import SYSTEM_KEY, read_predictions, run_folders
+from mura_tf.evaluation.predictions import (
+    SYSTEM_KEY,
+    RunFolders,
+    read_predictions,
+    run_folders,
+)
 from mura_tf.training.recipe import Recipe
 
+if TYPE_CHECKING:
+    import keras
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, init=False)
 class Run:
-    """A run folder: `recipe.json`, `run.json`, `history.csv`, `best.keras`, `predictions.csv`."""
+    """A run folder: `recipe.json`, `run.json`, `history.csv`, `best.keras`, `predictions.csv`.
+
+    Attributes:
+        path: the folder.
+
+    Examples:
+        >>> run = mt.Run("demo/small_cnn/mura/all/repeat0-member0")
+        >>> run.finished, run.recipe.backbone, run.trained_on
+        (True, 'small_cnn', 'all study types')
+        >>> len(run.history) == len(run.info["seconds_per_epoch"])
+        True
+    """
 
     path: Path
 
-    def __post_init__(self):
-        object.__setattr__(self, "path", Path(self.path))
+    def __init__(self, path: str | os.PathLike[str]):
+        object.__setattr__(self, "path", Path(path))
 
     @cached_property
     def recipe(self) -> Recipe:
         return Recipe.load(self.path / "recipe.json")
 
     @property
-    def info(self) -> dict:
+    def info(self) -> dict[str, Any]:
         """Versions, device, seed, data fingerprint, seconds, whether it is finished."""
         path = self.path / "run.json"
         if not path.exists():
@@ -70,7 +89,7 @@ class Run:
         return read_predictions(self.path / "predictions.csv")
 
     @property
-    def system(self) -> tuple:
+    def system(self) -> tuple[str, str, int]:
         """Its `SYSTEM_KEY`: backbone, stage, repeat."""
         return tuple(getattr(self.recipe, name) for name in SYSTEM_KEY)
 
@@ -109,14 +128,36 @@ class Run:
                 f"one with {fingerprint}: files, labels or splits differ. Use another folder."
             )
 
-    def model(self):
+    def require_backend(self, backend: str) -> None:
+        """ValueError where the run was begun on another backend: no other goes on exactly."""
+        before = self.info.get("backend", backend)
+        if before != backend:
+            raise ValueError(
+                f"{self.path} was begun on Keras' backend {before!r}. Received: {backend!r}, which "
+                f"computes other last bits. Set KERAS_BACKEND={before}, or use another folder."
+            )
+
+    def model(self) -> "keras.Model":
         """The `keras.Model` of the best epoch, not compiled."""
         import keras
 
         return keras.models.load_model(self.path / "best.keras", compile=False)
 
 
-def finished_runs(run_dirs: Iterable[str | os.PathLike]) -> list[Run]:
+def folders_below(roots: RunFolders) -> list[Path]:
+    """The run folders at and below `roots`, each once; FileNotFoundError where there is none."""
+    roots = run_folders(roots)
+    found = [path.parent for root in roots for path in sorted(root.rglob("run.json"))]
+    folders = list({path.resolve(): path for path in found}.values())
+    if not folders:
+        raise FileNotFoundError(
+            f"no run.json below {', '.join(map(str, roots))}, expected at least one run folder. "
+            "`mura-tf train` makes them."
+        )
+    return folders
+
+
+def finished_runs(run_dirs: RunFolders) -> list[Run]:
     """The runs of folders, all of which must be finished; ValueError names those that are not."""
     runs = [Run(folder) for folder in run_folders(run_dirs)]
     unfinished = [str(run.path) for run in runs if not run.finished]

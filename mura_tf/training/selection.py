@@ -44,7 +44,7 @@ def dealt_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
 def usable_views(
     views: pd.DataFrame,
     recipe: Recipe,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     *,
     skip_bad: bool = False,
     progress: bool = False,
@@ -71,7 +71,7 @@ def split_views(views: pd.DataFrame, recipe: Recipe) -> dict[str, pd.DataFrame]:
     chosen = {
         "train": views.split == "train",
         "select": views.split == recipe.select_on,
-        "predict": ~views.split.isin(["train", "holdout"]),
+        "predict": views.split != "train",
     }
     return {name: views[rows].reset_index(drop=True) for name, rows in chosen.items()}
 

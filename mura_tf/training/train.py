@@ -1,11 +1,13 @@
 """Recipe + views -> run folder. The only code that changes weights."""
 
+import contextlib
 import dataclasses
-import importlib.metadata
 import importlib.util
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TypedDict
 
 import keras
 import numpy as np
@@ -17,6 +19,7 @@ from mura_tf.data.pipeline import input_statistics, make_dataset
 from mura_tf.data.tasks import class_names, targets_of
 from mura_tf.evaluation.predictions import EVALUATION_BATCH, predict_views
 from mura_tf.files import remove_parts, write_json, written_whole
+from mura_tf.models.backend import require_backend
 from mura_tf.training.checkpoint import Checkpoint, full_disk_explained
 from mura_tf.training.facts import run_facts
 from mura_tf.training.model import compiled_model
@@ -32,9 +35,9 @@ class NonFiniteLossError(RuntimeError):
 def train(
     recipe: Recipe,
     views: pd.DataFrame,
-    run_dir: str | os.PathLike,
+    run_dir: str | os.PathLike[str],
     *,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     skip_bad: bool = False,
     tensorboard: bool = False,
     verbose: str | int = "auto",
@@ -42,8 +45,9 @@ def train(
     """Trains one model as its recipe says, and predicts the splits it did not train on.
 
     Called again on an unfinished run folder it goes on after the last whole epoch and ends, on the
-    same machine's CPU, with the same files bit for bit as if it had never stopped. A finished run
-    is returned as it is. One whose predictions.csv is gone predicts again, or, if its best.keras is
+    same machine's CPU, as if it had never stopped: history.csv and predictions.csv are the same
+    bytes, and best.keras holds the same weights, beside the time it was saved at. A finished run is
+    returned as it is. One whose predictions.csv is gone predicts again, or, if its best.keras is
     gone as well, is trained from the beginning.
 
     Args:
@@ -59,14 +63,22 @@ def train(
             elsewhere, 0 silent.
 
     Raises:
-        ValueError: views the recipe cannot be trained on; a run folder of another recipe or data
-            set; a damaged checkpoint.
+        ValueError: views the recipe cannot be trained on; a run folder of another recipe, data set
+            or backend; a damaged checkpoint; settings of Keras' that `require_backend` refuses.
         BadViewsError: unreadable files, unless `skip_bad`.
         FileNotFoundError, ConnectionError: `weights` or `initial` cannot be had.
         NonFiniteLossError: the loss became NaN.
         OSError: the disk is full; the last checkpoint is kept.
         ImportError: `tensorboard`, or a backbone of KerasHub, without their extras.
+
+    Examples:
+        >>> views = mt.load_mura("demo/MURA-v1.1")
+        >>> recipe = mt.Recipe("small_cnn", weights=None, image_size=32, max_epochs=1)
+        >>> run = mt.train(recipe, views[views.study_type == "elbow"], "demo/elbow", verbose=0)
+        >>> sorted(path.name for path in run.path.glob("[!.]*"))
+        ['best.keras', 'history.csv', 'predictions.csv', 'recipe.json', 'run.json']
     """
+    require_backend(training=True)
     if tensorboard and not importlib.util.find_spec("tensorboard"):
         raise ImportError(
             "tensorboard=True needs the package tensorboard, which is not installed. "
@@ -85,7 +97,10 @@ def train(
         run.require_data(fingerprint)
         if not run.finished:
             info = run_facts(recipe, usable, fingerprint) | {"skipped": len(views) - len(usable)}
-            if run.info.get("finished") and (run.path / "best.keras").is_file():
+            best = run.path / "best.keras"
+            if best.is_file() or Checkpoint(run.path).path.exists():
+                run.require_backend(info["backend"])
+            if run.info.get("finished") and best.is_file():
                 _predict(run, run.model(), recipe, usable, cache_dir)
             else:
                 _train_and_predict(run, recipe, usable, info, cache_dir, tensorboard, verbose)
@@ -110,56 +125,77 @@ def measure_step(recipe: Recipe, steps: int = 5) -> tuple[float, int]:
     shape = (recipe.batch_size, recipe.side, recipe.side, 3)
     images = rng.uniform(-120, 120, shape).astype("float32")
     labels = rng.integers(0, 2, (recipe.batch_size, 1)).astype("float32")
-    for step in range(steps + 2):
-        if step == 2:
-            started = time.perf_counter()
+    for _ in range(2):
+        model.train_on_batch(images, labels)
+    started = time.perf_counter()
+    for _ in range(steps):
         model.train_on_batch(images, labels)
     return steps * recipe.batch_size / (time.perf_counter() - started), model.count_params()
 
 
-def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose) -> None:
+class _Inputs(TypedDict):
+    """What every data set of a run is made with."""
+
+    image_size: int
+    preprocessing: str
+    cache_dir: str | os.PathLike[str] | None
+
+
+def _train_and_predict(
+    run: Run,
+    recipe: Recipe,
+    views: pd.DataFrame,
+    info: dict[str, Any],
+    cache_dir: str | os.PathLike[str] | None,
+    tensorboard: bool,
+    verbose: str | int,
+) -> None:
     splits = split_views(views, recipe)
     checkpoint = Checkpoint(run.path)
     keras.utils.set_random_seed(recipe.run_seed)
     classes = class_names(views, recipe.task)
     model = compiled_model(recipe, classes, run.path)
-    callbacks = [_StopOnNonFiniteLoss(), *checkpoint.attach(model, recipe)]
+    finite = _StopOnNonFiniteLoss()
+    callbacks = [finite, *checkpoint.attach(model, recipe)]
     recipe.save(run.path / "recipe.json")  # only now, so that a mistake before can be mended
-    batches = {
+    inputs: _Inputs = {
         "image_size": recipe.side,
         "preprocessing": recipe.preprocessing_mode,
         "cache_dir": cache_dir,
     }
-    info |= {"classes": list(classes), "inputs": input_statistics(splits["train"], **batches)}
+    info |= {"classes": list(classes), "inputs": input_statistics(splits["train"], **inputs)}
     write_json(run.path / "run.json", {"finished": False} | info)
-    batches["class_weights"] = _loss_weights(splits["train"], recipe.balance)
+    weights = _loss_weights(splits["train"], recipe.balance)
     if not checkpoint.stopped:
         if tensorboard:
             callbacks.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
-        model.fit(
-            make_dataset(
-                splits["train"],
-                batch_size=recipe.batch_size,
-                training=True,
-                seed=recipe.run_seed,
-                augment=recipe.augment,
-                targets=targets_of(splits["train"], recipe.task, classes),
-                first_epoch=checkpoint.epochs,
-                **batches,
-            ),
-            validation_data=make_dataset(
-                splits["select"],
-                batch_size=EVALUATION_BATCH,
-                training=False,
-                targets=targets_of(splits["select"], recipe.task, classes),
-                **batches,
-            ),
-            initial_epoch=checkpoint.epochs,
-            epochs=recipe.max_epochs,
-            callbacks=callbacks,
-            shuffle=False,  # make_dataset has done it
-            verbose=_verbosity(verbose),
-        )
+        with finite.refused_by_torch():
+            model.fit(
+                make_dataset(
+                    splits["train"],
+                    batch_size=recipe.batch_size,
+                    training=True,
+                    seed=recipe.run_seed,
+                    augment=recipe.augment,
+                    targets=targets_of(splits["train"], recipe.task, classes),
+                    class_weights=weights,
+                    first_epoch=checkpoint.epochs,
+                    **inputs,
+                ),
+                validation_data=make_dataset(
+                    splits["select"],
+                    batch_size=EVALUATION_BATCH,
+                    training=False,
+                    targets=targets_of(splits["select"], recipe.task, classes),
+                    class_weights=weights,
+                    **inputs,
+                ),
+                initial_epoch=checkpoint.epochs,
+                epochs=recipe.max_epochs,
+                callbacks=callbacks,
+                shuffle=False,  # make_dataset has done it
+                verbose=_verbosity(verbose),
+            )
     model.set_weights(checkpoint.stopping.best_weights)
 
     with full_disk_explained(run.path):
@@ -175,7 +211,13 @@ def _train_and_predict(run, recipe, views, info, cache_dir, tensorboard, verbose
         write_json(run.path / "run.json", {"finished": True} | info | seconds)
 
 
-def _predict(run: Run, model: keras.Model, recipe: Recipe, views: pd.DataFrame, cache_dir) -> None:
+def _predict(
+    run: Run,
+    model: keras.Model,
+    recipe: Recipe,
+    views: pd.DataFrame,
+    cache_dir: str | os.PathLike[str] | None,
+) -> None:
     """Writes `predictions.csv`."""
     predictions = predict_views(
         model,
@@ -193,20 +235,36 @@ def _predict(run: Run, model: keras.Model, recipe: Recipe, views: pd.DataFrame, 
 
 
 class _StopOnNonFiniteLoss(keras.callbacks.Callback):
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.epoch = epoch
 
-    def on_train_batch_end(self, batch, logs=None):
-        self._require_finite(logs["loss"], f"the loss became {{}} at step {batch + 1}")
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.sentence = f"the loss became {{}} at step {batch + 1}"
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        self._require_finite(logs["loss"])
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         # the last step's weights, which no training loss has seen yet
-        self._require_finite(logs["val_loss"], "the validation loss became {} at the end")
+        self.sentence = "the validation loss became {} at the end"
 
-    def _require_finite(self, loss, sentence):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        self._require_finite(logs["val_loss"])
+
+    @contextlib.contextmanager
+    def refused_by_torch(self) -> Iterator[None]:
+        """torch's cross entropy gives no NaN back for a probability that is NaN, but raises."""
+        try:
+            yield
+        except RuntimeError as error:
+            if "all elements of input should be between 0 and 1" not in str(error):
+                raise
+            self._require_finite(np.nan)
+
+    def _require_finite(self, loss: float) -> None:
         if not np.isfinite(loss):
             raise NonFiniteLossError(
-                f"{sentence.format(float(loss))} of epoch {self.epoch + 1}; expected a finite "
+                f"{self.sentence.format(float(loss))} of epoch {self.epoch + 1}; expected a finite "
                 "number. The epochs before are kept. Lower learning_rate, or turn mixed_precision "
                 "off, and train into a new folder."
             )

@@ -1,10 +1,9 @@
+"""Radiographs on disk -> squares in the cache, in one process."""
+
 import hashlib
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from caches import SIZE, files, images_in, squares, table
 
 from mura_tf.data.cache import (
     BadViewsError,
@@ -20,80 +20,13 @@ from mura_tf.data.cache import (
     prepare,
     prepare_readable,
 )
-from mura_tf.data.radiograph import decode_radiograph
 from mura_tf.data.views import load_mura
-
-SIZE = 32
-
-
-def images_in(folder, count, seed=0):
-    """Paths of that many PNG files, of shapes and contents of their own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    paths = []
-    for number in range(count):
-        path = folder / f"image{number}.png"
-        cv2.imwrite(str(path), rng.integers(0, 256, rng.integers(20, 60, 2), np.uint8))
-        paths.append(str(path))
-    return paths
-
-
-def table(paths):
-    numbers = range(len(paths))
-    return pd.DataFrame(
-        {
-            "split": "train",
-            "study_type": "elbow",
-            "patient": [f"patient{number // 2}" for number in numbers],
-            "study": "study1",
-            "view": [os.path.basename(path) for path in paths],
-            "label": [number // 2 % 2 for number in numbers],
-            "path": paths,
-        }
-    )
+from mura_tf.terminal import Notice
 
 
 @pytest.fixture
 def views(tmp_path):
     return table(images_in(tmp_path / "data", 6))
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def no_decoding(monkeypatch):
-    def refuse(content, path):
-        raise AssertionError(f"{path} was decoded")
-
-    def start():
-        monkeypatch.setattr("mura_tf.data.cache.decode_radiograph", refuse)
-
-    return start
-
-
-@pytest.fixture
-def decoded(monkeypatch):
-    """The names of the files decoded from now on."""
-    names = []
-
-    def count(content, path):
-        names.append(os.path.basename(path))
-        return decode_radiograph(content, path)
-
-    monkeypatch.setattr("mura_tf.data.cache.decode_radiograph", count)
-    return names
-
-
-def squares(prepared):
-    return prepared.images[prepared.rows]
-
-
-def files(cache):
-    folder = cache / f"{SIZE}px"
-    return (folder / "images.u8").read_bytes(), (folder / "index.jsonl").read_bytes()
 
 
 def test_prepared_squares_are_the_images_resized_and_padded(views, cache):
@@ -197,11 +130,11 @@ def test_another_time_or_size_is_a_change(views, cache, decoded, change):
     assert decoded == ["image1.png"]
 
 
-def test_progress_is_shown_on_request(views, cache, capsys):
-    prepare(views, SIZE, cache, progress=True)
-    assert "Preparing" in capsys.readouterr().out
+def test_progress_is_shown_on_request(views, cache, bars):
     prepare(views, 48, cache)
-    assert capsys.readouterr().out == ""
+    assert bars.getvalue() == ""
+    prepare(views, SIZE, cache, progress=True)
+    assert "Looking at the files" in bars.getvalue() and "Preparing" in bars.getvalue()
 
 
 def test_the_cache_folder_by_default(views, tmp_path, monkeypatch):
@@ -215,121 +148,6 @@ def test_the_cache_folder_by_default(views, tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert default_cache_dir() == tmp_path / "home" / ".cache" / "mura_tf"
-
-
-# Killed builders, and two at once
-
-BUILDER = """
-import os, signal, sys
-import pandas as pd
-from mura_tf.data import cache
-
-folder, log, die_at, first, last = sys.argv[1], sys.argv[2], sys.argv[3], *map(int, sys.argv[4:])
-paths = open(os.path.join(os.path.dirname(log), "paths.txt")).read().split()[first:last]
-log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-die_at, die_where = int(die_at[1:]), die_at[0]
-seen = {"d": 0, "w": 0}
-
-def count(kind):
-    seen[kind] += 1
-    if kind == die_where and seen[kind] == die_at:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-def decode(content, path, real=cache.decode_radiograph):
-    count("d")
-    os.write(log, (os.path.basename(path) + "\\n").encode())
-    return real(content, path)
-
-def fsync(handle, real=os.fsync):
-    real(handle)
-    count("w")  # the squares are on disk, their index lines are not
-
-cache.decode_radiograph, cache.os.fsync = decode, fsync
-print("ready", flush=True)
-sys.stdin.readline()
-cache.prepare(pd.DataFrame({"path": paths}), 32, folder)
-"""
-
-COUNT, CHUNK = 600, 128
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("many")
-    paths = images_in(folder / "data", COUNT, seed=1)
-    (folder / "paths.txt").write_text("\n".join(paths))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def never_killed(many):
-    paths = (many / "paths.txt").read_text().split()
-    prepare(table(paths), SIZE, many / "whole")
-    return files(many / "whole")
-
-
-def builder(many, cache, log, die_at="d0", first=0, last=COUNT):
-    arguments = [cache, log, die_at, first, last]
-    process = subprocess.Popen(
-        [sys.executable, "-c", BUILDER, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def go(*processes):
-    for process in processes:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    for process in processes:
-        process.communicate()
-    return [process.returncode for process in processes]
-
-
-@pytest.mark.parametrize(
-    ("die_at", "chunks_kept"),
-    [("d1", {0}), ("d300", {1, 2}), ("d550", {3, 4}), ("w1", {0}), ("w2", {1})],
-    ids=["at the first image", "in chunk 3", "in chunk 5", "before index 1", "before index 2"],
-)
-def test_a_killed_builder_loses_the_chunk_it_wrote_and_the_one_it_decoded(
-    many, never_killed, cache, decoded, die_at, chunks_kept
-):
-    log = many / f"{die_at}.log"
-    assert go(builder(many, cache, log, die_at)) == [-signal.SIGKILL]
-    index = cache / f"{SIZE}px" / "index.jsonl"
-    kept = len(index.read_bytes().splitlines())
-    assert kept in {CHUNK * count for count in chunks_kept}
-    paths = (many / "paths.txt").read_text().split()
-    prepared = prepare(table(paths), SIZE, cache)
-    assert files(cache) == never_killed
-    assert prepared.rows.tolist() == list(range(COUNT))
-    assert len(decoded) == len(set(decoded)) == COUNT - kept
-    killed = log.read_text().split() if log.exists() else []
-    twice = set(killed) & set(decoded)
-    assert len(twice) <= 2 * CHUNK
-    assert not twice & {f"image{number}.png" for number in range(kept)}
-
-
-def test_two_builders_at_once_decode_each_image_once(many, never_killed, cache):
-    log = many / "two.log"
-    assert go(builder(many, cache, log), builder(many, cache, log)) == [0, 0]
-    assert files(cache) == never_killed
-    assert sorted(log.read_text().split()) == sorted(f"image{n}.png" for n in range(COUNT))
-
-
-def test_two_builders_of_overlapping_tables(many, never_killed, cache, no_decoding):
-    log = many / "overlapping.log"
-    first = builder(many, cache, log, last=400)
-    second = builder(many, cache, log, first=200)
-    assert go(first, second) == [0, 0]
-    assert sorted(log.read_text().split()) == sorted(f"image{n}.png" for n in range(COUNT))
-    no_decoding()
-    prepared = prepare(table((many / "paths.txt").read_text().split()), SIZE, cache)
-    assert sorted(prepared.rows) == list(range(COUNT))
-    assert squares(prepared).tobytes() == never_killed[0]
 
 
 def test_a_full_disk_keeps_what_was_there(views, cache, monkeypatch, decoded):
@@ -362,7 +180,7 @@ def test_a_cache_cut_short_warns_and_is_mended(views, cache, decoded, length):
     os.truncate(images, length)
     rows = length // SIZE**2
     decoded.clear()
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(Notice) as caught:
         prepared = prepare(views, SIZE, cache)
     assert [str(warning.message) for warning in caught] == [
         f"{images} is cut short: expected 6 images, found {rows}. "
@@ -377,7 +195,7 @@ def test_a_cache_without_its_images_is_mended(views, cache):
     prepare(views, SIZE, cache)
     whole = files(cache)
     (cache / f"{SIZE}px" / "images.u8").unlink()
-    with pytest.warns(UserWarning, match="expected 6 images, found 0"):
+    with pytest.warns(Notice, match="expected 6 images, found 0"):
         prepare(views, SIZE, cache)
     assert files(cache) == whole
 

@@ -5,6 +5,7 @@ import zlib
 
 import cv2
 import pytest
+from mura_folders import remove_csvs
 
 from mura_tf.data.check import check_dataset, check_views
 from mura_tf.data.views import load_fracatlas, load_mura
@@ -14,11 +15,6 @@ OTHER_ELBOW = "train/XR_ELBOW/patient00002/"
 TRUNCATED = {
     f"IMG000{number}.jpg" for number in (4036, 4123, 4134, 4148, 4149, 4189, 4258, 4285, 4304)
 }
-
-
-def remove_csvs(folder):
-    for csv in folder.glob("*.csv"):
-        csv.unlink()
 
 
 def problems(table):

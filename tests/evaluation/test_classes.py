@@ -1,10 +1,9 @@
-"""Scores over classes against scikit-learn, and the pages made of them."""
+"""Scores over classes against scikit-learn."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from class_predictions import TASK, predictions_of
-from pages import Page
 from sklearn.metrics import (
     auc,
     classification_report,
@@ -19,10 +18,6 @@ from mura_tf.data.views import load_mura
 from mura_tf.evaluation.classes import AVERAGES, MACRO, MEASURES, MICRO, WEIGHTED, score_classes
 from mura_tf.evaluation.metrics import bootstrap_weights
 from mura_tf.evaluation.predictions import predict_views, score, study_probabilities
-from mura_tf.papers.class_pages import class_figures, class_lines, class_section, published_report
-from mura_tf.reports.page import svg, write_page
-
-SEVEN = ("elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist")
 
 
 def oracle(predictions, task=TASK):
@@ -66,7 +61,8 @@ def test_scores_are_scikit_learns(task, members):
         columns = ["precision", "recall", "f1", "support"]
         assert scores.table.loc[name, columns].tolist() == pytest.approx(expected)
     assert scores.accuracy == pytest.approx(report["accuracy"])
-    assert (scores.table.loc[MICRO, ["precision", "recall", "f1"]] == scores.accuracy).all()
+    micro = scores.table.loc[MICRO, ["precision", "recall", "f1"]]
+    assert micro.tolist() == pytest.approx(3 * [scores.accuracy])
     assert scores.kappa == pytest.approx(cohen_kappa_score(truth, decisions))
 
     is_class = np.eye(len(scores.classes))[truth]
@@ -105,7 +101,7 @@ def test_kappas_interval_resamples_patients():
     assert (scores.kappa_low, scores.kappa_high) == pytest.approx(expected)
     assert scores.kappa_low < scores.kappa < scores.kappa_high
     again = score_classes(predictions, TASK, replicates=50, seed=3)
-    assert (again.kappa_low, again.kappa_high) == (scores.kappa_low, scores.kappa_high)
+    assert (again.kappa_low, again.kappa_high) == pytest.approx(expected)
 
 
 def test_members_are_averaged_before_the_decision():
@@ -154,7 +150,7 @@ def test_a_class_never_decided_for_has_precision_0():
     predictions["p:normal hand"] = 0.0
     row = score_classes(predictions, TASK).table.loc["normal hand"]
     assert row[["precision", "recall", "f1"]].tolist() == [0, 0, 0] and row.support > 0
-    assert row.auroc == 0.5
+    assert row.auroc == pytest.approx(0.5)
 
 
 @pytest.mark.filterwarnings("error")
@@ -164,7 +160,7 @@ def test_views_of_one_class(types):
     rows = predictions[class_of(predictions, TASK) == "normal elbow"]
     scores = score_classes(rows, TASK)
     assert scores.table.auroc[[*scores.classes, MACRO, WEIGHTED]].isna().all()
-    assert scores.table.recall[MACRO] == scores.accuracy
+    assert scores.table.recall[MACRO] == pytest.approx(scores.accuracy)
     assert (scores.kappa, scores.kappa_low, scores.kappa_high) == (0, 0, 0)
     assert not len(scores.curves[MACRO]) and len(scores.curves[MICRO])
 
@@ -217,73 +213,8 @@ def test_from_a_model_with_classes_to_scores_per_study(mura, eagerly):
     np.testing.assert_allclose(studies.probability, abnormal.clip(0, 1))  # one view a study
     found = score(studies, intervals=False).set_index("study_type")
     decided = (abnormal > 0.5).astype(int)
-    assert found.accuracy["overall"] == (decided == predictions.label).mean()
+    assert found.accuracy["overall"] == pytest.approx((decided == predictions.label).mean())
     assert found.kappa["overall"] == pytest.approx(
         cohen_kappa_score(predictions.label, decided), nan_ok=True
     )
     assert score_classes(predictions, TASK).table.support[MICRO] == len(predictions)
-
-
-# ------------------------------------------------------------------------------------------------
-# Pages
-
-
-def pages_of(scores, tmp_path, title="Exp 6"):
-    """The HTML page, the Markdown and the names of the figures."""
-    histories = [pd.DataFrame({"epoch": [1, 2, 3], "learning_rate": [1e-3, 1e-3, 2e-4]})]
-    figures = class_figures(scores, histories, "exp_6")
-    drawings = {stem: (svg(figure, stem), text) for stem, (figure, text) in figures.items()}
-    page = write_page(tmp_path / "page.html", title, [class_section(title, scores, drawings)])
-    return Page(page), "\n".join(class_lines(title, scores, drawings)), list(figures)
-
-
-def test_fig_30_stands_beside_ours_where_the_classes_are_its_fourteen(tmp_path):
-    scores = score_classes(predictions_of(types=SEVEN), TASK)
-    page, text, stems = pages_of(scores, tmp_path)
-    (rows,) = page.tables
-    assert rows[0] == ["Class", "Views", *("Precision", "003", "Recall", "003"), "F1", "003",
-                       "AUROC", "003"]  # fmt: skip
-    assert [row[0] for row in rows[1:]] == list(scores.table.index)
-    named = {row[0]: row[1:] for row in rows[1:]}
-    assert named["abnormal elbow"][2::2] == ["0.88", "0.74", "0.80", "0.99"]
-    assert named["abnormal hand"][2::2] == ["0.86", "0.42", "0.56", "0.97 to 0.98"]
-    assert named["normal hand"][2::2] == ["0.70", "0.96", "0.81", ""]
-    assert named[MACRO][2::2] == ["0.80", "0.77", "0.78", "0.99"]
-    assert named[WEIGHTED][2::2] == ["0.80", "0.79", "0.78", ""]
-    assert named[MICRO][2::2] == ["", "", "", "0.99"]
-    ours = scores.table.loc["abnormal hand"]
-    assert named["abnormal hand"][0] == str(int(ours.support))
-    assert named["abnormal hand"][1::2] == [f"{ours[name]:.3f}" for name in MEASURES]
-    assert "these are other views" in page.text
-    assert [name for name, _ in page.tags].count("svg") == 3
-    markdown = [line for line in text.splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line[1:-1].split("|")] for line in markdown]
-    assert [cells[0], *cells[2:]] == rows
-    for stem in stems:
-        assert f"]({stem}.svg)" in text
-
-
-def test_other_classes_have_no_published_columns(tmp_path):
-    assert published_report([*SEVEN]) is None
-    scores = score_classes(predictions_of(), TASK)
-    page, text, _ = pages_of(scores, tmp_path)
-    assert page.tables[0][0] == ["Class", "Views", "Precision", "Recall", "F1", "AUROC"]
-    assert "003" not in page.text + text and "†" not in page.text
-    summary = f"kappa of the 6 classes {scores.kappa:.3f}"
-    assert summary in page.text and summary in text
-
-
-def test_a_class_without_views_is_marked(tmp_path):
-    predictions = predictions_of()
-    gone = class_of(predictions, TASK) == "abnormal hand"
-    page, text, _ = pages_of(score_classes(predictions[~gone], TASK), tmp_path)
-    row = ["abnormal hand †", "0", *["\N{EN DASH}"] * 4]
-    assert row in page.tables[0] and f"| {' | '.join(row)} |" in text
-    assert "† No view of this class" in page.text and "† No view of this class" in text
-
-
-def test_text_from_outside_is_text(tmp_path):
-    nasty = '<b>|"$x$'
-    page, text, _ = pages_of(score_classes(predictions_of(types=(nasty, "hand")), TASK), tmp_path)
-    assert f"normal {nasty}" in [row[0] for row in page.tables[0]]
-    assert '| normal <b>\\|"$x$ |' in text

@@ -183,7 +183,7 @@ def test_one_class_leaves_undefined_what_is_undefined(labels, undefined, defined
     assert np.isnan(scores[undefined]) and np.isnan(scores["auroc"])
     assert scores[defined] == pytest.approx([2 / 3 if labels[0] == 0 else 1 / 3])
     assert scores["kappa"] == 0
-    assert scores["accuracy"] == scores[defined]
+    assert scores["accuracy"] == pytest.approx(scores[defined])
 
 
 def test_a_weighting_without_a_class_is_undefined_alone():

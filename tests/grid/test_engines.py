@@ -145,6 +145,8 @@ def test_what_ray_says_of_an_address_is_told(nodes, monkeypatch):
     monkeypatch.setattr("ray.init", init)
     with pytest.raises(ConnectionError, match=r"answers at 'auto' \(Could not find any.*Expected"):
         RayEngine("auto")
+    with pytest.raises(ConnectionError, match=r"^Could not find any running Ray instance\.$"):
+        RayEngine()  # no address that could be wrong
 
 
 @pytest.mark.parametrize(

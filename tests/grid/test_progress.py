@@ -5,12 +5,12 @@ import io
 from types import SimpleNamespace
 
 import pytest
-from rich.console import Console
 
 from mura_tf.files import write_json
 from mura_tf.grid import progress
 from mura_tf.grid.plan import plan_runs
 from mura_tf.grid.progress import Board, duration
+from mura_tf.terminal import Output
 from mura_tf.training.recipe import Recipe
 
 RECIPE = Recipe(backbone="small_cnn", weights=None)
@@ -40,8 +40,8 @@ def terminal(monkeypatch):
     """What a terminal is sent."""
     monkeypatch.setenv("TERM", "xterm-256color")
     sent = io.StringIO()
-    console = functools.partial(Console, file=sent, force_terminal=True, width=100)
-    monkeypatch.setattr(progress, "Console", console)
+    console = functools.partial(Output, file=sent, force_terminal=True, width=100)
+    monkeypatch.setattr(progress, "Output", console)
     return sent
 
 

@@ -4,6 +4,8 @@ from mura_tf.models.specs import (
     AUGMENTATIONS,
     HEAD_LAYERS,
     PAPER_HEAD,
+    Plateau,
+    Step,
     parse_augmentation,
     parse_head,
     parse_optimizer,
@@ -69,10 +71,10 @@ def test_a_bad_augmentation(spec, sentence):
         (parse_trainable, "from:conv5_block16_1_conv", ("from", "conv5_block16_1_conv")),
         (parse_optimizer, "adam", ("adam", None)),
         (parse_optimizer, "sgd:0", ("sgd", 0.0)),
-        (parse_schedule, "constant", ("constant",)),
-        (parse_schedule, "plateau:loss:0.1:1", ("plateau", "loss", 0.1, 1, 0.0)),
-        (parse_schedule, "plateau:val_loss:.2:5:1e-7", ("plateau", "val_loss", 0.2, 5, 1e-7)),
-        (parse_schedule, "step:0.3:3", ("step", 0.3, 3)),
+        (parse_schedule, "constant", None),
+        (parse_schedule, "plateau:loss:0.1:1", Plateau("loss", 0.1, 1, 0.0)),
+        (parse_schedule, "plateau:val_loss:.2:5:1e-7", Plateau("val_loss", 0.2, 5, 1e-7)),
+        (parse_schedule, "step:0.3:3", Step(0.3, 3)),
     ],
 )
 def test_a_spec_is_split(parse, spec, parsed):
@@ -118,12 +120,12 @@ def test_every_layer_of_a_head_is_parsed():
         "dense:32:relu",
         "residual:32:0.7",
     )
-    assert [spec[0] for spec in parse_head(head)] == [spec.partition(":")[0] for spec in head]
-    assert parse_head(("flatten",)) == [("flatten",)]
+    assert [name for name, _ in parse_head(head)] == [spec.partition(":")[0] for spec in head]
+    assert parse_head(("flatten",)) == [("flatten", ())]
     assert {spec.partition(":")[0] for spec in head} | {"flatten"} == {
         spec.partition(":")[0] for spec in HEAD_LAYERS
     }
-    assert parse_head(PAPER_HEAD) == [("pool",), ("batch_norm",), ("dropout", 0.5)]
+    assert parse_head(PAPER_HEAD) == [("pool", ()), ("batch_norm", ()), ("dropout", (0.5,))]
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,37 @@
-"""What a report is traced back to."""
+"""What a run says of itself, and what a report is traced back to."""
 
 import json
+import re
 import sys
 
+import keras
 import pytest
+import tensorflow as tf
 from run_folders import finish, views_of
+from trainings import RECIPE
 
+from mura_tf.data.pipeline import input_statistics
 from mura_tf.grid.plan import plan_runs
 from mura_tf.training.facts import write_facts
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
+
+
+def test_run_json_says_what_was_run(reference, views):
+    info = reference.info
+    assert info["recipe_hash"] == RECIPE.hash == reference.recipe.hash
+    assert info["versions"]["keras"] == keras.__version__
+    assert info["versions"]["tensorflow"].split("-")[0] == tf.__version__
+    assert set(info["versions"]) == {"mura_tf", "keras", "tensorflow", "numpy", "python"}
+    assert info["backend"] == "tensorflow"
+    assert info["device"]
+    assert info["seed"] == RECIPE.run_seed
+    assert re.fullmatch("[0-9a-f]{16}", info["data_fingerprint"])
+    assert info["views"] == {"train": 40, "valid": 16}
+    assert info["skipped"] == 0
+    training = views[views.split == "train"]
+    assert info["inputs"] == input_statistics(training, image_size=32, preprocessing="caffe")
+    assert info["seconds"] == pytest.approx(sum(info["seconds_per_epoch"]), abs=0.1)
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from mura_tf.models.backbones import BACKBONES
-from mura_tf.training.recipe import Recipe
+from mura_tf.training.recipe import Recipe, find_settings, read_settings
+
+RECIPES = Path(__file__).parents[2] / "experiments/recipes"
 
 OTHER = {
     "backbone": "mobilenet_v2_035",
@@ -222,8 +224,8 @@ WHOLE = ["batch_size", "patience", "max_epochs"]
         ("initial_part", "head", r"initial_part must be one of model, backbone\. .*'head'"),
         ("head", "pool", r"head must be a tuple of specs\. Received: 'pool'"),
         ("head", ("dropout:0.5",), r"from feature maps to vectors once, by 'pool' or by"),
-        ("trainable", "last:0", r"trainable must be 'all', 'none', 'last:N' .*: 'last:0'"),
-        ("optimizer", "sgd", r"optimizer must be 'adam' or 'sgd:MOMENTUM' .*: 'sgd'"),
+        ("trainable", "last:0", "trainable must be one of all, none, last:N, .*: 'last:0'"),
+        ("optimizer", "sgd", "optimizer must be one of adam, sgd:MOMENTUM, .*: 'sgd'"),
         ("schedule", "cosine", r"schedule must be one of constant, plateau:.*: 'cosine'"),
         ("study_types", "elbow", r"study_types must be a tuple of names such as .*: 'elbow'"),
         (
@@ -252,3 +254,26 @@ def test_a_value_that_cannot_be(name, value, sentence):
 def test_balance_needs_two_labels():
     with pytest.raises(ValueError, match=r"two labels to balance.*'study_type'.*balance='none'"):
         Recipe(task="study_type")
+
+
+# ------------------------------------------------------------------------------------------------
+# Recipes by name
+
+
+def test_a_recipe_that_ships_with_the_package_has_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no file of that name is here
+    settings = find_settings("fracatlas_efficientnet")
+    assert settings["backbone"] == "efficientnet_v2_b0"
+    file = RECIPES / "fracatlas_efficientnet.json"
+    assert settings == find_settings(file) == find_settings(str(file)) == read_settings(file)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.iterdir()), ids=lambda path: path.stem)
+def test_every_recipe_of_the_package_can_be(path):
+    assert Recipe().changed(find_settings(path.stem)) != Recipe()
+
+
+@pytest.mark.parametrize("name", ["fracatlas", "nowhere/fracatlas_scratch.json"])
+def test_an_unknown_recipe_lists_the_known_ones(name):
+    with pytest.raises(FileNotFoundError, match=r"one of fracatlas_efficientnet, .*path of a JSON"):
+        find_settings(name)

@@ -1,0 +1,25 @@
+"""`mura-tf evaluate`: finished runs, scored and reported from their predictions."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mura_tf.cli.options import Runs, run_folders
+from mura_tf.cli.printing import print_report
+from mura_tf.terminal import waiting
+
+
+def evaluate(
+    runs: Runs,
+    out: Annotated[
+        Path | None, typer.Option(help="Where scores.csv and report.html go. [default: the first]")
+    ] = None,
+) -> None:
+    """Score finished runs as ensembles, from their predictions alone, and write the report."""
+    folders, out = run_folders(runs), out or runs[0]
+
+    with waiting("Starting"):
+        from mura_tf.experiment import report_runs
+
+    print_report(report_runs(folders, out, progress=True), out)

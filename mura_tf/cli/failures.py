@@ -1,0 +1,61 @@
+"""What goes wrong, as one sentence on standard error and an exit status that means something.
+
+0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C, 141 nobody read what was printed.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from typer.core import TyperGroup
+
+
+class Commands(TyperGroup):
+    """The commands, whose failures are sentences."""
+
+    # typer's own kind of context, which it takes here, is private
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """`--verbose` is the app's, and may stand behind the command as well."""
+        return super().parse_args(ctx, sorted(args, key=lambda one: one != "--verbose"))
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        with _failures_as_sentences():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def wrong_usage() -> Iterator[None]:
+    """What is refused in this block was wrong on the command line: exit status 2."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(_sentence(error)) from None
+
+
+@contextmanager
+def _failures_as_sentences() -> Iterator[None]:
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()  # or Python itself would find the broken pipe, at its end
+    except typer.Exit:  # a RuntimeError, too
+        raise
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(128 + signal.SIGPIPE) from None
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        print(f"Error: {_sentence(error)}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on from here.", file=sys.stderr)
+        raise typer.Exit(128 + signal.SIGINT) from None
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:  # Python's own
+        return f"{error.filename}: {error.strerror}. Give another path, or mend this one."
+    return str(error)

@@ -1,0 +1,93 @@
+"""Options that several commands have, and what their values mean."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+# panels of --help
+DATA, TRAINED, RECIPE, MACHINE = "Data and output", "What is trained", "The recipe", "The machine"
+
+Data = Annotated[
+    Path,
+    typer.Argument(help="A MURA-shaped or FracAtlas folder, the folder above it, or a views CSV."),
+]
+Model = Annotated[
+    Path, typer.Argument(help="A bundle (.mura), or a run folder or one above several.")
+]
+Runs = Annotated[list[Path], typer.Argument(help="Run folders, or folders above them.")]
+Side = Annotated[int, typer.Option("--image-size", min=8, help="Side of the squares, pixels.")]
+
+SkipBad = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Go on without unreadable files.", rich_help_panel=DATA),
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where prepared images are kept. [default: $MURA_TF_CACHE or ~/.cache/mura_tf]",
+        rich_help_panel=DATA,
+    ),
+]
+
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="Settings instead of the paper's: a recipe that ships with the package, such as "
+        "fracatlas_efficientnet, or a JSON file.",
+        metavar="NAME|FILE",
+        rich_help_panel=RECIPE,
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="'imagenet', 'none' or the path of backbone weights (.h5).", rich_help_panel=RECIPE
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(min=32, help="Pixels. [default: the backbone's]", rich_help_panel=RECIPE),
+]
+MaxEpochs = Annotated[
+    int | None, typer.Option(min=1, help="A run ends here at the latest.", rich_help_panel=RECIPE)
+]
+SelectOn = Annotated[
+    Literal["valid", "holdout"] | None,
+    typer.Option(
+        help="Where epochs are chosen: valid is the paper's; holdout, a part of the training "
+        "patients.",
+        rich_help_panel=RECIPE,
+    ),
+]
+
+Jobs = Annotated[
+    int, typer.Option(min=1, help="Runs at a time on this machine.", rich_help_panel=MACHINE)
+]
+
+
+def listed(text: str | None) -> tuple[str, ...] | None:
+    """The parts between commas; None for an option that was not given, or is empty."""
+    return tuple(part.strip() for part in text.split(",")) if text else None
+
+
+def settings_of(recipe: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the recipe of that name or path, and the options that were given."""
+    from mura_tf.training.recipe import find_settings
+
+    settings = find_settings(recipe) if recipe else {}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    if settings.get("weights") == "none":
+        settings["weights"] = None
+    if isinstance(settings.get("augment"), str):
+        augment = settings["augment"]
+        settings["augment"] = () if augment in ("", "none") else listed(augment)
+    return settings
+
+
+def run_folders(roots: list[Path]) -> list[Path]:
+    """See `folders_below`."""
+    from mura_tf.training.run import folders_below
+
+    return folders_below(roots)

@@ -1,0 +1,216 @@
+"""One DICOM file -> one grey radiograph, and what its header says of it.
+
+Needs the extra `mura-tf[dicom]`: pydicom, with pylibjpeg's decoders for compressed pixels.
+"""
+
+import io
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mura_tf.data.radiograph import BadRadiographError, is_dicom
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+MODALITIES = {"CR": "computed radiography", "DX": "digital radiography", "RG": "film, scanned"}
+"""What is read; everything else is no plain radiograph."""
+BODY_PARTS = {
+    "elbow": ("ELBOW", "OLECRANON"),
+    "finger": ("FINGER", "THUMB", "FINGERS", "DIGIT", "PHALANX"),
+    "forearm": ("FOREARM", "RADIUS", "ULNA", "RADIUSULNA", "LOWERARM"),
+    "hand": ("HAND", "METACARPUS", "METACARPAL"),
+    "hip": ("HIP",),
+    "humerus": ("HUMERUS", "UPPERARM", "ARM"),
+    "leg": ("LEG", "LOWERLEG", "UPPERLEG", "TIBIA", "FIBULA", "TIBIAFIBULA", "TIBFIB", "FEMUR"),
+    "shoulder": ("SHOULDER", "CLAVICLE", "SCAPULA", "ACJOINT", "GLENOHUMERALJOINT"),
+    "wrist": ("WRIST", "CARPUS", "WRISTJOINT", "SCAPHOID"),
+}
+"""Study type -> values of BodyPartExamined, without spaces (DICOM PS3.16, Annex L, and habits)."""
+_TYPE_OF = {part: study_type for study_type, parts in BODY_PARTS.items() for part in parts}
+
+
+class Header(NamedTuple):
+    """What a DICOM header says of a radiograph; "" where it says nothing.
+
+    Attributes:
+        study: StudyInstanceUID.
+        patient: PatientID.
+        study_type: of BodyPartExamined: a key of `BODY_PARTS`, or the part itself in lower case.
+        laterality: "L" or "R", of ImageLaterality or Laterality.
+        view_position: such as "PA" or "LL".
+        burned_in: whether BurnedInAnnotation says that text was drawn into the pixels.
+    """
+
+    study: str
+    patient: str
+    study_type: str
+    laterality: str
+    view_position: str
+    burned_in: bool
+
+
+def decode_dicom(content: bytes, path: str | os.PathLike[str]) -> np.ndarray:
+    """The radiograph in the bytes of a DICOM file, as its maker wants it shown.
+
+    Modality LUT or rescale, then the first VOI LUT or window (without either, the whole range of
+    the stored bits), then MONOCHROME1 is turned round.
+
+    Args:
+        content: of the file.
+        path: for the message.
+
+    Returns:
+        uint8 (height, width), 0 black to 255 white.
+
+    Raises:
+        BadRadiographError: no DICOM file, another modality, several frames, colour, no pixels or
+            too few of them.
+        ImportError: without the extra.
+    """
+    dataset = parsed(content, path)
+    _require_radiograph(dataset, path)
+    return shown_pixels(dataset, path)
+
+
+def dicom_header(content: bytes, path: str | os.PathLike[str]) -> Header:
+    """What the header of a DICOM file says; see `decode_dicom` for its errors."""
+    dataset = parsed(content, path)
+    _require_radiograph(dataset, path)
+    return header_of(dataset)
+
+
+def header_of(dataset: "Dataset") -> Header:
+    """`dicom_header` of a parsed file."""
+    part = _text(dataset, "BodyPartExamined")
+    squeezed = "".join(letter for letter in part.upper() if letter.isalnum())
+    return Header(
+        study=_text(dataset, "StudyInstanceUID"),
+        patient=_text(dataset, "PatientID"),
+        study_type=_TYPE_OF.get(squeezed, part.lower()),
+        laterality=_text(dataset, "ImageLaterality") or _text(dataset, "Laterality"),
+        view_position=_text(dataset, "ViewPosition"),
+        burned_in=_text(dataset, "BurnedInAnnotation").upper() == "YES",
+    )
+
+
+def dicom_size(content: bytes, path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(height, width) of `decode_dicom`'s image, pixels, from the header alone."""
+    dataset = parsed(content, path)
+    _require_radiograph(dataset, path)
+    return int(dataset.Rows), int(dataset.Columns)
+
+
+def shown_pixels(dataset: "Dataset", path: str | os.PathLike[str]) -> np.ndarray:
+    """`decode_dicom` of a parsed file of one grey frame, of whatever modality."""
+    from pydicom.pixels.processing import apply_modality_lut
+
+    centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
+    try:
+        stored = dataset.pixel_array
+        values = np.asarray(apply_modality_lut(stored, dataset), float)
+        if "VOILUTSequence" in dataset:
+            shown = _by_table(values, dataset.VOILUTSequence[0])
+        elif centre is not None and width is not None:
+            function = _text(dataset, "VOILUTFunction").upper() or "LINEAR"
+            shown = _windowed(values, centre, width, function)
+        else:
+            low, high = _possible_range(dataset)
+            shown = (values - low) / (high - low)
+    except Exception as error:  # pydicom and its decoders raise whatever they meet
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BadRadiographError(
+            f"{path}: DICOM with pixels that cannot be read ({reason})"
+        ) from None
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        shown = 1 - shown
+    return np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8)
+
+
+def _by_table(values: np.ndarray, voi: "Dataset") -> np.ndarray:
+    """A VOI LUT (PS3.3, C.11.2.1.1), in [0, 1]."""
+    count, first, bits = (int(entry) for entry in voi.LUTDescriptor)
+    data = voi.LUTData
+    table = np.frombuffer(data, np.uint16) if isinstance(data, bytes) else np.array(data, np.uint16)
+    count = count or 2**16
+    places = np.clip(np.round(values - first), 0, min(count, len(table)) - 1).astype(int)
+    return table[places] / (2**bits - 1)
+
+
+def _windowed(values: np.ndarray, centre: float, width: float, function: str) -> np.ndarray:
+    """A window (PS3.3, C.11.2.1.2 and C.11.2.1.3), in [0, 1].
+
+    By hand, because pydicom's `apply_windowing` takes the output's ends from the rescaled ends of
+    the stored range, and so turns black and white round where RescaleSlope is negative.
+    """
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(-4 * (values - centre) / width))
+    if function == "LINEAR_EXACT":
+        return (values - centre) / width + 0.5
+    if width <= 1:  # a step: PS3.3 forbids less than 1
+        return (values > centre - 0.5).astype(float)
+    return (values - (centre - 0.5)) / (width - 1) + 0.5
+
+
+def _possible_range(dataset: "Dataset") -> tuple[float, float]:
+    """The least and the most that the stored bits can become."""
+    from pydicom.pixels.processing import apply_modality_lut
+
+    signed, bits = bool(dataset.PixelRepresentation), int(dataset.BitsStored)
+    ends = [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1]
+    values = np.asarray(apply_modality_lut(np.array(ends), dataset), float)
+    return float(values.min()), float(values.max())
+
+
+def parsed(content: bytes, path: str | os.PathLike[str]) -> "Dataset":
+    """The bytes of a DICOM file as pydicom has them."""
+    if not is_dicom(content):
+        raise BadRadiographError(f"{path}: not a DICOM file (no DICM behind its first 128 bytes)")
+    try:
+        from pydicom import dcmread
+    except ImportError:
+        raise ImportError(
+            f"{path} is a DICOM file, which needs pydicom. Install the extra: "
+            "pip install 'mura-tf[dicom]'."
+        ) from None
+    try:
+        return dcmread(io.BytesIO(content))
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BadRadiographError(f"{path}: truncated or corrupt DICOM ({reason})") from None
+
+
+def _require_radiograph(dataset: "Dataset", path: str | os.PathLike[str]) -> None:
+    modality = _text(dataset, "Modality")
+    if modality not in MODALITIES:
+        found = f"of the modality {modality}" if modality else "without a modality"
+        raise BadRadiographError(
+            f"{path}: DICOM {found}; expected a radiograph, one of {', '.join(MODALITIES)}"
+        )
+    if "PixelData" not in dataset:
+        raise BadRadiographError(f"{path}: DICOM without pixels")
+    frames = _text(dataset, "NumberOfFrames") or "1"
+    if frames != "1":
+        raise BadRadiographError(f"{path}: DICOM with {frames} frames; expected one")
+    colour = _text(dataset, "PhotometricInterpretation")
+    if _text(dataset, "SamplesPerPixel") != "1" or not colour.startswith("MONOCHROME"):
+        raise BadRadiographError(
+            f"{path}: DICOM in colour ({colour or 'unknown'}); expected MONOCHROME1 or MONOCHROME2"
+        )
+    bits = _text(dataset, "BitsAllocated")
+    if bits not in ("8", "16"):
+        raise BadRadiographError(f"{path}: DICOM with {bits} bits a pixel; expected 8 or 16")
+
+
+def _text(dataset: "Dataset", keyword: str) -> str:
+    value = dataset.get(keyword)
+    return "" if value is None else str(value).strip()
+
+
+def _first(dataset: "Dataset", keyword: str) -> float | None:
+    """The first of several values."""
+    value = dataset.get(keyword)
+    if value is None or value == "":
+        return None
+    return float(value[0] if hasattr(value, "__len__") else value)

@@ -1,0 +1,7 @@
+"""Finished runs come in, one portable `.mura` file goes out; radiograph files come in, findings go
+out.
+
+Open `bundle` first: `Bundle.read` is the door. `pack` makes a bundle, with its `model_card`;
+`sources` finds studies in what a person gives, `members` run the models, `findings` is what is said
+of a study, `export` writes a member for other runtimes.
+"""

@@ -1,0 +1,418 @@
+"""A trained ensemble that reads new radiographs: from a `.mura` file, or from its run folders."""
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mura_tf.cores import usable_cores
+from mura_tf.data.radiograph import (
+    BadRadiographError,
+    padded_box,
+    read_radiograph,
+    resize_with_pad,
+)
+from mura_tf.data.tasks import ABNORMAL
+from mura_tf.evaluation.operating_points import Calibration, OperatingPoint
+from mura_tf.explain.maps import enlarged
+from mura_tf.inference.findings import (
+    DISAGREEMENT,
+    FINDING_COLUMNS,
+    VIEW_COLUMNS,
+    Finding,
+    View,
+    as_table,
+    picture_warnings,
+)
+from mura_tf.inference.members import KerasMember, Member, OnnxMember, read_all
+from mura_tf.inference.sources import Source, Study, find_studies
+
+FORMAT = 1
+"""Of `bundle.json`; a bundle of a later one is refused."""
+BATCH = 32
+"""Views that are decoded and held at a time."""
+
+
+class Bundle:
+    """A trained ensemble with all that reading a file needs.
+
+    Args:
+        source: a `.mura` file of `pack`, or the run folders of finished runs.
+
+    Attributes:
+        facts: of `bundle.json`, see docs/file-formats.
+        study_types: those that it reads; () where one model reads all and none is known.
+        points: name -> `OperatingPoint`.
+        path: of the `.mura` file; None where run folders were given.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ValueError: no bundle, a damaged one or one of a later format.
+
+    Example:
+        >>> bundle = mt.Bundle("wrist.mura")          # doctest: +SKIP
+        >>> bundle.read(["a.png", "study/", "b.dcm"])  # doctest: +SKIP
+    """
+
+    def __init__(self, source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]):
+        if isinstance(source, str | os.PathLike) and not Path(source).is_dir():
+            self.path: Path | None = Path(source)
+            self.facts = _facts_in(self.path)
+        else:
+            from mura_tf.inference.pack import facts_of_runs
+
+            folders = [source] if isinstance(source, str | os.PathLike) else source
+            self.path = None
+            self.facts = facts_of_runs(folders)
+        self.study_types: tuple[str, ...] = tuple(self.facts["study_types"])
+        self.points = {
+            row["point"]: OperatingPoint(row["point"], row["low"], row["high"])
+            for row in self.facts["operating_points"]
+        }
+
+    def __repr__(self) -> str:
+        facts = self.facts
+        return (
+            f"<Bundle {facts['name']} {facts['version']}: {len(facts['members'])} "
+            f"{facts['backbone']}, {', '.join(self.study_types)}>"
+        )
+
+    def read(
+        self,
+        sources: Source | Iterable[Source],
+        *,
+        study_type: str | None = None,
+        each_file: bool = False,
+        point: str | None = None,
+    ) -> pd.DataFrame:
+        """Reads files, folders, zips, a views CSV or arrays.
+
+        Args:
+            sources: paths, or uint8 (height, width) arrays, each a study; see `find_studies`.
+            study_type: of all of them, whatever folders and headers say.
+            each_file: whether each image of a folder is a study of its own.
+            point: the operating point that decides, of `points`; by default "doubt" where the
+                bundle has one, else "paper".
+
+        Returns:
+            Findings table, a row per study: `study, study_type, type_from` (given, dicom,
+            recognised or empty)`, views, probability` (float in [0, 1], NaN where it was not
+            read)`, calibrated, decision` (normal, doubtful, abnormal, not read)`, disagreement`
+            (standard deviation over the members)`, warnings, files`. `attrs["views"]` is the
+            table of the views: `study, file, view, probability, warnings, heatmap`.
+
+        Raises:
+            FileNotFoundError, ValueError: see `find_studies`; an unknown study type or point.
+        """
+        if isinstance(sources, str | os.PathLike | np.ndarray):
+            sources = [sources]
+        rows, views = [], []
+        for finding in self.findings(
+            sources, study_type=study_type, each_file=each_file, point=point
+        ):
+            rows.append(finding.row)
+            views += finding.view_rows
+        table = as_table(rows, FINDING_COLUMNS)
+        table.attrs["views"] = as_table(views, VIEW_COLUMNS)
+        return table
+
+    def findings(
+        self,
+        sources: Iterable[Source],
+        *,
+        study_type: str | None = None,
+        each_file: bool = False,
+        point: str | None = None,
+    ) -> Iterator[Finding]:
+        """The findings of `read` one by one, with radiographs and heatmaps.
+
+        However many there are, no more than a few batches of views are held.
+        """
+        studies = find_studies(sources, self.study_types, each_file=each_file)
+        yield from self.findings_of(studies, study_type=study_type, point=point)
+
+    def findings_of(
+        self, studies: Iterable[Study], *, study_type: str | None = None, point: str | None = None
+    ) -> Iterator[Finding]:
+        """The findings of studies that are found already; see `findings`."""
+        if study_type is not None:
+            self.require_type(study_type)
+        decide = self.point(point).decide
+        for group in _groups(studies):
+            yield from self._read_group(group, study_type, decide)
+
+    def models(self, aside: Path) -> Iterator[tuple[str, Path, str]]:
+        """Name, `.keras` file and preprocessing of each member, and of the recogniser.
+
+        Args:
+            aside: a folder, for files that lie in the bundle.
+        """
+        recogniser = self.facts.get("recogniser")
+        entries = [(member, self.facts) for member in self.facts["members"]]
+        entries += [(recogniser, recogniser)] if recogniser else []
+        for number, (entry, inputs) in enumerate(entries):
+            path = Path(entry["file"])
+            if self.path is not None:
+                with zipfile.ZipFile(self.path) as archive:
+                    path = Path(archive.extract(entry["file"], aside))
+            name = "recogniser" if entry is recogniser else f"member{number}"
+            yield name, path, inputs["preprocessing"]
+
+    def _read_group(
+        self, studies: list[Study], study_type: str | None, decide: Callable[[float], str]
+    ) -> list[Finding]:
+        findings = [self._begun(study, study_type) for study in studies]
+        views = [view for finding in findings for view in finding.views]
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            list(pool.map(partial(_decode, inputs=self.facts["inputs"]), views))
+        for finding in findings:
+            if any(view.radiograph is not None for view in finding.views):
+                self._recognise(finding)
+        by_type: dict[str, list[View]] = {}
+        for finding in findings:
+            if reason := self._refusal(finding):
+                finding.warnings.append(reason)
+                finding.warnings += _told(finding.views)
+                continue
+            views = [view for view in finding.views if view.radiograph is not None]
+            by_type.setdefault(finding.study_type, []).extend(views)
+        said = {}
+        for name, views in by_type.items():
+            for view, probabilities in zip(views, self._read_views(name, views), strict=True):
+                said[id(view)] = probabilities
+        for finding in findings:
+            self._conclude(finding, said, decide)
+        return findings
+
+    def _begun(self, study: Study, study_type: str | None) -> Finding:
+        return Finding(
+            study=study.name,
+            study_type=study.study_type if study_type is None else study_type,
+            type_from=study.type_from if study_type is None else "given",
+            warnings=list(study.warnings),
+            views=[View(*pair) for pair in zip(study.files, study.views, strict=True)],
+        )
+
+    def _recognise(self, finding: Finding) -> None:
+        """Says the study type where nobody did, as far as the bundle can."""
+        if finding.study_type:
+            return
+        recogniser = self.facts.get("recogniser")
+        if recogniser is None:
+            if len(self.study_types) == 1 and not self._one_for_all:
+                finding.study_type = self.study_types[0]
+                finding.warnings.append(
+                    f"unknown study type: read as {finding.study_type}, the only one of the bundle"
+                )
+            return
+        squares = [
+            resize_with_pad(view.radiograph, recogniser["image_size"])
+            for view in finding.views
+            if view.radiograph is not None
+        ]
+        outputs = read_all(self._recogniser, np.stack(squares)).outputs
+        finding.study_type = recogniser["classes"][int(outputs.mean(axis=0).argmax())]
+        finding.type_from = "recognised"
+
+    def _refusal(self, finding: Finding) -> str:
+        """Why a study is not read; "" where it is."""
+        if all(view.radiograph is None for view in finding.views):
+            return "none of its files can be read"
+        known = ", ".join(self.study_types)
+        if not finding.study_type:
+            if self._one_for_all:
+                finding.warnings.append("unknown study type: read by the model of all types")
+                return ""
+            return (
+                f"its study type is unknown; expected one of {known}. Give it (--type), or pack "
+                "the bundle with a recogniser"
+            )
+        if finding.study_type not in self.study_types:
+            said = {"dicom": "its DICOM header says", "recognised": "it is recognised as"}.get(
+                finding.type_from, "it is said to be"
+            )
+            return (
+                f"{said} {finding.study_type}; the bundle reads {known}. If that is wrong, give "
+                "the study type (--type)"
+            )
+        return ""
+
+    def _read_views(self, study_type: str, views: list[View]) -> np.ndarray:
+        """Sets each view's heatmap; returns float (n_views, members), of abnormality."""
+        side = self.facts["image_size"]
+        radiographs = [view.radiograph for view in views if view.radiograph is not None]
+        squares = np.stack([resize_with_pad(one, side) for one in radiographs])
+        frames = np.array([padded_box(one.shape[0], one.shape[1], side) for one in radiographs])
+        classes = self.facts["classes"]
+        said, heat, mapped = [], np.zeros(squares.shape, np.float32), 0
+        for member in self._members_for(study_type):
+            reading = read_all(member, squares)
+            abnormal = [name.startswith(ABNORMAL) for name in classes] if classes else [True]
+            said.append(reading.outputs[:, abnormal].sum(axis=1).clip(0, 1))
+            if reading.maps is not None:
+                index = classes.index(ABNORMAL + study_type) if classes else 0
+                heat += enlarged(reading.maps[..., index], frames, side)
+                mapped += 1
+        for view, one in zip(views, heat, strict=True):
+            view.heat = one / mapped if mapped else None
+        return np.stack(said, axis=1).astype(float)
+
+    def _conclude(
+        self, finding: Finding, said: Mapping[int, np.ndarray], decide: Callable[[float], str]
+    ) -> None:
+        """The study's probability, calibration, decision and the warnings that need them."""
+        read = [view for view in finding.views if id(view) in said]
+        if not read:
+            return
+        members = np.stack([said[id(view)] for view in read])  # (views, members)
+        for view, probabilities in zip(read, members, strict=True):
+            view.probability = float(probabilities.mean())
+        finding.probability = float(members.mean())
+        finding.calibrated = self._calibrated(finding.probability)
+        finding.disagreement = float(members.mean(axis=0).std())
+        finding.decision = decide(finding.probability)
+        if len(read) < len(finding.views):
+            count = len(finding.views) - len(read)
+            finding.warnings.append(f"{count} of its {len(finding.views)} files cannot be read")
+        if finding.disagreement > DISAGREEMENT:
+            finding.warnings.append(f"the members disagree (deviation {finding.disagreement:.2f})")
+        usual = self.facts["views_per_study"].get(finding.study_type, 1)
+        if len(read) == 1 and usual >= 2:
+            finding.warnings.append(
+                f"a single view; in training, studies of {finding.study_type} had {usual:g}"
+            )
+        finding.warnings += _told(finding.views)
+
+    def _calibrated(self, probability: float) -> float:
+        calibration = self.facts.get("calibration")
+        if not calibration:
+            return np.nan
+        return Calibration(calibration["slope"], calibration["intercept"])(probability)
+
+    def point(self, point: str | None = None) -> OperatingPoint:
+        """The operating point of that name; without one, the bundle's own choice, see `read`."""
+        point = point or ("doubt" if "doubt" in self.points else "paper")
+        if point not in self.points:
+            raise ValueError(
+                f"an operating point must be one of {', '.join(self.points)}. Received: {point!r}."
+            )
+        return self.points[point]
+
+    def require_type(self, study_type: str) -> None:
+        """ValueError where the bundle does not read it."""
+        if study_type not in self.study_types:
+            raise ValueError(
+                f"the study type must be one that the bundle reads, {', '.join(self.study_types)}. "
+                f"Received: {study_type!r}."
+            )
+
+    @cached_property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits of the file's bytes; "" of run folders."""
+        if self.path is None:
+            return ""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:12]
+
+    @property
+    def _one_for_all(self) -> bool:
+        """Whether a model of all study types reads."""
+        return any(member["study_types"] is None for member in self.facts["members"])
+
+    def _members_for(self, study_type: str) -> list[Member]:
+        return [
+            member
+            for facts, member in zip(self.facts["members"], self._members, strict=True)
+            if facts["study_types"] is None or study_type in facts["study_types"]
+        ]
+
+    @cached_property
+    def _members(self) -> list[Member]:
+        return [self._opened(facts, self.facts) for facts in self.facts["members"]]
+
+    @cached_property
+    def _recogniser(self) -> Member:
+        recogniser = self.facts["recogniser"]
+        return self._opened(recogniser, recogniser)
+
+    def _opened(self, member: Mapping[str, Any], inputs: Mapping[str, Any]) -> Member:
+        if self.path is None:
+            return KerasMember(Path(member["file"]), inputs["preprocessing"])
+        with zipfile.ZipFile(self.path) as archive:
+            exported = str(Path(member["file"]).with_suffix(".onnx"))
+            if exported in archive.namelist() and _has_onnxruntime():
+                return OnnxMember(archive.read(exported))
+            with tempfile.TemporaryDirectory() as folder:
+                path = archive.extract(member["file"], folder)
+                return KerasMember(Path(path), inputs["preprocessing"])
+
+
+def _told(views: Iterable[View]) -> list[str]:
+    """The warnings of views as those of their study."""
+    return [f"{view.file}: {text}" for view in views for text in view.warnings]
+
+
+def _facts_in(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no bundle {path}. `mura-tf pack` makes one.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            facts = json.loads(archive.read("bundle.json"))
+            lacking = {member["file"] for member in facts["members"]} - set(archive.namelist())
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} must be a bundle, a zip with bundle.json, made by `mura-tf pack`. Received: "
+            f"one that is damaged or something else ({error})."
+        ) from None
+    if facts.get("format") != FORMAT or lacking:
+        what = f"lacks {', '.join(sorted(lacking))}" if lacking else f"has {facts.get('format')!r}"
+        raise ValueError(
+            f"{path} must be a bundle of format {FORMAT} with all its members. Received: one that "
+            f"{what}. Pack it again, or install a later mura_tf."
+        )
+    return facts
+
+
+def _has_onnxruntime() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("onnxruntime") is not None
+
+
+def _groups(studies: Iterable[Study]) -> Iterator[list[Study]]:
+    """Whole studies, about `BATCH` views at a time."""
+    group: list[Study] = []
+    for study in studies:
+        group.append(study)
+        if sum(len(one.views) for one in group) >= BATCH:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _decode(view: View, inputs: Mapping[str, Any] | None) -> None:
+    """Sets a view's radiograph and warnings."""
+    source = view.source
+    if isinstance(source, np.ndarray):
+        if source.ndim != 2 or source.dtype != np.uint8 or not source.size:
+            raise ValueError(
+                "an array must be a grey image, uint8 (height, width). Received: "
+                f"{source.dtype} {source.shape}."
+            )
+        view.radiograph = source
+    else:
+        try:
+            view.radiograph = read_radiograph(source)
+        except BadRadiographError as error:
+            view.warnings.append(str(error).removeprefix(f"{source}: "))
+            return
+    view.warnings += picture_warnings(view.radiograph, inputs)

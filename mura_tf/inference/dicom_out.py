@@ -1,0 +1,198 @@
+"""A finding as DICOM, in the study of its radiographs: the heatmaps, and a structured report.
+
+Needs the extra `mura-tf[dicom]`: highdicom. Originals are read and never touched.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mura_tf.data.radiograph import is_dicom, read_content
+from mura_tf.evaluation.operating_points import OperatingPoint
+from mura_tf.files import written_whole
+from mura_tf.inference.bundle import Bundle
+from mura_tf.inference.findings import NOT_READ, Finding, View
+from mura_tf.reports.overlay import overlaid
+
+if TYPE_CHECKING:
+    from highdicom.sr import Measurement
+    from pydicom import Dataset
+
+MANUFACTURER = "mura_tf"
+SERIES = 9000
+"""Number of the heatmaps' series, and one less than the report's."""
+SCHEME = "99MURATF"
+"""Of the codes that no standard has."""
+
+
+def write_dicom(
+    finding: Finding, out: str | os.PathLike[str], bundle: Bundle, point: str | None = None
+) -> list[Path]:
+    """Writes a study's heatmaps and report; nothing where it was not read or is no DICOM study.
+
+    Args:
+        finding: whose views come from DICOM files.
+        out: the folder that gets `NAME-heatmapN.dcm` and `NAME-report.dcm`.
+        bundle: what found it.
+        point: name of the operating point that decided, see `Bundle.read`.
+
+    Returns:
+        What was written: a secondary capture per view with a heatmap, RGB, and a structured report
+        (TID 1500) with the probability, the decision, the operating point and the model.
+
+    Raises:
+        ImportError: without the extra.
+    """
+    try:
+        import highdicom
+    except ImportError:
+        raise ImportError(
+            "DICOM output needs highdicom, which is not installed. Install the extra: "
+            "pip install 'mura-tf[dicom]'."
+        ) from None
+    originals = [_original(view) for view in finding.views]
+    if finding.decision == NOT_READ or not any(originals):
+        return []
+    pictured = [
+        (overlaid(view.radiograph, view.heat), dataset)
+        for view, dataset in zip(finding.views, originals, strict=True)
+        if dataset is not None and view.radiograph is not None and view.heat is not None
+    ]
+    stem = finding.study.replace("/", "-")
+    series = highdicom.UID()
+    written = []
+    for number, (picture, dataset) in enumerate(pictured, start=1):
+        capture = _capture(picture, dataset, series, number, bundle.facts)
+        written.append(_saved(capture, Path(out) / f"{stem}-heatmap{number}.dcm"))
+    evidence = [dataset for dataset in originals if dataset is not None]
+    report = _report(finding, evidence, bundle, bundle.point(point))
+    return [*written, _saved(report, Path(out) / f"{stem}-report.dcm")]
+
+
+def _original(view: View) -> "Dataset | None":
+    """The parsed file of a view that could be read, if it is DICOM."""
+    if view.radiograph is None or isinstance(view.source, np.ndarray):
+        return None
+    content = read_content(view.source)
+    if not is_dicom(content):
+        return None
+    from mura_tf.data.dicom import parsed
+
+    return parsed(content, view.source)
+
+
+def _saved(dataset: "Dataset", path: Path) -> Path:
+    with written_whole(path) as part:
+        dataset.save_as(part, enforce_file_format=True)
+    return path
+
+
+def _capture(
+    picture: np.ndarray, dataset: "Dataset", series: str, number: int, facts: Mapping[str, Any]
+) -> "Dataset":
+    import highdicom
+
+    capture = highdicom.sc.SCImage.from_ref_dataset(
+        dataset,
+        pixel_array=picture,
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        series_instance_uid=series,
+        series_number=SERIES,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=number,
+        manufacturer=MANUFACTURER,
+        laterality=_laterality(dataset),
+        patient_orientation=("L", "F"),  # asked for; the original's own stands below
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+    )
+    capture.Laterality = _laterality(dataset) or ""
+    capture.PatientOrientation = dataset.get("PatientOrientation")
+    capture.SeriesDescription = "Heatmaps. RESEARCH, not for diagnosis"
+    capture.ImageComments = f"{facts['name']} {facts['version']}. {facts['notice']}"
+    capture.BurnedInAnnotation = "NO"
+    return capture
+
+
+def _laterality(dataset: "Dataset") -> str | None:
+    value = dataset.get("ImageLaterality") or dataset.get("Laterality")
+    return value if value in ("L", "R") else None
+
+
+def _report(
+    finding: Finding, evidence: list["Dataset"], bundle: Bundle, point: OperatingPoint
+) -> "Dataset":
+    import highdicom
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
+    facts = bundle.facts
+    version = " ".join(filter(None, [facts["version"], bundle.hash and f"({bundle.hash})"]))
+    algorithm = sr.AlgorithmIdentification(
+        name=facts["name"],
+        version=version,
+        parameters=[
+            f"operating point {point.name}: normal up to {point.low:.4f}, abnormal above "
+            f"{point.high:.4f}",
+            f"made by {facts['made_by']}",
+            facts["notice"],
+        ],
+    )
+    device = sr.ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
+            uid=highdicom.UID(), name=MANUFACTURER, model_name=f"{facts['name']} {version}"
+        ),
+    )
+    measurements = [_measured("probability", "Probability of abnormality", finding.probability)]
+    if not np.isnan(finding.calibrated):
+        name = "Calibrated probability of abnormality"
+        measurements.append(_measured("calibrated", name, finding.calibrated))
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid=highdicom.UID(), identifier=finding.study),
+        algorithm_id=algorithm,
+        measurements=measurements,
+        qualitative_evaluations=[
+            sr.QualitativeEvaluation(
+                name=sr.CodedConcept("decision", SCHEME, "Decision at the operating point"),
+                value=sr.CodedConcept(
+                    finding.decision, SCHEME, f"{finding.decision.capitalize()} (research)"
+                ),
+            )
+        ],
+        source_images=[
+            sr.SourceImageForMeasurementGroup.from_source_image(dataset) for dataset in evidence
+        ],
+    )
+    content = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=device),
+        procedure_reported=sr.CodedConcept("363680008", "SCT", "Radiographic imaging procedure"),
+        imaging_measurements=[group],
+    )
+    report = sr.ComprehensiveSR(
+        evidence=evidence,
+        content=content,
+        series_instance_uid=highdicom.UID(),
+        series_number=SERIES + 1,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+    )
+    report.SeriesDescription = "Findings. RESEARCH, not for diagnosis"
+    return report
+
+
+def _measured(code: str, meaning: str, value: float) -> "Measurement":
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
+    return sr.Measurement(
+        name=sr.CodedConcept(code, SCHEME, meaning), value=round(value, 6), unit=codes.UCUM.NoUnits
+    )

@@ -1,0 +1,298 @@
+"""A member as one graph for other runtimes: uint8 squares in, probabilities and CAM maps out.
+
+A file counts only after it has said the same as Keras of the same images.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+
+from mura_tf.files import written_whole
+from mura_tf.inference.members import KerasMember, OnnxMember, Reading
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+    Graph: TypeAlias = tf.types.experimental.PolymorphicFunction
+
+TOLERANCE = 1e-4
+"""How far a probability of an exported graph may be from Keras' own."""
+OPSET = 18
+_TRIED = 4
+"""Images on which a graph is run beside Keras."""
+
+
+class Exported(NamedTuple):
+    """A file that says what Keras says.
+
+    Attributes:
+        path: of it.
+        difference: the largest one from Keras, of a probability, or of a map relative to the
+            largest value of all.
+    """
+
+    path: Path
+    difference: float
+
+
+def export_bundle(
+    bundle: str | os.PathLike[str], to: str, out: str | os.PathLike[str] | None = None
+) -> list[Exported]:
+    """Exports every member of a bundle, or of run folders.
+
+    Args:
+        bundle: a `.mura` file or a run folder.
+        to: a key of `FORMATS`.
+        out: the folder that gets `member0.onnx ...`; by default ONNX goes into the bundle itself,
+            beside the members, where reading finds it.
+
+    Raises:
+        ValueError: another format than onnx, or run folders, without `out`; see `export_member`.
+    """
+    from mura_tf.inference.bundle import Bundle
+
+    opened = Bundle(bundle)
+    into = opened.path if out is None and to == "onnx" else None
+    if out is None and into is None:
+        raise ValueError(
+            "only ONNX graphs go into a bundle; everything else needs a folder of its own (--out). "
+            f"Received: {to!r} and {bundle}."
+        )
+    with tempfile.TemporaryDirectory() as aside:
+        folder = Path(aside) if out is None else Path(out)
+        exported = []
+        for name, model, preprocessing in opened.models(Path(aside)):
+            exported.append(export_member(model, preprocessing, to, folder, name))
+        if into is not None:
+            _put_into(into, [one.path for one in exported])
+    return exported
+
+
+def _put_into(bundle: Path, graphs: list[Path]) -> None:
+    """Adds graphs to a bundle, which stays as it was until all are in."""
+    names = {f"members/{graph.name}" for graph in graphs}
+    with (
+        written_whole(bundle) as part,
+        zipfile.ZipFile(bundle) as before,
+        zipfile.ZipFile(part, "w") as after,
+    ):
+        for entry in before.infolist():
+            if entry.filename not in names:
+                after.writestr(entry, before.read(entry), entry.compress_type)
+        for graph in graphs:
+            after.write(graph, f"members/{graph.name}", zipfile.ZIP_DEFLATED)
+
+
+def export_member(model: Path, preprocessing: str, to: str, out: Path, name: str) -> Exported:
+    """Writes one member for another runtime and runs it beside Keras.
+
+    Args:
+        model: the `.keras` file.
+        preprocessing: by Keras' names, see `make_dataset`; it becomes a part of the graph.
+        to: a key of `FORMATS`.
+        out: the folder that gets `name` with the format's suffix; OpenVINO's `.xml` has a `.bin`
+            beside it, and TensorFlow's SavedModel is itself a folder.
+        name: of the file, without suffix.
+
+    Raises:
+        ValueError: an unknown format, a backend other than TensorFlow, or a graph that says
+            something else than Keras; nothing is left then.
+        ImportError: what the format needs is not installed.
+    """
+    if to not in FORMATS:
+        raise ValueError(f"a format must be one of {', '.join(FORMATS)}. Received: {to!r}.")
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "an export starts from TensorFlow's graph. Received: the backend "
+            f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
+        )
+    write, read = FORMATS[to]
+    graph = _graph(keras.models.load_model(model, compile=False), preprocessing)
+    side = graph.input_signature[0].shape[1]
+    squares = np.random.default_rng(0).integers(0, 256, (_TRIED, side, side), np.uint8)
+    expected = KerasMember(model, preprocessing).read(squares)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{name}{SUFFIXES[to]}"
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as aside:
+        part = Path(aside) / path.name
+        write(graph, part)
+        difference = _compared(expected, read(part, squares), path)
+        for entry in os.listdir(aside):
+            if (out / entry).is_dir():
+                shutil.rmtree(out / entry)
+            os.replace(Path(aside) / entry, out / entry)
+    return Exported(path, difference)
+
+
+def _compared(expected: Reading, found: Reading, path: Path) -> float:
+    difference = float(np.abs(expected.outputs - found.outputs).max())
+    if expected.maps is not None:
+        scale = np.abs(expected.maps).max() or 1
+        difference = max(difference, float(np.abs(expected.maps - found.maps).max() / scale))
+    if not difference <= TOLERANCE:
+        raise ValueError(
+            f"{path} was not kept: run beside Keras on {_TRIED} images it differs by "
+            f"{difference:.2g}; expected {TOLERANCE:g} at most."
+        )
+    return difference
+
+
+def _graph(model: "keras.Model", preprocessing: str) -> "Graph":
+    """uint8 (B, S, S) -> {"probabilities": (B, K), "maps": (B, h, w, K)}."""
+    import keras
+    import tensorflow as tf
+
+    from mura_tf.data.pipeline import preprocessing_table
+    from mura_tf.models.graph import affine_head
+
+    table = preprocessing_table(preprocessing)  # affine in the grey level, in every mode
+    scale, shift = table[1] - table[0], table[0]
+    outputs, kernel = {"probabilities": model.output}, None
+    with contextlib.suppress(ValueError):  # a head that has no maps
+        outputs["features"], kernel, _ = affine_head(model)
+    part = keras.Model(model.input, outputs)
+    side = model.input_shape[1]
+
+    def said_of(squares: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = tf.cast(squares, tf.float32)[..., None] * scale + shift
+        found = part(images, training=False)
+        said = {"probabilities": found["probabilities"]}
+        if kernel is not None:
+            features = tf.cast(found["features"], tf.float32)
+            said["maps"] = tf.tensordot(features, kernel.astype("float32"), 1)
+        return said
+
+    squares = tf.TensorSpec((None, side, side), tf.uint8, name="squares")
+    graph = tf.function(said_of, input_signature=[squares])
+    graph.part = part  # keeps the variables alive
+    return graph
+
+
+def _write_onnx(graph: "Graph", path: Path) -> None:
+    with _quietly("onnx", "tf2onnx"):
+        import onnx
+        import tf2onnx
+
+        model, _ = tf2onnx.convert.from_function(graph, graph.input_signature, opset=OPSET)
+    # Keras' Normalization keeps its mean and deviation as plain tensors: tf2onnx makes a required
+    # input of each. Their values are known, so they become constants.
+    captured = {
+        symbol.name: value
+        for value, symbol in graph.get_concrete_function().graph.captures
+        if value.dtype != "resource"
+    }
+    for needed in list(model.graph.input):
+        if needed.name in captured:
+            constant = onnx.numpy_helper.from_array(captured[needed.name].numpy(), needed.name)
+            model.graph.initializer.append(constant)
+            model.graph.input.remove(needed)
+    path.write_bytes(model.SerializeToString())
+
+
+def _read_onnx(path: Path, squares: np.ndarray) -> Reading:
+    return OnnxMember(path.read_bytes()).read(squares)
+
+
+def _write_saved_model(graph: "Graph", path: Path) -> None:
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.part, module.graph = graph.part, graph
+    tf.saved_model.save(module, str(path), signatures=graph)
+
+
+def _read_saved_model(path: Path, squares: np.ndarray) -> Reading:
+    import tensorflow as tf
+
+    found = tf.saved_model.load(str(path)).signatures["serving_default"](tf.constant(squares))
+    return _as_reading({name: value.numpy() for name, value in found.items()})
+
+
+def _write_litert(graph: "Graph", path: Path) -> None:
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    concrete = graph.get_concrete_function()
+    # the converter would leave Keras' variables as resources that nothing fills: all NaN
+    frozen = convert_variables_to_constants_v2(concrete)
+    names = sorted(concrete.structured_outputs)
+    named = tf.Module()
+    named.graph = tf.function(
+        lambda squares: dict(zip(names, frozen(squares), strict=True)),
+        input_signature=graph.input_signature,
+    )
+    with tempfile.TemporaryDirectory() as folder, _quietly():
+        forward = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(named, folder, signatures=named.graph, options=forward)
+        path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
+
+
+def _read_litert(path: Path, squares: np.ndarray) -> Reading:
+    with _quietly("ai_edge_litert"):
+        from ai_edge_litert.interpreter import Interpreter
+
+        runner = Interpreter(str(path)).get_signature_runner()
+        return _as_reading(runner(squares=squares))
+
+
+def _write_openvino(graph: "Graph", path: Path) -> None:
+    with _quietly("openvino"), tempfile.TemporaryDirectory() as folder:
+        import openvino
+
+        onnx = Path(folder) / "member.onnx"
+        _write_onnx(graph, onnx)
+        openvino.save_model(openvino.convert_model(str(onnx)), str(path), compress_to_fp16=False)
+
+
+def _read_openvino(path: Path, squares: np.ndarray) -> Reading:
+    with _quietly("openvino"):
+        import openvino
+
+        compiled = openvino.Core().compile_model(
+            str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        )
+        found = compiled(squares)
+        return _as_reading({output.any_name: found[output] for output in compiled.outputs})
+
+
+def _as_reading(found: dict[str, np.ndarray]) -> Reading:
+    return Reading(np.asarray(found["probabilities"]), found.get("maps"))
+
+
+FORMATS: dict[
+    str, tuple[Callable[["Graph", Path], None], Callable[[Path, np.ndarray], Reading]]
+] = {
+    "onnx": (_write_onnx, _read_onnx),
+    "openvino": (_write_openvino, _read_openvino),
+    "litert": (_write_litert, _read_litert),
+    "saved_model": (_write_saved_model, _read_saved_model),
+}
+"""Name -> what writes it, what reads it back."""
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "saved_model": ""}
+
+
+@contextlib.contextmanager
+def _quietly(*packages: str) -> Iterator[None]:
+    """Without the converters' own warnings; a lacking package is a sentence."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ImportError as error:
+        if error.name and error.name.partition(".")[0] in packages:
+            raise ImportError(
+                f"this format needs {error.name}, which is not installed. Install the extra: "
+                "pip install 'mura-tf[onnx]', or the package itself."
+            ) from None
+        raise

@@ -1,0 +1,156 @@
+"""What is said of a study: the finding, its views and their warnings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+NOT_READ = "not read"
+DISAGREEMENT = 0.2
+"""Deviation of the members' study probabilities from which they are said to disagree."""
+_BLANK = 8
+"""Fewer grey levels between the darkest and the brightest pixel are a blank picture."""
+_BORDER = 0.04
+"""Of the shorter side, taken for the border."""
+
+
+@dataclass
+class View:
+    """One view that was to be read.
+
+    Attributes:
+        file: what it is called.
+        source: its path, or uint8 (height, width).
+        probability: of abnormality, the mean over the members; NaN if it was not read.
+        warnings: sentences.
+        heatmap: the name of its picture, where one was written.
+        radiograph: uint8 (height, width); None if it could not be read.
+        heat: float32 (S, S), in [0, 1], of its padded square; None without.
+    """
+
+    file: str
+    source: Path | np.ndarray = field(repr=False)
+    probability: float = np.nan
+    warnings: list[str] = field(default_factory=list)
+    heatmap: str = ""
+    radiograph: np.ndarray | None = field(default=None, repr=False)
+    heat: np.ndarray | None = field(default=None, repr=False)
+
+
+@dataclass
+class Finding:
+    """What a bundle says of one study; see `Bundle.read`."""
+
+    study: str
+    study_type: str = ""
+    type_from: str = ""
+    probability: float = np.nan
+    calibrated: float = np.nan
+    decision: str = NOT_READ
+    disagreement: float = np.nan
+    warnings: list[str] = field(default_factory=list)
+    views: list[View] = field(default_factory=list)
+
+    @property
+    def unreadable(self) -> int:
+        """How many of its files could not be read."""
+        return sum(view.radiograph is None for view in self.views)
+
+    @property
+    def headline(self) -> str:
+        """What is said of it, in a line."""
+        study_type = self.study_type or "unknown study type"
+        if self.decision == NOT_READ:
+            return f"{study_type}: {NOT_READ}"
+        text = f"{study_type}: {self.decision}, probability {self.probability:.2f}"
+        if not np.isnan(self.calibrated):
+            text += f" (calibrated {self.calibrated:.2f})"
+        return text
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Of the findings table, with lists where the CSV has text."""
+        return {
+            "study": self.study,
+            "study_type": self.study_type,
+            "type_from": self.type_from,
+            "views": len(self.views),
+            "probability": self.probability,
+            "calibrated": self.calibrated,
+            "decision": self.decision,
+            "disagreement": self.disagreement,
+            "warnings": self.warnings,
+            "files": [view.file for view in self.views],
+        }
+
+    @property
+    def view_rows(self) -> list[dict[str, Any]]:
+        """Of the views table, with lists where the CSV has text."""
+        return [
+            {
+                "study": self.study,
+                "file": view.file,
+                "view": number,
+                "probability": view.probability,
+                "warnings": view.warnings,
+                "heatmap": view.heatmap,
+            }
+            for number, view in enumerate(self.views, start=1)
+        ]
+
+
+FINDING_COLUMNS = list(Finding("").row)
+VIEW_COLUMNS = ["study", "file", "view", "probability", "warnings", "heatmap"]
+
+
+def as_table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
+    """Rows as a table for CSV: lists become text, their entries parted by "; "."""
+    table = pd.DataFrame(rows, columns=columns)
+    for name in ("warnings", "files"):
+        if name in table:
+            table[name] = table[name].map("; ".join)
+    return table
+
+
+def picture_warnings(radiograph: np.ndarray, inputs: Mapping[str, Any] | None) -> list[str]:
+    """What makes a picture unlike a radiograph that the members were trained on.
+
+    Args:
+        radiograph: uint8 (height, width).
+        inputs: of `input_statistics`, of the training images; None where no run tells.
+    """
+    low, high = int(radiograph.min()), int(radiograph.max())
+    if high - low < _BLANK:
+        return [f"blank: its grey levels lie between {low} and {high}"]
+    warnings = []
+    if has_bright_border(radiograph):
+        warnings.append("inverted? its border is brighter than its middle")
+    if inputs:
+        scale = (inputs["high"] - inputs["low"]) / 255
+        mean, deviation = (inputs["mean"] - inputs["low"]) / scale, inputs["deviation"] / scale
+        if not abs(radiograph.mean() - mean) <= 2 * deviation:
+            warnings.append(
+                f"unlike the training images: its mean grey level is {radiograph.mean():.0f}, "
+                f"theirs {mean:.0f}"
+            )
+        if radiograph.std() < deviation / 4:
+            warnings.append(
+                f"unlike the training images: its grey levels deviate by {radiograph.std():.0f}, "
+                f"theirs by {deviation:.0f}"
+            )
+    return warnings
+
+
+def has_bright_border(radiograph: np.ndarray) -> bool:
+    """Whether the border of a picture is bright and brighter than its middle, as in a negative."""
+    height, width = radiograph.shape
+    band = max(1, round(_BORDER * min(height, width)))
+    inside = np.zeros(radiograph.shape, bool)
+    inside[band : height - band, band : width - band] = True
+    if inside.all() or not inside.any():
+        return False
+    border, middle = np.median(radiograph[~inside]), np.median(radiograph[inside])
+    return bool(border > 160 and border > middle + 16)

@@ -1,0 +1,100 @@
+"""A trained member as a function of uint8 squares: by Keras, or by ONNX Runtime where exported.
+
+Each member takes what the cache and the decoder give, uint8 (B, S, S), and has the preprocessing
+inside, so that nobody outside knows of BGR or means.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from mura_tf.cores import usable_cores
+
+
+class Reading(NamedTuple):
+    """What a member says of a batch.
+
+    Attributes:
+        outputs: float32 (B, K), probabilities: K = 1, of abnormality, or a distribution.
+        maps: float32 (B, h, w, K), class activation maps before they are enlarged; None where
+            the head has none.
+    """
+
+    outputs: np.ndarray
+    maps: np.ndarray | None
+
+
+class Member(Protocol):
+    """What reads squares."""
+
+    def read(self, squares: np.ndarray) -> Reading:
+        """Reads uint8 (B, S, S)."""
+
+
+class OnnxMember:
+    """A member that `mura-tf export --to onnx` has written; needs neither Keras nor TensorFlow."""
+
+    def __init__(self, graph: bytes):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = usable_cores()
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"]
+        )
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def read(self, squares: np.ndarray) -> Reading:
+        found = dict(zip(self._names, self._session.run(None, {"squares": squares}), strict=True))
+        return Reading(found["probabilities"], found.get("maps"))
+
+
+class KerasMember:
+    """A `best.keras`, with the preprocessing of its recipe in front.
+
+    Args:
+        path: of the `.keras` file.
+        preprocessing: by Keras' names, see `make_dataset`.
+    """
+
+    def __init__(self, path: Path, preprocessing: str):
+        import keras
+
+        from mura_tf.data.pipeline import looked_up, preprocessing_table
+        from mura_tf.models.graph import affine_head, part_of
+
+        self._prepare, self._table = looked_up, preprocessing_table(preprocessing)
+        model = keras.models.load_model(path, compile=False)
+        try:
+            features, kernel, _ = affine_head(model)
+        except ValueError:
+            self._part, self._kernel = model, None
+        else:
+            self._part = part_of(model, "outputs and maps", lambda: [model.output, features])
+            self._kernel = kernel.astype(np.float32)
+
+    def read(self, squares: np.ndarray) -> Reading:
+        count = len(squares)
+        filled = 1 << (count - 1).bit_length()  # each size of a batch is traced once: seconds
+        squares = np.concatenate([squares, np.repeat(squares[-1:], filled - count, axis=0)])
+        found = self._part.predict_on_batch(self._prepare(squares, self._table))
+        if self._kernel is None:
+            return Reading(np.asarray(found, np.float32)[:count], None)
+        outputs, features = (np.asarray(one, np.float32)[:count] for one in found)
+        return Reading(outputs, features @ self._kernel)
+
+
+def read_all(member: Member, squares: np.ndarray, batch: int = 8) -> Reading:
+    """`Member.read` batch by batch; squares uint8 (n, S, S)."""
+    parts = [member.read(squares[start : start + batch]) for start in range(0, len(squares), batch)]
+    return Reading(
+        np.concatenate([part.outputs for part in parts]), _joined([part.maps for part in parts])
+    )
+
+
+def _joined(maps: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    known = [one for one in maps if one is not None]
+    return np.concatenate(known) if len(known) == len(maps) else None

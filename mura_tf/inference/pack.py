@@ -1,0 +1,207 @@
+"""Finished runs -> one `.mura` file, and what it says of itself."""
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mura_tf
+from mura_tf.data.table import STUDY_KEY
+from mura_tf.evaluation.operating_points import Decisions, decide
+from mura_tf.evaluation.predictions import (
+    RunFolders,
+    load_predictions,
+    reported_split,
+    score,
+    study_probabilities,
+    system_name,
+)
+from mura_tf.files import written_whole
+from mura_tf.inference.bundle import FORMAT, Bundle
+from mura_tf.inference.model_card import model_card
+from mura_tf.training.run import Run, finished_runs, folders_below
+
+NOTICE = "Not a medical device. Research software: it must not be used to diagnose anybody."
+
+
+def pack(
+    run_dirs: RunFolders,
+    path: str | os.PathLike[str],
+    *,
+    recogniser: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    version: str = "1",
+    licence: str = "",
+) -> Bundle:
+    """Packs finished runs of one system as one file that reads new radiographs.
+
+    Args:
+        run_dirs: folders of finished runs, or folders above them. Of several systems the one that
+            `mura-tf evaluate` lists first is taken: models per study type before one for all, then
+            those with more members.
+        path: the `.mura` file.
+        recogniser: a finished run of the task study_type, which says the study type where nobody
+            does.
+        name, version: of the bundle; the file's name by default.
+        licence: what the weights and the data allow, a sentence for `MODEL_CARD.md`.
+
+    Returns:
+        The bundle, open.
+
+    Raises:
+        ValueError: runs that are not finished, say nothing of abnormality or differ in their
+            inputs; a recogniser of another task; a path that is no `.mura`.
+        FileNotFoundError: no run, or a run without its model.
+    """
+    path = Path(path)
+    if path.suffix != ".mura":
+        raise ValueError(f"a bundle is a .mura file. Received: '{path}'.")
+    facts = facts_of_runs(run_dirs, recogniser)
+    facts |= {"name": name or path.stem, "version": version, "licence": licence}
+    with written_whole(path) as part, zipfile.ZipFile(part, "w") as archive:
+        for number, member in enumerate(facts["members"]):
+            member["file"] = _added(archive, member["file"], f"members/member{number}.keras")
+        if facts["recogniser"]:
+            model = facts["recogniser"]["file"]
+            facts["recogniser"]["file"] = _added(archive, model, "members/recogniser.keras")
+        _add_text(archive, "bundle.json", json.dumps(facts, indent=2) + "\n")
+        card, drawing = model_card(facts)
+        _add_text(archive, "MODEL_CARD.md", card)
+        if drawing:
+            _add_text(archive, "calibration.svg", drawing)
+    return Bundle(path)
+
+
+def facts_of_runs(
+    run_dirs: RunFolders, recogniser: str | os.PathLike[str] | None = None
+) -> dict[str, Any]:
+    """What `bundle.json` says of finished runs; members' files are where they lie now."""
+    runs = _of_one_system(finished_runs(folders_below(run_dirs)))
+    first = runs[0]
+    predictions = load_predictions(run.path for run in runs)
+    if predictions.probability.isna().any():
+        raise ValueError(
+            f"the task {first.recipe.task!r} says nothing about abnormality. Expected runs of "
+            "another; one that recognises study types is packed as the recogniser (--recogniser)."
+        )
+    reported = reported_split(predictions)
+    studies = study_probabilities(predictions)
+    shown = studies[studies.split == reported]
+    views = predictions.drop_duplicates([*STUDY_KEY, "view"])
+    per_study = views.groupby([*STUDY_KEY]).size().groupby("study_type").median()
+    return {
+        "format": FORMAT,
+        "name": first.recipe.backbone,
+        "version": "",
+        "made_by": f"mura_tf {mura_tf.__version__}",
+        "notice": NOTICE,
+        "licence": "",
+        "system": system_name(predictions.iloc[0]),
+        "backbone": first.recipe.backbone,
+        "image_size": first.recipe.side,
+        "preprocessing": first.recipe.preprocessing_mode,
+        "classes": list(first.info.get("classes", [])),
+        "study_types": sorted(views.study_type.unique()),
+        "members": [_member(run) for run in runs],
+        "recogniser": _recogniser_facts(recogniser) if recogniser else None,
+        "inputs": first.info.get("inputs"),
+        "views_per_study": per_study.to_dict(),
+        **_decisions(decide(studies, first.recipe.select_on, reported)),
+        "scores": json.loads(score(shown).to_json(orient="records")),
+        "reliability": shown[["label", "probability"]].round(6).to_dict("list"),
+        "data": {
+            "fingerprints": sorted({run.info["data_fingerprint"] for run in runs}),
+            "training_views": _training_views(runs),
+        },
+        "recipe": first.recipe.to_dict() | {"study_types": None, "member": 0},
+        "versions": first.info["versions"],
+    }
+
+
+def _decisions(found: Decisions) -> dict[str, Any]:
+    calibration = found.calibration and {
+        "slope": found.calibration.slope,
+        "intercept": found.calibration.intercept,
+        "error_before": found.error_before,
+        "error_after": found.error_after,
+    }
+    return {
+        "chosen_on": found.chosen_on,
+        "reported_on": found.reported_on,
+        "operating_points": json.loads(found.table.to_json(orient="records")),
+        "calibration": calibration,
+    }
+
+
+def _of_one_system(runs: list[Run]) -> list[Run]:
+    """The runs of the system that is listed first; ValueError where their inputs differ."""
+    by_system: dict[tuple[str, str, int], list[Run]] = {}
+    for run in runs:
+        by_system.setdefault(run.system, []).append(run)
+    chosen = min(
+        by_system.values(),
+        key=lambda group: (
+            group[0].recipe.stage != "type",
+            -len({run.recipe.member for run in group}),
+        ),
+    )
+    inputs = {(run.recipe.side, run.recipe.preprocessing_mode, run.recipe.task) for run in chosen}
+    if len(inputs) > 1:
+        raise ValueError(
+            "the members of a bundle must have one image size, preprocessing and task. Received: "
+            f"{sorted(inputs)}. Name fewer runs."
+        )
+    return chosen
+
+
+def _member(run: Run) -> dict[str, Any]:
+    return {
+        "file": os.fspath(_model_file(run)),
+        "study_types": run.recipe.study_types and list(run.recipe.study_types),
+        "member": run.recipe.member,
+        "recipe_hash": run.recipe.hash,
+        "best_epoch": run.info["best_epoch"],
+    }
+
+
+def _model_file(run: Run) -> Path:
+    path = run.path / "best.keras"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{run.path} has no best.keras, so nothing can be read with it. Repeat the command "
+            "that trained it."
+        )
+    return path
+
+
+def _recogniser_facts(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    (run,) = finished_runs(folders_below([folder])[:1])
+    if run.recipe.task != "study_type":
+        raise ValueError(
+            f"a recogniser is a run of the task study_type. Received: {run.path} with the task "
+            f"{run.recipe.task!r}."
+        )
+    return {
+        "file": os.fspath(_model_file(run)),
+        "classes": list(run.info["classes"]),
+        "image_size": run.recipe.side,
+        "preprocessing": run.recipe.preprocessing_mode,
+        "recipe_hash": run.recipe.hash,
+    }
+
+
+def _training_views(runs: Sequence[Run]) -> dict[str, int]:
+    """Study types, joined, -> views that a model of them was trained on."""
+    return {run.trained_on: run.info["views"].get("train", 0) for run in runs}
+
+
+def _added(archive: zipfile.ZipFile, source: str, name: str) -> str:
+    """Stores a model, which is itself a zip, as it is; returns its name inside."""
+    archive.write(source, name, zipfile.ZIP_STORED)
+    return name
+
+
+def _add_text(archive: zipfile.ZipFile, name: str, text: str) -> None:
+    archive.writestr(name, text, zipfile.ZIP_DEFLATED)

@@ -1,0 +1,304 @@
+"""A reading room in the browser, and the same as JSON; on this machine, for those who sit at it.
+
+Uploads are bytes under numbers of our own: what they were called is told and never opened. They are
+decoded in a process that is ended when it takes too long, and gone when the answer is.
+"""
+
+import contextlib
+import io
+import os
+import secrets
+import tempfile
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from PIL import Image
+
+from mura_tf.inference.bundle import Bundle
+from mura_tf.inference.findings import Finding
+from mura_tf.inference.workers import ReadingFailedError, Workers
+
+try:
+    from fastapi import FastAPI, Form, HTTPException, Request, UploadFile
+    from fastapi.responses import JSONResponse, Response
+except ImportError:
+    raise ImportError(
+        "the reading room needs FastAPI, which is not installed. Install the extra: "
+        "pip install 'mura-tf[serve]'."
+    ) from None
+
+MOST_BYTES = 512 * 2**20
+MOST_FILES = 2000
+"""Of one request."""
+KEPT_READINGS = 20
+"""Whose pictures can still be asked for; older ones are forgotten."""
+KEPT_SECONDS = 3600
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Nothing but this server's own files, no inline code."""
+_PAGES = {
+    "/": ("room.html", "text/html; charset=utf-8"),
+    "/room.js": ("room.js", "text/javascript; charset=utf-8"),
+    "/room.css": ("room.css", "text/css; charset=utf-8"),
+}
+
+
+def create_app(
+    model: str | os.PathLike[str],
+    *,
+    hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]"),
+    workers: int = 1,
+    seconds: float = 120.0,
+    keep: str | os.PathLike[str] | None = None,
+) -> FastAPI:
+    """The server of a bundle.
+
+    Args:
+        model: a `.mura` file or run folders' parent.
+        hosts: names under which it may be asked, without the port; others are refused, so that no
+            page of another site can have a browser ask.
+        workers: processes that read.
+        seconds: a reading that takes longer is ended.
+        keep: a folder that gets every answer's findings and pictures; nothing is kept without.
+
+    Raises:
+        ImportError: without the extra `mura-tf[serve]`.
+        FileNotFoundError, ValueError: see `Bundle`.
+    """
+    bundle = Bundle(model)
+    pool = Workers(model, workers, seconds)
+    readings: OrderedDict[str, _Kept] = OrderedDict()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        pool.close()
+
+    app = FastAPI(
+        title=f"mura_tf: {bundle.facts['name']}",
+        description=bundle.facts["notice"],
+        version=bundle.facts["version"] or "1",
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.pool = pool
+
+    @app.middleware("http")
+    async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+        if refusal := _refusal(request, hosts):
+            return _secured(refusal)
+        return _secured(await answer(request))
+
+    for path, (name, kind) in _PAGES.items():
+        content = files(__package__).joinpath(name).read_bytes()
+        app.get(path, include_in_schema=False)(_constant(content, kind))
+
+    @app.get("/api/docs", include_in_schema=False)
+    def docs() -> Response:
+        return Response(_schema_page(app), media_type="text/html; charset=utf-8")
+
+    @app.get("/api/health")
+    def health() -> dict[str, Any]:
+        """Whether it reads, what, and how it decides."""
+        facts = bundle.facts
+        return {
+            "status": "ok",
+            "name": facts["name"],
+            "version": facts["version"],
+            "made_by": facts["made_by"],
+            "study_types": list(bundle.study_types),
+            "operating_points": facts["operating_points"],
+            "notice": facts["notice"],
+        }
+
+    @app.post("/api/read")
+    def read(
+        files: list[UploadFile],
+        study_type: Annotated[str, Form()] = "",
+        each_file: Annotated[bool, Form()] = False,
+        point: Annotated[str, Form()] = "",
+        token: Annotated[str, Form()] = "",
+    ) -> dict[str, Any]:
+        """Reads radiographs: PNG, JPEG, DICOM, or zips of them.
+
+        A file's name may have folders: those of one folder are a study. `token` names the request
+        for `/api/progress`. The answer has `studies` and `views`, with the fields of
+        `findings.csv` and `views.csv`; a view's pictures are at `radiograph` and `heat`.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            uploads = []
+            for number, upload in enumerate(files):
+                path = Path(folder, str(number))
+                with open(path, "wb") as target:
+                    while block := upload.file.read(2**20):
+                        target.write(block)
+                uploads.append((upload.filename or "file", path))
+            try:
+                found = pool.read(
+                    uploads, study_type or None, each_file, point or None, token=token, keep=keep
+                )
+            except ReadingFailedError as error:
+                raise HTTPException(422, str(error)) from None
+        return _answer(found, readings)
+
+    @app.get("/api/progress/{token}")
+    def progress(token: str) -> dict[str, int]:
+        """How many views of a request are read, and of how many studies."""
+        return pool.progress(token)
+
+    @app.get("/api/pictures/{reading}/{number}/{kind}.png")
+    def picture(reading: str, number: int, kind: str) -> Response:
+        """A view's radiograph, or its heatmap as grey levels, cut to the radiograph."""
+        kept = readings.get(reading)
+        if kept is None or number not in kept.pictures or kind not in kept.pictures[number]:
+            raise HTTPException(404, "there is no such picture, or it is forgotten by now")
+        return Response(kept.pictures[number][kind], media_type="image/png")
+
+    @app.get("/api/reports/{reading}/{number}.dcm")
+    def report(reading: str, number: int) -> Response:
+        """A DICOM study's structured report."""
+        kept = readings.get(reading)
+        if kept is None or number not in kept.reports:
+            raise HTTPException(404, "there is no such report: the study came as no DICOM")
+        name = f'attachment; filename="report-{number}.dcm"'
+        return Response(
+            kept.reports[number],
+            media_type="application/dicom",
+            headers={"Content-Disposition": name},
+        )
+
+    return app
+
+
+class _Kept:
+    """The pictures and reports of one answer."""
+
+    def __init__(self) -> None:
+        self.since = time.monotonic()
+        self.pictures: dict[int, dict[str, bytes]] = {}
+        self.reports: dict[int, bytes] = {}
+
+
+def _answer(
+    found: list[tuple[Finding, bytes]], readings: OrderedDict[str, _Kept]
+) -> dict[str, Any]:
+    """`studies` and `views` as JSON knows them; their pictures are kept for a while."""
+    while readings and (
+        len(readings) >= KEPT_READINGS
+        or time.monotonic() - next(iter(readings.values())).since > KEPT_SECONDS
+    ):
+        readings.popitem(last=False)
+    reading, kept = secrets.token_urlsafe(12), _Kept()
+    readings[reading] = kept
+    studies: list[dict[str, Any]] = []
+    views: list[dict[str, Any]] = []
+    for place, (finding, report) in enumerate(found):
+        row = _plain(finding.row)
+        if report:
+            kept.reports[place] = report
+            row["report"] = f"/api/reports/{reading}/{place}.dcm"
+        studies.append(row)
+        for view, view_row in zip(finding.views, finding.view_rows, strict=True):
+            number = len(views)
+            told = _plain(view_row) | {"study_number": place, "radiograph": "", "heat": ""}
+            if view.radiograph is not None:
+                kept.pictures[number] = {"radiograph": _png(view.radiograph)}
+                told["radiograph"] = f"/api/pictures/{reading}/{number}/radiograph.png"
+                if view.heat is not None:
+                    kept.pictures[number]["heat"] = _png(_cut(view.heat, view.radiograph))
+                    told["heat"] = f"/api/pictures/{reading}/{number}/heat.png"
+            views.append(told)
+    return {"studies": studies, "views": views}
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """NaN is null in JSON."""
+    return {
+        name: None if isinstance(value, float) and np.isnan(value) else value
+        for name, value in row.items()
+    }
+
+
+def _cut(heat: np.ndarray, radiograph: np.ndarray) -> np.ndarray:
+    """The part of a square's heatmap that covers the radiograph, uint8."""
+    from mura_tf.data.radiograph import padded_box
+
+    top, left, height, width = padded_box(radiograph.shape[0], radiograph.shape[1], len(heat))
+    return np.round(255 * heat[top : top + height, left : left + width]).astype(np.uint8)
+
+
+def _png(picture: np.ndarray) -> bytes:
+    target = io.BytesIO()
+    Image.fromarray(picture).save(target, "PNG", compress_level=1)
+    return target.getvalue()
+
+
+def _refusal(request: Request, hosts: tuple[str, ...]) -> JSONResponse | None:
+    """Why a request is not answered: another Host or Origin, or too large a body."""
+    host = request.headers.get("host", "")
+    if _without_port(host) not in hosts:
+        return _refused(421, f"this server answers to {', '.join(hosts)}. Received: Host {host!r}")
+    origin = request.headers.get("origin")
+    if origin is not None and _without_port(origin.partition("://")[2]) not in hosts:
+        return _refused(403, f"requests of other sites are refused. Received: Origin {origin!r}")
+    if request.method == "POST":
+        length = request.headers.get("content-length", "")
+        if not length.isdecimal():
+            return _refused(411, "an upload must say its Content-Length")
+        if int(length) > MOST_BYTES:
+            return _refused(
+                413,
+                f"an upload may have {MOST_BYTES // 2**20} MiB. Received: {int(length):,} bytes",
+            )
+    return None
+
+
+def _refused(status: int, reason: str) -> JSONResponse:
+    return JSONResponse({"detail": reason}, status)
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]
+
+
+def _secured(response: Response) -> Response:
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    return response
+
+
+def _constant(content: bytes, kind: str) -> Callable[[], Response]:
+    def page() -> Response:
+        return Response(content, media_type=kind)
+
+    return page
+
+
+def _schema_page(app: FastAPI) -> str:
+    """The API as a page that loads nothing from elsewhere, unlike FastAPI's own."""
+    from mura_tf.reports.page import escaped
+
+    parts = []
+    for path, methods in app.openapi()["paths"].items():
+        for method, told in methods.items():
+            text = escaped(told.get("description", told.get("summary", "")))
+            parts.append(f"<h2>{method.upper()} {escaped(path)}</h2><p>{text}</p>")
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>API</title>'
+        '<link rel="stylesheet" href="/room.css"><main class="docs"><h1>API</h1>'
+        '<p><a href="/api/openapi.json">openapi.json</a></p>' + "".join(parts) + "</main></html>"
+    )

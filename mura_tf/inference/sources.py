@@ -1,0 +1,243 @@
+"""Files, folders, zips, tables and arrays -> studies to be read, each with what is known of it."""
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mura_tf.data.radiograph import BadRadiographError, read_content
+
+if TYPE_CHECKING:
+    from mura_tf.data.dicom import Header
+
+ZIP_BYTES = 4 * 2**30
+"""What a zip may hold, unpacked."""
+ZIP_FILES = 100_000
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", "")
+"""What is taken for a radiograph in a folder; a file that is named is read whatever its name."""
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff")
+
+
+@dataclass
+class Study:
+    """The views of one visit, before anything is read of them.
+
+    Attributes:
+        name: of its folder or file, or its StudyInstanceUID.
+        views: paths, or uint8 (height, width) arrays.
+        files: what each view is called.
+        study_type: where a folder, a table or a DICOM header gives it, else "".
+        type_from: "given" or "dicom", with a study type.
+        warnings: of its headers.
+    """
+
+    name: str
+    views: list[Path | np.ndarray] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    study_type: str = ""
+    type_from: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+
+Source = str | os.PathLike[str] | np.ndarray
+
+
+def find_studies(
+    sources: Iterable[Source], study_types: Iterable[str], *, each_file: bool = False
+) -> Iterator[Study]:
+    """The studies of what a person gives, in its order.
+
+    A file is a study of its own, a folder's images are one study, and so are DICOM files of one
+    StudyInstanceUID and body part wherever they lie. A zip is the folder that it holds. A CSV has
+    the columns of a views table, of which `path` alone is needed.
+
+    Args:
+        sources: paths, or uint8 (height, width) arrays, each a study.
+        study_types: those that a folder may be named after, such as XR_WRIST or wrist.
+        each_file: whether an image in a folder is a study of its own, too.
+
+    Raises:
+        FileNotFoundError: a path where nothing is.
+        ValueError: a CSV without paths, or a zip that is damaged or too large.
+    """
+    known = {name.lower() for name in study_types}
+    with ExitStack() as stack:
+        studies: dict[object, Study] = {}
+        for number, source in enumerate(sources):
+            if isinstance(source, np.ndarray):
+                name = f"array {number}"
+                studies[number] = Study(name, [source], [name])
+                continue
+            path = Path(source)
+            if not path.exists():
+                raise FileNotFoundError(
+                    f"there is no file or folder '{path}'. Expected PNG, JPEG or DICOM files, "
+                    "folders or zips of them, or a views CSV."
+                )
+            if path.is_dir():
+                _add_folder(studies, path, path.name, known, each_file)
+            elif path.suffix.lower() == ".csv":
+                _add_table(studies, path)
+            elif _starts_with(path, b"PK\x03\x04"):
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                _unpack(path, folder)
+                _add_folder(studies, folder, path.stem, known, each_file)
+            else:
+                _add_file(studies, path, path.name, (str(path),), "")
+        yield from studies.values()
+
+
+def studies_of_uploads(
+    uploads: Iterable[tuple[str, Path]], study_types: Iterable[str], *, each_file: bool = False
+) -> list[Study]:
+    """The studies among uploaded files, whose names are told and never opened.
+
+    Args:
+        uploads: (name, path): what the file was called, with its folders if it had any, and where
+            its bytes are now; a zip is unpacked beside it.
+        study_types, each_file: see `find_studies`.
+    """
+    known = {name.lower() for name in study_types}
+    studies: dict[object, Study] = {}
+    for name, path in uploads:
+        folders = [
+            part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")
+        ]
+        file = folders.pop() if folders else "file"
+        if _starts_with(path, b"PK\x03\x04"):
+            folder = path.with_name(f"{path.name}-unpacked")
+            folder.mkdir()
+            _unpack(path, folder)
+            _add_folder(studies, folder, file.removesuffix(".zip"), known, each_file)
+            continue
+        alone = each_file or not folders
+        key = (name, str(path)) if alone else ("/".join(folders), "")
+        shown = "/".join([*folders, file]) if alone else "/".join(folders)
+        _add_file(studies, path, shown, key, _named_type(folders, known), called=file)
+    return list(studies.values())
+
+
+def _add_folder(
+    studies: dict[object, Study], folder: Path, name: str, known: set[str], each_file: bool
+) -> None:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(one for one in folders if not one.startswith("."))
+        inside = Path(parent).relative_to(folder)
+        shown = "/".join([name, *inside.parts])
+        study_type = _named_type([*folder.absolute().parts, *inside.parts], known)
+        for file in sorted(files):
+            path = Path(parent, file)
+            if file.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
+                continue
+            if not path.suffix and not _is_image(path):
+                continue
+            key = (str(path),) if each_file else (parent,)
+            called = f"{shown}/{file}" if each_file else shown
+            _add_file(studies, path, called, key, study_type)
+
+
+def _add_file(
+    studies: dict[object, Study],
+    path: Path,
+    name: str,
+    key: tuple[str, ...],
+    study_type: str,
+    called: str | None = None,
+) -> None:
+    """Adds a view, `called` so, to the study of that key, or of what its DICOM header says."""
+    type_from, warnings = "given" if study_type else "", []
+    if _is_dicom(path):
+        header = _header(path)
+        if header is not None:
+            if header.study:
+                key, name = (header.study, header.study_type), header.study
+            if header.study_type:
+                study_type, type_from = header.study_type, "dicom"
+            if header.burned_in:
+                warnings.append("the header says that text is burned into the pixels")
+    study = studies.setdefault(key, Study(name, study_type=study_type, type_from=type_from))
+    study.views.append(path)
+    study.files.append(called or (path.name if len(key) == 1 else str(path)))
+    study.warnings += [one for one in warnings if one not in study.warnings]
+
+
+def _add_table(studies: dict[object, Study], path: Path) -> None:
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise ValueError(f"{path} must be a views CSV. Received: {error}.") from None
+    if "path" not in table:
+        raise ValueError(
+            f"{path} must be a views CSV with a column path. Received: {', '.join(table)}."
+        )
+    keys = [name for name in ("split", "study_type", "patient", "study") if name in table]
+    for row in table.to_dict("records"):
+        view = path.parent / row["path"]
+        key = tuple(row[name] for name in keys) or (str(view),)
+        name = "/".join(key)
+        study_type = row.get("study_type", "").lower()
+        study = studies.setdefault(
+            (str(path), *key),
+            Study(name, study_type=study_type, type_from="given" if study_type else ""),
+        )
+        study.views.append(view)
+        study.files.append(row["path"])
+
+
+def _named_type(parts: Iterable[str], known: set[str]) -> str:
+    """The study type that the innermost folder of such a name gives."""
+    for part in reversed(list(parts)):
+        name = part.lower().removeprefix("xr_")
+        if name in known or part.upper().startswith("XR_"):
+            return name
+    return ""
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            size = sum(entry.file_size for entry in entries)
+            if len(entries) > ZIP_FILES or size > ZIP_BYTES:
+                raise ValueError(
+                    f"a zip may hold {ZIP_FILES:,} files and {ZIP_BYTES / 2**30:g} GiB. Received: "
+                    f"{path} with {len(entries):,} files and {size / 2**30:.1f} GiB. Unpack it and "
+                    "give the folder."
+                )
+            archive.extractall(folder)  # which keeps every entry inside
+    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{path} must be a whole zip without a password: {error}.") from None
+
+
+def _header(path: Path) -> "Header | None":
+    from mura_tf.data.dicom import dicom_header
+
+    try:
+        return dicom_header(read_content(path), path)
+    except BadRadiographError:  # which reading it says again
+        return None
+
+
+def _is_image(path: Path) -> bool:
+    return _is_dicom(path) or any(_starts_with(path, one) for one in _SIGNATURES)
+
+
+def _is_dicom(path: Path) -> bool:
+    return _starts_with(path, b"DICM", 128)
+
+
+def _starts_with(path: Path, signature: bytes, offset: int = 0) -> bool:
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(len(signature)) == signature
+    except OSError:
+        return False

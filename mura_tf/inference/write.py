@@ -1,0 +1,179 @@
+"""Findings -> `findings.csv`, `views.csv`, a PNG per study and a page to look through them."""
+
+import csv
+import heapq
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mura_tf.data.radiograph import fitted
+from mura_tf.files import written_whole
+from mura_tf.inference.findings import FINDING_COLUMNS, NOT_READ, VIEW_COLUMNS, Finding, View
+from mura_tf.reports.colours import COLOURS
+from mura_tf.reports.numbers import number_text
+from mura_tf.reports.overlay import overlaid
+from mura_tf.reports.page import WARNING, escaped, inline_jpeg, write_page
+
+SIDE = 448
+"""Of a view in a study's picture, pixels."""
+THUMBNAIL = 220
+GAP = 12
+MOST_SHOWN = 200
+"""Studies on the page; the tables have all."""
+RANK = {"abnormal": 0, "doubtful": 1, "normal": 2, NOT_READ: 3}
+"""What the page shows first."""
+CAPTION = "Research software, not a medical device. The colours tell where, not how abnormal."
+
+
+def write_findings(
+    findings: Iterable[Finding], out: str | os.PathLike[str], facts: Mapping[str, Any]
+) -> Counter[str]:
+    """Writes what a bundle found, study by study; nothing goes beside the originals.
+
+    Args:
+        findings: of `Bundle.findings`.
+        out: the folder that gets `findings.csv`, `views.csv`, `index.html` and `studies/*.png`.
+        facts: of the bundle.
+
+    Returns:
+        Decision -> studies; "unreadable files" -> files.
+    """
+    out = Path(out)
+    counts: Counter[str] = Counter()
+    names: Counter[str] = Counter()
+    shown: list[tuple[int, float, int, str]] = []
+    with (
+        written_whole(out / "findings.csv") as part,
+        written_whole(out / "views.csv") as views_part,
+        open(part, "w", newline="", encoding="utf-8") as file,
+        open(views_part, "w", newline="", encoding="utf-8") as views_file,
+    ):
+        table = csv.DictWriter(file, FINDING_COLUMNS)
+        views_table = csv.DictWriter(views_file, VIEW_COLUMNS)
+        table.writeheader()
+        views_table.writeheader()
+        for number, finding in enumerate(findings):
+            counts[finding.decision] += 1
+            counts["unreadable files"] += finding.unreadable
+            if finding.unreadable < len(finding.views):
+                name = _file_name(finding.study, names)
+                with written_whole(out / "studies" / name) as picture:
+                    study_picture(finding, facts).save(picture)
+                for view in finding.views:
+                    view.heatmap = f"studies/{name}" if view.heat is not None else ""
+            table.writerow(_flat(finding.row))
+            views_table.writerows(map(_flat, finding.view_rows))
+            section = _section(finding)
+            key = (-RANK[finding.decision], finding.probability, -number, section)
+            (heapq.heappush if len(shown) < MOST_SHOWN else heapq.heappushpop)(shown, key)
+    sections = [section for *_, section in sorted(shown, reverse=True)]
+    _write_page(out / "index.html", sections, counts, facts)
+    return counts
+
+
+def study_picture(finding: Finding, facts: Mapping[str, Any]) -> Image.Image:
+    """A study's views, each above its heatmap, below what is said of it."""
+    views = [view for view in finding.views if view.radiograph is not None]
+    columns = [_pictures(view, SIDE) for view in views]
+    widths = [max(part.shape[1] for part in column) for column in columns]
+    height = max(sum(part.shape[0] + GAP for part in column) for column in columns)
+    sheet = Image.new("RGB", (max(sum(widths) + GAP * (len(views) + 1), 640), height + 112))
+    sheet.paste(COLOURS["paper"][1], (0, 0, *sheet.size))
+    draw = ImageDraw.Draw(sheet)
+    said = "blue" if finding.decision == "normal" else "orange"
+    whose = f"{facts['name']} {facts['version']}. {CAPTION}"
+    for x, y, text, colour, size in (
+        (GAP, 8, finding.study, "ink", 17),
+        (GAP, 32, finding.headline, said, 17),
+        (GAP, sheet.height - 22, whose, "muted", 13),
+    ):
+        draw.text((x, y), text, COLOURS[colour][1], ImageFont.load_default(size))
+    left = GAP
+    for view, column, width in zip(views, columns, widths, strict=True):
+        told = f"{view.file}  {number_text(view.probability, '.2f')}"
+        draw.text((left, 58), told, COLOURS["muted"][1], ImageFont.load_default(13))
+        top = 80
+        for part in column:
+            sheet.paste(Image.fromarray(part), (left, top))
+            top += part.shape[0] + GAP
+        left += width + GAP
+    return sheet
+
+
+def _pictures(view: View, side: int) -> list[np.ndarray]:
+    """The radiograph, if any, and if there is a heatmap the same with it; uint8 (h, w, 3) each."""
+    if view.radiograph is None:
+        return []
+    radiograph = fitted(view.radiograph, side)
+    plain = np.repeat(radiograph[..., None], 3, axis=2)
+    return [plain] if view.heat is None else [plain, overlaid(radiograph, view.heat)]
+
+
+def _section(finding: Finding) -> str:
+    figures = "".join(map(_figure, finding.views))
+    warnings = "".join(f"<li>{escaped(text)}</li>" for text in finding.warnings)
+    notes = f"<ul class='note'>{warnings}</ul>" if warnings else ""
+    kind = {"abnormal": "wrong", "doubtful": "wrong", "normal": "right"}.get(finding.decision, "")
+    return (
+        f'<section class="study {kind}"><h2>{escaped(finding.study)}</h2>'
+        f'<p><span class="verdict">{escaped(finding.headline)}</span></p>'
+        f'{notes}<div class="pairs">{figures}</div></section>'
+    )
+
+
+def _figure(view: View) -> str:
+    if view.radiograph is None:
+        reason = escaped(f"{view.file}: {'; '.join(view.warnings)}")
+        return f'<figure><p class="missing">{reason}</p></figure>'
+    pictures = zip(("radiograph", "heatmap of"), _pictures(view, THUMBNAIL), strict=False)
+    images = "".join(
+        f'<img alt="{kind} {escaped(view.file)}" src="{inline_jpeg(picture)}">'
+        for kind, picture in pictures
+    )
+    return (
+        f"<figure>{images}<figcaption>{escaped(view.file)} <span>probability&nbsp;"
+        f"{number_text(view.probability, '.2f')}</span></figcaption></figure>"
+    )
+
+
+def _write_page(
+    path: Path, sections: list[str], counts: Counter[str], facts: Mapping[str, Any]
+) -> None:
+    total = sum(counts[decision] for decision in RANK)
+    told = ", ".join(f"{counts[decision]} {decision}" for decision in RANK if counts[decision])
+    more = ""
+    if total > len(sections):
+        more = f" The first {len(sections)} are shown; findings.csv has all."
+    header = f"""<header><p class="kind">mura_tf findings</p>
+<h1>{total:,} stud{"y" if total == 1 else "ies"}</h1>
+<p class="lead">{escaped(told)}.{more}</p>
+<p>By {escaped(facts["name"])}, version {escaped(facts["version"])}. Abnormal and doubtful first;
+each radiograph, and beside it the same with its heatmap. The colours tell where, not how
+abnormal.</p>
+{WARNING}</header>"""
+    write_page(path, f"mura_tf: {facts['name']}", [header, *sections])
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a CSV: lists as text, nothing for NaN."""
+    flat = {}
+    for name, value in row.items():
+        if isinstance(value, list):
+            value = "; ".join(value)
+        elif isinstance(value, float) and np.isnan(value):
+            value = ""
+        flat[name] = value
+    return flat
+
+
+def _file_name(study: str, names: Counter[str]) -> str:
+    """A study's name as that of a file, each once."""
+    stem = re.sub(r"[^\w.-]+", "-", study).strip(".-")[-100:] or "study"
+    names[stem] += 1
+    return f"{stem}.png" if names[stem] == 1 else f"{stem}-{names[stem]}.png"

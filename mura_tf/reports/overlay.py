@@ -1,0 +1,34 @@
+"""A heatmap on its radiograph, in colours that mean the same in every picture."""
+
+import cv2
+import numpy as np
+
+from mura_tf.data.radiograph import padded_box
+
+_HEAT = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_PLASMA).reshape(256, 3)[
+    :, ::-1
+]
+"""RGB; Matplotlib's plasma, without the second that importing it takes."""
+_OPACITY = 0.7 * np.linspace(0, 1, 256)[:, None] ** 0.7
+"""A cold place shows the radiograph as it is."""
+SHOWN = np.round(_OPACITY * _HEAT + (1 - _OPACITY) * 70).astype(np.uint8)
+"""The colours on a middling dark radiograph, for the colour bars."""
+
+
+def overlaid(radiograph: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """A radiograph with its heatmap on it.
+
+    Args:
+        radiograph: uint8 (height, width).
+        heat: float (S, S), in [0, 1], of the padded square of this radiograph.
+
+    Returns:
+        uint8 (height, width, 3), RGB.
+    """
+    height, width = radiograph.shape
+    top, left, inner_height, inner_width = padded_box(height, width, len(heat))
+    inner = heat[top : top + inner_height, left : left + inner_width]
+    enlarged = cv2.resize(inner, radiograph.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    level = np.round(255 * enlarged).astype(int)
+    blended = (1 - _OPACITY[level]) * radiograph[..., None] + _OPACITY[level] * _HEAT[level]
+    return np.round(blended).astype(np.uint8)

@@ -1,0 +1,21 @@
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from command_line import call
+
+from mura_tf import demo
+
+
+@pytest.mark.slow  # eight runs, a process each
+def test_the_whole_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "STUDIES_PER_TYPE", 8)
+    monkeypatch.setattr(demo, "MEMBERS", 1)
+    monkeypatch.setattr(demo, "RECIPE", replace(demo.RECIPE, max_epochs=1, image_size=32))
+    result = call("demo", tmp_path / "demo")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert f"Report: {tmp_path / 'demo/report.html'}" in result.stdout
+    scores = pd.read_csv(tmp_path / "demo/scores.csv")
+    assert scores.groupby("stage").size().to_dict() == {"mura": 8, "type": 8}
+    assert len(list(tmp_path.rglob("best.keras"))) == 1 + 7

@@ -1,0 +1,187 @@
+"""DICOM files as radiographs: against dcmtk's dcmj2pnm, and what is refused."""
+
+import io
+import shutil
+import subprocess
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from dicom_files import radiograph
+
+from mura_tf.data.dicom import decode_dicom, dicom_header, dicom_size, parsed, shown_pixels
+from mura_tf.data.radiograph import BadRadiographError, is_dicom, read_radiograph
+
+pydicom = pytest.importorskip("pydicom", reason="needs the extra dicom")
+
+FILES = Path(pydicom.__file__).parent / "data" / "test_files"
+JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
+JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
+
+
+def grey_frames():
+    """The files that pydicom ships with one grey frame of 8 or 16 bits."""
+    for path in sorted(path for path in FILES.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        if not is_dicom(content):
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
+        if (
+            dataset.get("PhotometricInterpretation", "").startswith("MONOCHROME")
+            and str(dataset.get("NumberOfFrames") or 1) == "1"
+            and dataset.get("BitsAllocated") in (8, 16)
+            and dataset.get("BitsStored", 0) >= 8
+        ):
+            yield path
+
+
+RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pixels_are_dcmtks(tmp_path):
+    """On every file that pydicom ships and both can decode; JPEG 2000 dcmtk has not."""
+    if not shutil.which("dcmj2pnm"):
+        pytest.skip("needs dcmtk's dcmj2pnm")
+    compared = 0
+    for path in grey_frames():
+        try:
+            dataset = parsed(path.read_bytes(), path)
+            ours = shown_pixels(dataset, path)
+        except BadRadiographError:
+            continue
+        source = path
+        if dataset.file_meta.TransferSyntaxUID in JPEG_LS:
+            source = tmp_path / "plain.dcm"
+            subprocess.run(["dcmdjpls", path, source], check=True, capture_output=True)
+        window = ["+Wl", "1"] if "VOILUTSequence" in dataset else []
+        if "WindowWidth" in dataset and not window:
+            window = ["+Wi", "1"]
+        picture = tmp_path / "theirs.pgm"
+        picture.unlink(missing_ok=True)
+        command = ["dcmj2pnm", "--no-overlays", "+opb", *window, source, picture]
+        subprocess.run(command, capture_output=True)
+        if not picture.exists():
+            assert dataset.file_meta.TransferSyntaxUID in JPEG_2000, path
+            continue
+        theirs = cv2.imread(str(picture), cv2.IMREAD_UNCHANGED)
+        assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1, path
+        compared += 1
+    assert compared >= 40
+
+
+def test_a_radiograph_of_pydicoms_reads_by_its_content(tmp_path):
+    source = next(path for path in FILES.rglob("6154"))
+    target = tmp_path / "no suffix"
+    shutil.copy(source, target)
+    image = read_radiograph(target)
+    assert image.dtype == np.uint8 and image.shape == dicom_size(target.read_bytes(), target)
+    header = dicom_header(target.read_bytes(), target)
+    assert header.study_type == "cspine" and header.study.startswith("1.3.6.1")
+
+
+@pytest.mark.parametrize(
+    ("part", "study_type"),
+    [("WRIST", "wrist"), ("Lower Leg", "leg"), ("TIB FIB", "leg"), ("CLAVICLE", "shoulder"),
+     ("THUMB", "finger"), ("SKULL", "skull"), ("", "")],
+)  # fmt: skip
+def test_a_body_part_names_the_study_type(part, study_type):
+    content = radiograph(RAMP, BodyPartExamined=part, ViewPosition="PA", ImageLaterality="L")
+    header = dicom_header(content, "x")
+    assert header.study_type == study_type
+    assert (header.patient, header.view_position, header.laterality) == ("007", "PA", "L")
+    assert not header.burned_in
+    assert dicom_header(radiograph(RAMP, BurnedInAnnotation="YES"), "x").burned_in
+
+
+def test_a_negative_slope_keeps_the_polarity():
+    """Which pydicom's own apply_windowing turns round."""
+    falling = {"RescaleSlope": -1, "RescaleIntercept": 4095, "WindowCenter": 2048}
+    rescaled = decode_dicom(radiograph(RAMP, WindowWidth=4096, **falling), "x")
+    plain = decode_dicom(radiograph(4095 - RAMP, WindowCenter=2048, WindowWidth=4096), "x")
+    assert np.abs(rescaled.astype(int) - plain).max() <= 1
+    assert rescaled[0, 0] > 250 > 5 > rescaled[-1, -1]
+
+
+def test_monochrome1_is_turned_round():
+    content = {
+        colour: radiograph(
+            RAMP, PhotometricInterpretation=colour, WindowCenter=2048, WindowWidth=4096
+        )
+        for colour in ("MONOCHROME1", "MONOCHROME2")
+    }
+    one, two = (decode_dicom(content[colour], "x").astype(int) for colour in content)
+    assert np.abs(one + two - 255).max() <= 1
+
+
+def test_without_a_window_the_stored_bits_are_the_range():
+    image = decode_dicom(radiograph(RAMP, BitsStored=12, HighBit=11), "x")
+    assert image[0, 0] == 0 and image[-1, -1] == 255
+    signed = decode_dicom(radiograph(np.int16(RAMP) - 2048, BitsStored=12, HighBit=11), "x")
+    assert np.abs(signed.astype(int) - image).max() <= 1
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+def test_windows_by_the_standards_formulas(function):
+    """PS3.3, C.11.2.1.2 and C.11.2.1.3, one value after the other."""
+    centre, width = 1500, 800
+    content = radiograph(RAMP, WindowCenter=centre, WindowWidth=width, VOILUTFunction=function)
+    expected = []
+    for value in RAMP.ravel().astype(float):
+        if function == "SIGMOID":
+            expected.append(255 / (1 + np.exp(-4 * (value - centre) / width)))
+        elif function == "LINEAR_EXACT":
+            expected.append(255 * ((value - centre) / width + 0.5))
+        else:
+            expected.append(255 * ((value - centre + 0.5) / (width - 1) + 0.5))
+    expected = np.clip(expected, 0, 255).reshape(RAMP.shape)
+    assert np.abs(decode_dicom(content, "x") - expected).max() <= 1
+
+
+def test_a_voi_table_wins_over_a_window():
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence
+
+    table = Dataset()
+    table.LUTDescriptor = [4096, 0, 8]
+    table.add_new("LUTData", "OW", np.repeat(np.uint16([0, 255]), 2048).tobytes())
+    content = radiograph(RAMP, WindowCenter=10, WindowWidth=5, VOILUTSequence=Sequence([table]))
+    image = decode_dicom(content, "x")
+    assert set(image[:32].ravel()) == {0} and set(image[32:].ravel()) == {255}
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        *(({"Modality": name}, f"of the modality {name}; expected a radiograph, one of CR, DX, RG")
+          for name in ("CT", "MR", "US", "SEG", "SC", "RTDOSE", "OT")),
+        ({"Modality": ""}, "without a modality"),
+        ({"NumberOfFrames": "2"}, "with 2 frames; expected one"),
+        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, r"in colour \(RGB\)"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, r"in colour \(PALETTE COLOR\)"),
+        ({"BitsAllocated": 32}, "with 32 bits a pixel; expected 8 or 16"),
+        ({"PixelData": RAMP.tobytes()[:100]}, "pixels that cannot be read"),
+    ],
+)  # fmt: skip
+def test_everything_else_is_refused_with_a_sentence(settings, reason):
+    with pytest.raises(BadRadiographError, match=rf"^x\.dcm: DICOM .*{reason}"):
+        decode_dicom(radiograph(RAMP, **settings), "x.dcm")
+
+
+def test_no_pixels_no_dicom_and_half_a_file(tmp_path):
+    content = radiograph(RAMP)
+    dataset = parsed(content, "x")
+    del dataset.PixelData
+    target = io.BytesIO()
+    dataset.save_as(target, enforce_file_format=True)
+    with pytest.raises(BadRadiographError, match="DICOM without pixels"):
+        decode_dicom(target.getvalue(), "x")
+    with pytest.raises(BadRadiographError, match="not a DICOM file"):
+        decode_dicom(b"\0" * 200, "x")
+    for length in (133, 200, 400, len(content) - 1000):
+        with pytest.raises(BadRadiographError, match=r"^x: .*DICOM"):
+            decode_dicom(content[:length], "x")

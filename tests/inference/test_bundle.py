@@ -1,0 +1,197 @@
+"""A bundle reads what its runs were trained for, as they predicted it, and says what it cannot."""
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+
+from mura_tf.data.radiograph import read_radiograph
+from mura_tf.evaluation.predictions import load_predictions, study_probabilities
+from mura_tf.explain.ensemble import Ensemble
+from mura_tf.inference.bundle import BATCH, Bundle
+from mura_tf.inference.findings import FINDING_COLUMNS, VIEW_COLUMNS
+
+
+@pytest.fixture(scope="module")
+def study(lesions):
+    return next((lesions / "valid/XR_WRIST").glob("*/study1_positive"))
+
+
+def test_plain_files_get_the_probabilities_of_the_predictions_table(bundle, members, lesions):
+    found = bundle.read([lesions / "valid"])
+    runs = [path.parent for path in members.glob("*/run.json")]
+    expected = study_probabilities(load_predictions(runs))
+    assert len(found) == len(expected) == 12
+    key = expected.study_type.str.upper().radd("valid/XR_") + "/" + expected.patient
+    by_patient = dict(zip(key, expected.probability, strict=True))
+    for row in found.itertuples():
+        assert row.type_from == "given"
+        assert row.probability == pytest.approx(by_patient[row.study.rpartition("/")[0]], abs=1e-5)
+    assert list(found) == FINDING_COLUMNS and list(found.attrs["views"]) == VIEW_COLUMNS
+
+
+def test_run_folders_read_as_their_bundle_does(bundle, members, study):
+    from_runs = Bundle(sorted(path.parent for path in members.glob("*/run.json"))).read(study)
+    packed = bundle.read(study)
+    assert from_runs.probability.to_numpy() == pytest.approx(packed.probability.to_numpy())
+
+
+def test_heatmaps_are_those_of_explain(bundle, members, lesions, study):
+    runs = [path.parent for path in members.glob("*/run.json")]
+    ensemble = Ensemble(runs, lesions)
+    views = ensemble.study(f"wrist/{study.parent.name}/study1")
+    (finding,) = bundle.findings([study])
+    ours = np.stack([view.heat for view in finding.views])
+    assert ours == pytest.approx(ensemble.heatmaps(views), abs=1e-3)
+
+
+def test_an_unknown_type_is_read_by_the_model_of_all_with_a_warning(bundle, study, tmp_path):
+    shutil.copy(next(study.iterdir()), tmp_path / "a.png")
+    row = bundle.read(tmp_path / "a.png").iloc[0]
+    assert row.study_type == "" and row.decision != "not read"
+    assert "unknown study type" in row.warnings
+
+
+def test_a_type_that_the_bundle_has_not_is_not_read(bundle, study, tmp_path):
+    folder = tmp_path / "XR_KNEE/patient1/study1"
+    shutil.copytree(study, folder)
+    row = bundle.read(folder).iloc[0]
+    assert row.decision == "not read" and np.isnan(row.probability)
+    assert "said to be knee; the bundle reads elbow, wrist" in row.warnings
+    overridden = bundle.read(folder, study_type="wrist").iloc[0]
+    assert overridden.decision != "not read" and overridden.type_from == "given"
+    with pytest.raises(ValueError, match="one that the bundle reads, elbow, wrist"):
+        bundle.read(folder, study_type="knee")
+
+
+def test_a_file_that_cannot_be_read_is_a_row_and_the_rest_goes_on(bundle, study, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    found = bundle.read([bad, study])
+    assert found.decision[0] == "not read" and "bad.png: not a PNG" in found.warnings[0]
+    assert found.decision[1] != "not read"
+    mixed = tmp_path / "wrist"
+    shutil.copytree(study, mixed)
+    (mixed / "z.png").write_bytes(b"no image")
+    row = bundle.read(mixed).iloc[0]
+    assert row.decision != "not read"
+    assert f"1 of its {row.views} files cannot be read" in row.warnings
+
+
+def test_pictures_unlike_the_training_images_are_said_to_be(bundle):
+    rng = np.random.default_rng(0)
+    pictures = {
+        "blank": np.full((60, 50), 90, np.uint8),
+        "inverted?": 255 - rng.integers(5, 90, (60, 50), np.uint8),
+        "its mean grey level": rng.integers(200, 256, (60, 50), np.uint8),
+    }
+    pictures["inverted?"][10:-10, 10:-10] = 40
+    found = bundle.read(list(pictures.values()), study_type="wrist")
+    for warnings, expected in zip(found.warnings, pictures, strict=True):
+        assert expected in warnings
+
+
+def test_arrays_must_be_grey(bundle):
+    for wrong in (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4)), np.zeros((0, 4), np.uint8)):
+        with pytest.raises(ValueError, match=r"an array must be a grey image, uint8"):
+            bundle.read(wrong)
+
+
+def test_operating_points_decide(bundle, lesions):
+    assert set(bundle.points) == {"paper", "kappa", "doubt"}
+    for name, point in bundle.points.items():
+        found = bundle.read(lesions / "valid", point=name)
+        assert found.decision.tolist() == found.probability.map(point.decide).tolist()
+    with pytest.raises(ValueError, match=r"one of paper, kappa, doubt\. Received: 'best'"):
+        bundle.read(lesions / "valid", point="best")
+
+
+def test_reading_an_exported_bundle_needs_neither_keras_nor_tensorflow(bundle, study, tmp_path):
+    pytest.importorskip("tf2onnx")
+    from mura_tf.inference.export import export_bundle
+
+    path = tmp_path / "exported.mura"
+    shutil.copy(bundle.path, path)
+    export_bundle(path, "onnx")
+    code = (
+        "import sys, json, mura_tf as mt\n"
+        f"found = mt.Bundle({str(path)!r}).read({str(study)!r})\n"
+        "print(found.probability[0], 'keras' in sys.modules, 'tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    probability, *loaded = done.stdout.split()
+    assert loaded == ["False", "False"]
+    assert float(probability) == pytest.approx(bundle.read(study).probability[0], abs=1e-4)
+
+
+def test_the_file_is_a_zip_that_any_tool_opens(bundle):
+    with zipfile.ZipFile(bundle.path) as archive:
+        assert archive.testzip() is None
+        facts = json.loads(archive.read("bundle.json"))
+        card = archive.read("MODEL_CARD.md").decode()
+        names = archive.namelist()
+    assert {"members/member0.keras", "members/member1.keras", "calibration.svg"} <= set(names)
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".npy"))]
+    assert facts["study_types"] == ["elbow", "wrist"] and "medical device" in facts["notice"]
+    for told in ("# lesions, version 1", "few: unreliable", "CC0.", "Not a medical device"):
+        assert told in card
+
+
+@pytest.mark.parametrize("damage", ["no zip", "cut", "no json", "other format", "no member"])
+def test_a_damaged_bundle_is_refused(bundle, tmp_path, damage):
+    path = tmp_path / "damaged.mura"
+    content = bundle.path.read_bytes()
+    if damage == "no zip":
+        path.write_bytes(b"x" * 100)
+    elif damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        with zipfile.ZipFile(bundle.path) as whole, zipfile.ZipFile(path, "w") as archive:
+            for name in whole.namelist():
+                entry = whole.read(name)
+                if name == "bundle.json":
+                    if damage == "no json":
+                        entry = b"{"
+                    elif damage == "other format":
+                        entry = json.dumps(json.loads(entry) | {"format": 99}).encode()
+                elif damage == "no member" and name.endswith("1.keras"):
+                    continue
+                archive.writestr(name, entry)
+    with pytest.raises(ValueError, match="must be a bundle"):
+        Bundle(path)
+
+
+def test_nothing_there_is_a_sentence(bundle, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no bundle .*mura-tf pack"):
+        Bundle(tmp_path / "none.mura")
+    with pytest.raises(FileNotFoundError, match="there is no file or folder"):
+        bundle.read(tmp_path / "nowhere")
+
+
+def test_a_single_view_where_training_had_more(bundle, study, tmp_path):
+    facts = dict(bundle.facts)
+    image = cv2.imread(str(next(study.iterdir())), cv2.IMREAD_GRAYSCALE)
+    bundle.facts = facts | {"views_per_study": {"wrist": 3.0}}
+    try:
+        row = bundle.read(image, study_type="wrist").iloc[0]
+    finally:
+        bundle.facts = facts
+    assert "a single view; in training, studies of wrist had 3" in row.warnings
+
+
+def test_views_are_decoded_batch_by_batch(bundle, lesions, monkeypatch):
+    decoded = []
+
+    def read(path, original=read_radiograph):
+        decoded.append(path)
+        return original(path)
+
+    monkeypatch.setattr("mura_tf.inference.bundle.read_radiograph", read)
+    files = sorted((lesions / "valid").rglob("*.png"))
+    next(iter(bundle.findings(files * 8)))
+    assert len(decoded) == BATCH < len(files) * 8

@@ -1,0 +1,95 @@
+"""Findings as DICOM objects: valid by dciodvfy, in the study of the originals."""
+
+import shutil
+import subprocess
+import warnings
+
+import numpy as np
+import pytest
+from dicom_files import radiograph
+
+from mura_tf.inference.dicom_out import write_dicom
+
+pydicom = pytest.importorskip("pydicom", reason="needs the extra dicom")
+pytest.importorskip("highdicom", reason="needs the extra dicom")
+pytestmark = pytest.mark.filterwarnings("ignore")
+TOLD = ("TextValue", "CodeMeaning")
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Two views of a wrist, as a DICOM study."""
+    rng = np.random.default_rng(0)
+    for number in (1, 2):
+        pixels = rng.integers(0, 4096, (60, 50), np.uint16)
+        content = radiograph(
+            pixels,
+            BitsStored=12,
+            HighBit=11,
+            StudyInstanceUID="1.2.840.1",
+            BodyPartExamined="WRIST",
+            ImageLaterality="L",
+            PatientName="Doe^Jane",
+            PatientBirthDate="",
+            PatientSex="F",
+            StudyDate="20200101",
+            StudyTime="120000",
+            StudyID="1",
+            AccessionNumber="2",
+            ReferringPhysicianName="",
+        )
+        (tmp_path / f"{number}.dcm").write_bytes(content)
+    return tmp_path
+
+
+def test_the_objects_belong_to_the_study_and_tell_the_finding(bundle, study, tmp_path):
+    before = {path: path.read_bytes() for path in study.glob("*.dcm")}
+    (finding,) = bundle.findings([study])
+    written = write_dicom(finding, tmp_path / "out", bundle)
+    assert [path.name for path in written] == [
+        "1.2.840.1-heatmap1.dcm", "1.2.840.1-heatmap2.dcm", "1.2.840.1-report.dcm"
+    ]  # fmt: skip
+    *heatmaps, report = [pydicom.dcmread(path) for path in written]
+    original = pydicom.dcmread(next(iter(before)))
+    for dataset in (*heatmaps, report):
+        assert dataset.StudyInstanceUID == "1.2.840.1" and dataset.PatientID == "007"
+        assert dataset.SeriesInstanceUID != original.SeriesInstanceUID
+        assert "RESEARCH" in dataset.SeriesDescription
+    assert {one.SeriesInstanceUID for one in heatmaps} != {report.SeriesInstanceUID}
+    assert heatmaps[0].pixel_array.shape == (60, 50, 3)
+    assert "medical device" in heatmaps[0].ImageComments
+    told = [str(item.value) for item in report.iterall() if item.keyword in TOLD]
+    text = "\n".join(told)
+    for expected in (
+        f"{finding.decision.capitalize()} (research)",
+        f"1 ({bundle.hash})",
+        "operating point doubt",
+        bundle.facts["name"],
+    ):
+        assert expected in text
+    (probability, *_) = [
+        float(item.value) for item in report.iterall() if item.keyword == "NumericValue"
+    ]
+    assert finding.probability == pytest.approx(probability, abs=1e-5)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_dciodvfy_finds_no_error(bundle, study, tmp_path):
+    if not shutil.which("dciodvfy"):
+        pytest.skip("needs dicom3tools' dciodvfy")
+    (finding,) = bundle.findings([study])
+    for path in write_dicom(finding, tmp_path / "out", bundle):
+        told = subprocess.run(["dciodvfy", path], capture_output=True, text=True)
+        assert "Error" not in told.stderr + told.stdout, told.stderr
+
+
+def test_what_is_no_dicom_study_gets_nothing(bundle, lesions, study, tmp_path):
+    (finding, *_) = bundle.findings([lesions / "valid/XR_WRIST"])
+    assert write_dicom(finding, tmp_path / "out", bundle) == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        content = radiograph(np.zeros((8, 8), np.uint16), BodyPartExamined="SKULL")
+    (tmp_path / "skull.dcm").write_bytes(content)
+    (finding,) = bundle.findings([tmp_path / "skull.dcm"])
+    assert finding.decision == "not read"
+    assert write_dicom(finding, tmp_path / "out", bundle) == []

@@ -1,0 +1,98 @@
+"""Members as graphs of other runtimes, run beside Keras."""
+
+import zipfile
+
+import numpy as np
+import pytest
+
+from mura_tf.inference import export
+from mura_tf.inference.bundle import Bundle
+from mura_tf.inference.export import FORMATS, SUFFIXES, export_bundle, export_member
+from mura_tf.inference.members import KerasMember, OnnxMember, read_all
+from mura_tf.models.build import build_model
+
+NEEDS = {"onnx": "tf2onnx", "openvino": "openvino", "litert": "ai_edge_litert"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "best.keras"
+    build_model("small_cnn", None, image_size=32).save(path)
+    return path
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_every_format_says_what_keras_says(model, tmp_path, to):
+    pytest.importorskip(NEEDS.get(to, "tensorflow"))
+    exported = export_member(model, "caffe", to, tmp_path, "member0")
+    assert exported.path.name == f"member0{SUFFIXES[to]}" and exported.path.exists()
+    assert exported.difference < 1e-4
+    squares = np.random.default_rng(1).integers(0, 256, (3, 32, 32), np.uint8)
+    ours, theirs = KerasMember(model, "caffe").read(squares), FORMATS[to][1](exported.path, squares)
+    assert theirs.outputs == pytest.approx(ours.outputs, abs=1e-4)
+    assert theirs.maps == pytest.approx(ours.maps, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    ["efficientnet_b0", *(pytest.param(name, marks=pytest.mark.slow) for name in (
+        "mobilenet_v2", "densenet169", "xception", "efficientnet_b1", "efficientnet_b2",
+        "efficientnet_b3", "efficientnet_v2_b0", "densenet121", "resnet50", "cnn_4_bn",
+        "mobilenet_v2_035"))],
+)  # fmt: skip
+def test_every_backbone_becomes_onnx(tmp_path, backbone):
+    """EfficientNet's Normalization is the one whose constants the converter forgets."""
+    pytest.importorskip("tf2onnx")
+    build_model(backbone, None, image_size=96).save(tmp_path / "best.keras")
+    exported = export_member(tmp_path / "best.keras", "caffe", "onnx", tmp_path, "member0")
+    assert exported.difference < 1e-4
+
+
+def test_a_head_without_maps_and_classes_are_exported(tmp_path):
+    pytest.importorskip("tf2onnx")
+    head = ("flatten", "dense:8:relu")
+    build_model("small_cnn", None, image_size=32, head=head, classes=4).save(tmp_path / "m.keras")
+    exported = export_member(tmp_path / "m.keras", "unit", "onnx", tmp_path, "m")
+    squares = np.random.default_rng(0).integers(0, 256, (5, 32, 32), np.uint8)
+    reading = read_all(OnnxMember(exported.path.read_bytes()), squares, batch=2)
+    assert reading.maps is None and reading.outputs.shape == (5, 4)
+    assert reading.outputs.sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+
+
+def test_a_graph_that_says_something_else_is_not_kept(model, tmp_path, monkeypatch):
+    def read(path, squares):
+        said = KerasMember(model, "caffe").read(squares)
+        return said._replace(outputs=said.outputs + 0.01)
+
+    monkeypatch.setitem(FORMATS, "saved_model", (export._write_saved_model, read))
+    with pytest.raises(ValueError, match=r"was not kept: run beside Keras .* differs by 0\.01"):
+        export_member(model, "caffe", "saved_model", tmp_path / "out", "m")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_graphs_go_into_the_bundle_and_are_used(bundle, lesions, tmp_path):
+    pytest.importorskip("tf2onnx")
+    path = tmp_path / "copy.mura"
+    path.write_bytes(bundle.path.read_bytes())
+    export_bundle(path, "onnx")
+    export_bundle(path, "onnx")  # again replaces them
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    assert sorted(name for name in names if name.endswith(".onnx")) == [
+        "members/member0.onnx", "members/member1.onnx"
+    ]  # fmt: skip
+    exported = Bundle(path)
+    ours, theirs = (one.read(lesions / "valid") for one in (bundle, exported))
+    assert isinstance(exported._members[0], OnnxMember)
+    assert theirs.probability.tolist() == pytest.approx(ours.probability.tolist(), abs=1e-4)
+
+
+def test_other_formats_need_a_folder(bundle, members, tmp_path):
+    with pytest.raises(ValueError, match="only ONNX graphs go into a bundle"):
+        export_bundle(bundle.path, "saved_model")
+    with pytest.raises(ValueError, match="only ONNX graphs go into a bundle"):
+        export_bundle(members, "onnx")
+    exported = export_bundle(bundle.path, "saved_model", tmp_path)
+    assert sorted(one.path.name for one in exported) == ["member0", "member1"]
+    with pytest.raises(ValueError, match=r"one of onnx, .* Received: 'coreml'"):
+        export_bundle(bundle.path, "coreml", tmp_path)

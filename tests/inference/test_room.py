@@ -1,0 +1,188 @@
+"""The reading room in a real browser, as a person uses it: drop, look, change, download."""
+
+import contextlib
+import csv
+import io
+import shutil
+import socket
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra serve")
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Debian's chromium")
+
+DROP = """([target, files]) => {
+    const transfer = new DataTransfer();
+    for (const [name, bytes] of files) {
+        transfer.items.add(new File([Uint8Array.from(atob(bytes), c => c.charCodeAt(0))], name));
+    }
+    document.querySelector(target).dispatchEvent(
+        new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}));
+}"""
+PIXELS = """() => {
+    const canvas = document.getElementById("picture");
+    const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    let sum = 0, colour = 0;
+    for (let i = 0; i < data.length; i += 4) {
+        sum += data[i] + data[i + 1] + data[i + 2];
+        colour += Math.abs(data[i] - data[i + 1]) + Math.abs(data[i + 1] - data[i + 2]);
+    }
+    return [sum, colour];
+}"""
+
+
+@contextlib.contextmanager
+def serving(app):
+    """The address of an app that uvicorn serves in a thread."""
+    import uvicorn
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def address(bundle):
+    from mura_tf.inference.server import create_app
+
+    with serving(create_app(bundle.path)) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(browser, address, request):
+    width = {"light": 1280, "dark": 390}[request.param]
+    context = browser.new_context(
+        color_scheme=request.param, viewport={"width": width, "height": 900}, accept_downloads=True
+    )
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.problems = []
+    page.on("filechooser", lambda chooser: None)  # from now on, not when one is first expected
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("console", lambda said: said.type == "error" and page.problems.append(said.text))
+    page.goto(address)
+    playwright.expect(page.locator("#model")).not_to_be_empty()
+    yield page
+    assert page.problems == []
+    context.close()
+
+
+def files_of(folder):
+    import base64
+
+    return [
+        [path.name, base64.b64encode(path.read_bytes()).decode()]
+        for path in sorted(folder.rglob("*.png"))
+    ]
+
+
+def test_drop_look_change_download(page, lesions, bundle):
+    page.select_option("#type", "wrist")
+    files = files_of(lesions / "valid/XR_WRIST")[:4]
+    page.evaluate(DROP, ["#drop", files])
+    page.wait_for_selector("#worklist li")
+    assert page.locator("#worklist li").count() == 4
+    scroll = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    assert scroll <= 0, "nothing is wider than the window"
+
+    # the decision is the bundle's own
+    order = {"abnormal": 0, "doubtful": 1, "normal": 2}
+    said = [
+        text.split(": ")[1].split(",")[0]
+        for text in page.locator("#worklist span").all_inner_texts()
+    ]
+    assert [order[decision] for decision in said] == sorted(order[decision] for decision in said)
+    assert page.inner_text("#decision") in order
+
+    # the picture answers to its controls
+    playwright.expect(page.locator("#views [aria-selected=true]")).to_have_count(1)
+    warm = 0
+    while not warm:  # the picture is loaded
+        _, warm = page.evaluate(PIXELS)
+    page.keyboard.press("h")
+    plain, colour = page.evaluate(PIXELS)
+    assert colour < warm / 10
+    page.keyboard.press("i")
+    inverted, _ = page.evaluate(PIXELS)
+    assert inverted > plain
+    page.keyboard.press("0")
+    page.fill("#level", "20")
+    assert page.evaluate(PIXELS)[0] > plain
+    page.focus("#picture")
+    page.keyboard.press("+")
+    page.keyboard.press("ArrowLeft")
+    before = page.inner_text("#name")
+    page.keyboard.press("n")
+    playwright.expect(page.locator("#name")).not_to_have_text(before)
+    page.keyboard.press("p")
+    playwright.expect(page.locator("#name")).to_have_text(before)
+
+    # what is downloaded says the same
+    with page.expect_download() as download:
+        page.click("#csv")
+    text = download.value.path().read_text(encoding="utf-8")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == 4 and {row["decision"] for row in rows} <= set(order)
+    names = {row["study"]: float(row["probability"]) for row in rows}
+    source = {path.name: path for path in (lesions / "valid/XR_WRIST").rglob("*.png")}
+    assert set(names) <= set(source)
+    with page.expect_download() as download:
+        page.click("#png")
+    assert download.value.path().read_bytes().startswith(b"\x89PNG")
+
+
+def test_by_keyboard_alone(page, lesions):
+    path = next((lesions / "valid/XR_ELBOW").rglob("*.png"))
+    page.select_option("#type", "elbow")
+    page.focus("#drop")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(path)
+    page.wait_for_selector("#worklist li")
+    page.keyboard.press("Tab")
+    focused = page.evaluate("document.activeElement.id || document.activeElement.tagName")
+    assert focused != "BODY"
+
+
+def test_names_are_text_and_what_cannot_be_read_is_told(page):
+    import base64
+
+    name = "<img src=x onerror=alert(1)>.png"
+    page.evaluate(DROP, ["#drop", [[name, base64.b64encode(b"nothing").decode()]]])
+    page.wait_for_selector("#worklist li")
+    assert page.inner_text("#name") == name
+    assert page.inner_text("#decision") == "not read"
+    assert "not a PNG" in page.inner_text("#warnings")
+    assert page.locator("#name img").count() == 0
+
+
+def test_an_upload_that_is_no_table_or_zip_is_told(page):
+    import base64
+
+    page.evaluate(DROP, ["#drop", [["x.zip", base64.b64encode(b"PK\x03\x04broken").decode()]]])
+    playwright.expect(page.locator("#status")).to_contain_text("must be a whole zip")
+    page.problems.clear()  # the browser logs the answer's status 422 itself

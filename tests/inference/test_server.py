@@ -1,0 +1,171 @@
+"""The server's JSON, and what it refuses."""
+
+import zipfile
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra serve")
+pytest.importorskip("httpx", reason="needs the extra test")
+
+from fastapi.testclient import TestClient
+
+from mura_tf.inference import server
+from mura_tf.inference.findings import FINDING_COLUMNS, VIEW_COLUMNS
+from mura_tf.inference.server import create_app
+from mura_tf.inference.workers import ReadingFailedError, Workers
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def client(bundle):
+    with TestClient(create_app(bundle.path, hosts=("testserver",))) as client:
+        yield client
+
+
+def uploads(folder, prefix=""):
+    return [
+        ("files", (f"{prefix}{path.relative_to(folder)}", path.read_bytes(), "image/png"))
+        for path in sorted(folder.rglob("*.png"))
+    ]
+
+
+def test_health_tells_what_it_reads(client, bundle):
+    told = client.get("/api/health").json()
+    assert told["status"] == "ok" and told["study_types"] == ["elbow", "wrist"]
+    assert [point["point"] for point in told["operating_points"]] == list(bundle.points)
+    assert "Not a medical device" in told["notice"]
+
+
+def test_an_answer_has_the_fields_of_the_tables(client, bundle, lesions):
+    folder = lesions / "valid"
+    told = client.post("/api/read", files=uploads(folder), data={"token": "mine"}).json()
+    expected = bundle.read(folder).set_index("files")
+    assert len(told["studies"]) == len(expected) == 12
+    for study in told["studies"]:
+        assert set(FINDING_COLUMNS) <= set(study)
+    ours = sorted(study["probability"] for study in told["studies"])
+    assert ours == pytest.approx(sorted(expected.probability), abs=1e-5)
+    assert all(set(VIEW_COLUMNS) <= set(view) for view in told["views"])
+    assert client.get("/api/progress/mine").json() == {"studies": 12, "of": 12}
+    assert client.get("/api/progress/other").json() == {"studies": 0, "of": 0}
+    view = told["views"][0]
+    for kind in ("radiograph", "heat"):
+        picture = client.get(view[kind])
+        assert (
+            picture.content.startswith(b"\x89PNG")
+            and picture.headers["content-type"] == "image/png"
+        )
+    assert client.get(view["heat"].replace("/0/", "/99/")).status_code == 404
+
+
+def test_a_zip_is_read_and_a_broken_one_is_a_sentence(client, lesions, tmp_path):
+    with zipfile.ZipFile(tmp_path / "visit.zip", "w") as archive:
+        for path in (lesions / "valid/XR_WRIST").rglob("*.png"):
+            archive.write(path, path.relative_to(lesions))
+    content = (tmp_path / "visit.zip").read_bytes()
+    told = client.post("/api/read", files=[("files", ("visit.zip", content))]).json()
+    assert len(told["studies"]) == 6
+    assert {study["study_type"] for study in told["studies"]} == {"wrist"}
+    refused = client.post("/api/read", files=[("files", ("visit.zip", content[:200]))])
+    assert refused.status_code == 422 and "must be a whole zip" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "/etc/passwd", "C:\\x\\y.png", "a\0b", "." * 300]
+)
+def test_names_never_become_paths(client, lesions, name):
+    image = next(lesions.rglob("*.png")).read_bytes()
+    answer = client.post(
+        "/api/read", files=[("files", (name, image))], data={"study_type": "wrist"}
+    )
+    assert answer.status_code == 200 and answer.json()["studies"][0]["decision"] != "not read"
+
+
+def test_wrong_types_and_points_are_sentences(client, lesions):
+    files = uploads(lesions / "valid/XR_WRIST")[:1]
+    for field, value, reason in (
+        ("study_type", "knee", "one that the bundle reads, elbow, wrist"),
+        ("point", "best", "must be one of paper, kappa, doubt"),
+    ):
+        refused = client.post("/api/read", files=files, data={field: value})
+        assert refused.status_code == 422 and reason in refused.json()["detail"]
+
+
+def test_other_hosts_and_origins_are_refused(client, lesions):
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 421
+    assert client.get("/", headers={"host": "testserver.evil.example:80"}).status_code == 421
+    files = uploads(lesions / "valid/XR_WRIST")[:1]
+    for origin in ("http://evil.example", "null", "https://testserver.evil.example"):
+        refused = client.post("/api/read", files=files, headers={"origin": origin})
+        assert refused.status_code == 403
+    allowed = client.post("/api/read", files=files, headers={"origin": "http://testserver"})
+    assert allowed.status_code == 200
+
+
+def test_too_much_is_refused_before_it_is_read(client, lesions, monkeypatch):
+    monkeypatch.setattr(server, "MOST_BYTES", 100)
+    refused = client.post("/api/read", files=uploads(lesions / "valid/XR_WRIST")[:1])
+    assert refused.status_code == 413 and "an upload may have" in refused.json()["detail"]
+
+
+def test_an_upload_without_a_length_is_refused(client):
+    def pieces():
+        yield b"x"
+
+    assert client.post("/api/read", content=pieces()).status_code == 411
+
+
+def test_every_answer_has_the_policy_and_pages_load_nothing_from_elsewhere(client):
+    for path in ("/", "/room.js", "/room.css", "/api/health", "/api/docs", "/nothing"):
+        answer = client.get(path)
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+        assert "https://" not in answer.text and "http://" not in answer.text
+    assert "/api/read" in client.get("/api/docs").text
+    assert client.get("/api/openapi.json").json()["paths"]["/api/read"]
+
+
+def test_old_pictures_are_forgotten(client, lesions, monkeypatch):
+    monkeypatch.setattr(server, "KEPT_READINGS", 2)
+    files = uploads(lesions / "valid/XR_WRIST")[:1]
+    answers = [client.post("/api/read", files=files).json() for _ in range(3)]
+    found = [client.get(answer["views"][0]["radiograph"]).status_code for answer in answers]
+    assert found == [404, 200, 200]
+
+
+def test_kept_findings_are_files(bundle, lesions, tmp_path):
+    app = create_app(bundle.path, hosts=("testserver",), keep=tmp_path / "kept")
+    with TestClient(app) as client:
+        client.post("/api/read", files=uploads(lesions / "valid/XR_WRIST"))
+    assert len(list((tmp_path / "kept").glob("*/findings.csv"))) == 1
+
+
+def test_a_reading_that_takes_too_long_is_ended(bundle, lesions):
+    pool = Workers(bundle.path, 1, seconds=0.0)
+    image = next(lesions.rglob("*.png"))
+    try:
+        with pytest.raises(ReadingFailedError, match="took longer than 0 s and was ended"):
+            pool.read([("a.png", image)], "wrist", False, None)
+        pool._seconds = 120
+        ((finding, report),) = pool.read([("a.png", image)], "wrist", False, None)
+    finally:
+        pool.close()
+    assert finding.decision != "not read" and report == b""
+
+
+def test_a_worker_that_dies_is_replaced(bundle, lesions):
+    pool = Workers(bundle.path, 1, seconds=120)
+    image = next(lesions.rglob("*.png"))
+    try:
+        worker = pool._idle.queue[0]
+        worker._process.kill()
+        worker._process.join()
+        with pytest.raises(ReadingFailedError, match="the process that read this ended"):
+            pool.read([("a.png", image)], "wrist", False, None)
+        found = pool.read([("a.png", image)], "wrist", False, None)
+    finally:
+        pool.close()
+    assert np.isfinite(found[0][0].probability)

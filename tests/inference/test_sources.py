@@ -1,0 +1,119 @@
+"""What a person gives -> studies."""
+
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+
+from mura_tf.inference import sources
+from mura_tf.inference.sources import find_studies
+
+TYPES = ("elbow", "wrist")
+
+
+@pytest.fixture
+def png():
+    return cv2.imencode(".png", np.zeros((8, 6), np.uint8))[1].tobytes()
+
+
+def put(folder, names, content):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def told(*given, **settings):
+    return [
+        (study.name, study.study_type, study.files)
+        for study in find_studies(given, TYPES, **settings)
+    ]
+
+
+def test_a_folder_of_images_is_a_study(tmp_path, png):
+    folder = put(tmp_path, ["s/2.png", "s/1.jpg", "s/.hidden.png", "s/notes.txt"], png) / "s"
+    assert told(folder) == [("s", "", ["1.jpg", "2.png"])]
+    assert told(folder, each_file=True) == [("s/1.jpg", "", ["1.jpg"]), ("s/2.png", "", ["2.png"])]
+
+
+def test_folders_name_the_study_type(tmp_path, png):
+    folder = put(
+        tmp_path,
+        ["XR_WRIST/p1/s1/1.png", "Elbow/p2/s1/1.png", "XR_KNEE/p3/s1/1.png", "o/1.png"],
+        png,
+    )
+    assert {name.partition("/")[2]: study_type for name, study_type, _ in told(folder)} == {
+        "Elbow/p2/s1": "elbow", "XR_KNEE/p3/s1": "knee", "XR_WRIST/p1/s1": "wrist", "o": ""
+    }  # fmt: skip
+
+
+def test_files_are_studies_of_their_own_whatever_their_names(tmp_path, png):
+    put(tmp_path, ["a.bin", "b/a.bin"], png)
+    assert [files for _, _, files in told(tmp_path / "a.bin", tmp_path / "b/a.bin")] == [
+        ["a.bin"], ["a.bin"]
+    ]  # fmt: skip
+
+
+def test_a_zip_is_the_folder_that_it_holds(tmp_path, png):
+    path = tmp_path / "visit.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("XR_WRIST/s1/1.png", png)
+        archive.writestr("XR_WRIST/s1/2.png", png)
+        archive.writestr("../../outside.png", png)
+    found = told(path)
+    assert ("visit/XR_WRIST/s1", "wrist", ["1.png", "2.png"]) in found
+    assert not list(tmp_path.parent.glob("outside.png"))
+
+
+def test_a_zip_has_limits_and_may_be_damaged(tmp_path, png, monkeypatch):
+    path = tmp_path / "visit.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(3):
+            archive.writestr(f"{number}.png", png)
+    monkeypatch.setattr(sources, "ZIP_FILES", 2)
+    with pytest.raises(ValueError, match=r"a zip may hold 2 files .* with 3 files"):
+        told(path)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ValueError, match="must be a whole zip"):
+        told(path)
+
+
+def test_a_table_names_views_and_what_is_known_of_them(tmp_path, png):
+    put(tmp_path, ["i/1.png", "i/2.png", "i/3.png"], png)
+    table = tmp_path / "views.csv"
+    table.write_text(
+        "patient,study,study_type,path\n7,s,WRIST,i/1.png\n7,s,WRIST,i/2.png\n8,s,,i/3.png\n"
+    )
+    assert told(table) == [
+        ("WRIST/7/s", "wrist", ["i/1.png", "i/2.png"]),
+        ("/8/s", "", ["i/3.png"]),
+    ]
+    table.write_text("file\n1.png\n")
+    with pytest.raises(ValueError, match=r"with a column path\. Received: file"):
+        told(table)
+
+
+def test_dicom_files_are_grouped_by_study_and_body_part(tmp_path):
+    pytest.importorskip("pydicom")
+    from dicom_files import radiograph
+
+    pixels = np.zeros((8, 8), np.uint16)
+    for name, uid, part in (
+        ("a", "1.2.3", "WRIST"),
+        ("b/c", "1.2.3", "WRIST"),
+        ("d", "1.2.3", "ELBOW"),
+        ("e", "1.2.4", "WRIST"),
+    ):
+        content = radiograph(pixels, StudyInstanceUID=uid, BodyPartExamined=part)
+        put(tmp_path, [f"{name}.dcm"], content)
+    found = list(find_studies([tmp_path], TYPES))
+    assert [(study.name, study.study_type, len(study.views)) for study in found] == [
+        ("1.2.3", "wrist", 2), ("1.2.3", "elbow", 1), ("1.2.4", "wrist", 1)
+    ]  # fmt: skip
+    assert {study.type_from for study in found} == {"dicom"}
+
+
+def test_arrays_are_studies():
+    pictures = [np.zeros((4, 4), np.uint8), np.ones((4, 4), np.uint8)]
+    assert [study.name for study in find_studies(pictures, TYPES)] == ["array 0", "array 1"]

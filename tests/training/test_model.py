@@ -1,0 +1,87 @@
+"""What a run begins with: another run's model, or its backbone alone."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from trainings import SHORT, files
+
+from mura_tf.data.views import load_mura
+from mura_tf.models.build import build_model
+from mura_tf.training.train import train
+
+
+def test_a_type_run_starts_from_the_mura_run_and_can_be_moved_with_it(mura, tmp_path, eagerly):
+    views = load_mura(mura)
+    whole = dataclasses.replace(SHORT, stage="mura")
+    start = train(whole, views, tmp_path / "here/mura", verbose=0).model().get_weights()
+    recipe = dataclasses.replace(
+        SHORT, stage="type", study_types=("elbow",), initial="../mura/best.keras"
+    )
+    at_start = []
+
+    def on_train_begin(self, logs=None):
+        at_start.extend(self.callbacks[0].model.get_weights())
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(keras.callbacks.CallbackList, "on_train_begin", on_train_begin)
+        train(recipe, views, tmp_path / "here/elbow", verbose=0)
+    assert all(np.array_equal(*pair) for pair in zip(at_start, start, strict=True))
+
+    (tmp_path / "here").rename(tmp_path / "there")
+    run = train(recipe, views, tmp_path / "there/elbow", verbose=0)
+    assert run.finished
+    assert set(run.predictions.stage) == {"type"}
+
+
+def test_initial_must_be_the_best_model_of_such_a_run(mura, tmp_path):
+    small = build_model("small_cnn", None, image_size=32)
+    small.save(tmp_path / "small.keras")
+    small.save_weights(tmp_path / "small.weights.h5")
+    content = (tmp_path / "small.keras").read_bytes()
+    (tmp_path / "cut.keras").write_bytes(content[: len(content) // 2])
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]).save(tmp_path / "other.keras")
+    for name, sentence in {
+        "missing.keras": "must be the best.keras of a finished run. There is no file",
+        "small.weights.h5": "must be a .keras file. Received:",
+        "cut.keras": "must hold a small_cnn with the same head. Received: .*cut.keras",
+        "other.keras": "must hold a small_cnn with the same head. Received: .*other.keras",
+    }.items():
+        recipe = dataclasses.replace(SHORT, initial=str(tmp_path / name))
+        with pytest.raises((ValueError, FileNotFoundError), match=f"initial {sentence}"):
+            train(recipe, load_mura(mura), tmp_path / "run")
+    recipe = dataclasses.replace(
+        SHORT, backbone="mobilenet_v2_035", initial=str(tmp_path / "small.keras")
+    )
+    with pytest.raises(ValueError, match=r"must hold a mobilenet_v2_035 .*small.keras"):
+        train(recipe, load_mura(mura), tmp_path / "run")
+    assert files(tmp_path / "run") == set()
+
+
+def test_a_new_head_on_the_backbone_of_an_earlier_run(mura, tmp_path, eagerly):
+    views = load_mura(mura)
+    first = dataclasses.replace(SHORT, task="study_type", balance="none", head=("pool", "dense:4"))
+    before = train(first, views, tmp_path / "types", verbose=0).model()
+    second = dataclasses.replace(
+        SHORT, initial="../types/best.keras", initial_part="backbone", trainable="none"
+    )
+    after = train(second, views, tmp_path / "abnormality", verbose=0).model()
+    assert after.output_shape == (None, 1)
+    for stage in range(1, 5):
+        for name in (f"stage{stage}_conv", f"stage{stage}_norm"):
+            pairs = zip(
+                before.get_layer(name).get_weights(),
+                after.get_layer(name).get_weights(),
+                strict=True,
+            )
+            assert all(np.array_equal(one, other) for one, other in pairs)
+
+
+def test_a_backbone_of_another_kind_cannot_be_the_start(mura, tmp_path, eagerly):
+    views = load_mura(mura)
+    train(dataclasses.replace(SHORT, backbone="cnn_2"), views, tmp_path / "other", verbose=0)
+    recipe = dataclasses.replace(SHORT, initial="../other/best.keras", initial_part="backbone")
+    with pytest.raises(ValueError, match="initial must hold a small_cnn with any head"):
+        train(recipe, views, tmp_path / "run", verbose=0)
