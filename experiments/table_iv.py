@@ -23,14 +23,13 @@ EXPERIMENT = Experiment(
             source="000, Table IV",
             statistic=types_ahead("type", "imagenet"),
             above=5.5 / 7,
-            measure="share of the {types} study types ahead",
+            what="share of the {count} study types ahead in {measure}",
         ),
         Claim(
             text="Training on all study types first improves the overall kappa",
             source="000, section VI-A",
             statistic=stage_ahead("type", "imagenet"),
-            above=0,
-            measure="difference in overall kappa",
+            what="difference in overall {measure}",
         ),
     ),
 )

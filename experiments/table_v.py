@@ -15,7 +15,7 @@ ORDER = Claim(
     source="000, section VI-C",
     statistic=order_by_top1,
     above=0.5,
-    measure="Kendall's tau of top-1 and overall kappa",
+    what="Kendall's tau of top-1 and overall {measure}",
 )
 
 EXPERIMENT = Experiment(
@@ -29,8 +29,7 @@ EXPERIMENT = Experiment(
             text="Xception is ahead of DenseNet-169",
             source="000, Table V",
             statistic=backbone_ahead("xception", "densenet169"),
-            above=0,
-            measure="difference in overall kappa",
+            what="difference in overall {measure}",
         ),
     ),
 )

@@ -22,8 +22,7 @@ EXPERIMENT = Experiment(
             text="EfficientNet-B3 is ahead of EfficientNet-B0",
             source="000, Table VI",
             statistic=backbone_ahead("efficientnet_b3", "efficientnet_b0"),
-            above=0,
-            measure="difference in overall kappa",
+            what="difference in overall {measure}",
         ),
     ),
 )

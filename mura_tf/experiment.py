@@ -20,6 +20,7 @@ from mura_tf.files import written_whole
 from mura_tf.grid.plan import plan_runs, run_plan
 from mura_tf.grid.worker import RunError
 from mura_tf.published import OVERALL
+from mura_tf.reports.constant import constant_systems
 from mura_tf.reports.decision_section import decision_table, decisions_of
 from mura_tf.reports.experiment_page import write_scored
 from mura_tf.reports.numbers import interval_text, number_text
@@ -123,7 +124,7 @@ def report_runs(
 
 
 def print_scores(scores: pd.DataFrame) -> None:
-    """Prints one table per system: its study types, then "overall"."""
+    """Prints one table per system: its study types, then "overall"; and whether it is constant."""
     for _, rows in scores.groupby(SYSTEM_KEY, sort=False):
         first = rows.iloc[0]
         title = f"{first.backbone}, stage {first.stage}, repeat {first['repeat']}: "
@@ -140,3 +141,5 @@ def print_scores(scores: pd.DataFrame) -> None:
                 style="bold" if row.study_type == OVERALL else None,
             )
         Output().print(table)
+        for sentence in constant_systems(rows):
+            print(sentence)

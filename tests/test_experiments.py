@@ -3,15 +3,32 @@
 import dataclasses
 
 import keras
+import numpy as np
 import pandas as pd
 import pytest
 
-from mura_tf import build_model, load_mura, load_views, train, write_synthetic_mura
-from mura_tf.papers.document_reports import report_comparison
+from mura_tf import (
+    Run,
+    build_model,
+    load_images,
+    load_mura,
+    load_views,
+    train,
+    write_synthetic_mura,
+)
+from mura_tf.papers.document_reports import finished_systems, report_comparison
 from mura_tf.papers.reproduce import find_experiment, reproduce
+from mura_tf.papers.routing import compose
 from mura_tf.published import published_table
 
-NAMES = ("unified_vs_specialised", "densenet169", "fourteen_classes", "resnet18")
+NAMES = (
+    "freezing",
+    "inputs",
+    "unified_vs_specialised",
+    "densenet169",
+    "fourteen_classes",
+    "resnet18",
+)
 PER_RUN = {"study_types": None, "member": 0, "initial": None, "stage": "imagenet"}
 TYPES = ["elbow", "wrist"]
 
@@ -35,7 +52,7 @@ def recipes(*, backbones, **settings):
             options["study_types"] = ["wrist"]
         for run in experiment.plan("out", TYPES, **options):
             kind = dataclasses.replace(run.recipe, **PER_RUN)
-            if kind.backbone == "small_cnn" and kind.trainable.startswith("last:"):
+            if kind.backbone == "small_cnn" and ":" in kind.trainable:
                 kind = dataclasses.replace(kind, trainable="last:2")  # it has four
             found.setdefault(kind, f"{name}-{run.folder.parent.parent.name}")
     return [pytest.param(kind, id=name) for kind, name in found.items()]
@@ -97,3 +114,39 @@ def test_the_published_losses_of_003_are_possible(name):
     rows = published_table("fourteen_classes").query("system == @name and metric == 'loss'")
     assert set(rows.split) == {"train", "valid"}
     assert 0 < penalty < rows.value.min() / 3
+
+
+def test_each_view_goes_to_the_model_of_the_type_it_is_taken_for(data, tmp_path, eagerly):
+    experiment, views = find_experiment("resnet18"), load_views(data)
+    options = {"settings": SMALL, "backbones": ["small_cnn"]}
+    plan = experiment.plan(tmp_path, TYPES, systems=["routed"], **options)
+    for run in plan:
+        train(run.recipe, views, run.folder, verbose=0)
+    folders = {(run.folder.parts[-3], run.folder.parts[-2]): run.folder for run in plan}
+    step = folders["study_types", "all"] / "predictions.csv"
+    taken_for = pd.read_csv(step)
+    taken_for["p:elbow"] = np.arange(len(taken_for)) % 2  # every second view, of both types
+    taken_for["p:wrist"] = 1 - taken_for["p:elbow"]
+    taken_for.to_csv(step, index=False, na_rep="nan")
+    taken_for = taken_for.set_index("path")
+    views.to_csv(tmp_path / "resnet18/views.csv", index=False)
+    runs, missing = finished_systems(experiment, plan)
+    assert missing == []
+    compose(experiment, runs, views, tmp_path)
+    path = tmp_path / "resnet18/routed/predictions.csv"
+    routed = pd.read_csv(path).set_index("path")
+    reported = views[views.split == "valid"]
+    assert set(routed.index) == set(reported.path) and len(routed) == len(reported)
+    images = load_images(reported, image_size=32, preprocessing="tf")
+    said = {
+        name: Run(folders["two_linear_humerus", name]).model().predict(images, verbose=0)[:, 0]
+        for name in TYPES
+    }
+    for row, path in enumerate(reported.path):
+        name = "elbow" if taken_for["p:elbow"][path] else "wrist"
+        assert routed.recognised[path] == name
+        assert routed.probability[path] == pytest.approx(said[name][row], abs=1e-5)
+    assert 0 < (routed.recognised != routed.study_type).mean() < 1
+    report = report_comparison(experiment, plan, tmp_path)
+    assert "routed" in set(report.scores.system) and report.missing == []
+    assert np.isfinite(report.scores.query("system == 'routed'").accuracy).all()

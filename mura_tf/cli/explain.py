@@ -1,7 +1,7 @@
 """`mura-tf explain`: where finished runs looked, as pictures or as scores against boxes."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,8 +29,8 @@ def explain(
     top: Annotated[
         str | None,
         typer.Option(
-            help="ORDER:COUNT with wrong (worst mistakes), confident (surest) or disagreement (of "
-            "the members). [default: wrong:20]",
+            help="ORDER:COUNT with wrong (worst mistakes), confident (surest), disagreement (of "
+            "the members) or pairs (right and wrong in turn). [default: wrong:20]",
             rich_help_panel=SHOWN,
         ),
     ] = None,
@@ -64,6 +64,12 @@ def explain(
             help="Whose feature maps. [default: those the head pools]", rich_help_panel=LOOKED
         ),
     ] = None,
+    of: Annotated[
+        Literal["abnormal", "predicted"],
+        typer.Option(
+            help="Of runs with classes: what is explained of a view.", rich_help_panel=LOOKED
+        ),
+    ] = "abnormal",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -80,6 +86,10 @@ def explain(
         raise typer.BadParameter("--study, --top and --score exclude each other. Give one of them.")
     if sanity and not score:
         raise typer.BadParameter("--sanity goes with --score. Add it.")
+    if score and of == "predicted":
+        raise typer.BadParameter(
+            "boxes are of lesions, so --score goes with --of abnormal. Leave --of out."
+        )
     chosen = listed(methods)
     if not score and chosen and len(chosen) > 1:
         raise typer.BadParameter(f"a figure shows one method. Received: --methods {methods}.")
@@ -96,7 +106,7 @@ def explain(
 
             for method in chosen:
                 find_method(method)
-    ensemble = Ensemble(folders, data, cache_dir, progress=True)
+    ensemble = Ensemble(folders, data, cache_dir, of=of, progress=True)
     print(f"{ensemble.name}: {len(ensemble.runs)} runs, {ensemble.split} split.")
     if score:
         with waiting("Starting"):

@@ -89,6 +89,13 @@ def reproduce(
             min=1, help="Ensembles trained anew. [default: the table's]", rich_help_panel=TRAINED
         ),
     ] = None,
+    split: Annotated[
+        Literal["text", "document"] | None,
+        typer.Option(
+            help="As a document tells, or as its own numbers are. [default: text]",
+            rich_help_panel=TRAINED,
+        ),
+    ] = None,
     split_by: Annotated[
         Literal["patient", "image"] | None,
         typer.Option(
@@ -158,6 +165,7 @@ def reproduce(
             "backbones": listed(backbones),
             "members": members,
             "repeats": repeats,
+            "split": split,
             "split_by": split_by,
         }
         options = {name: value for name, value in options.items() if value is not None}

@@ -60,7 +60,7 @@ def train(
     weights: Weights = None,
     image_size: ImageSize = None,
     preprocessing: Annotated[
-        Literal["caffe", "native", "unit"] | None,
+        Literal["caffe", "caffe_rgb", "native", "unit"] | None,
         typer.Option(
             help="caffe is the paper's; native, what the backbone was pretrained with; unit, 0 "
             "to 1.",

@@ -41,8 +41,9 @@ def make_dataset(
         batch_size: views per batch. The last batch is smaller where it has to be.
         training: whether to shuffle and augment; otherwise the order is that of `views`.
         seed: of the order and the augmentations.
-        preprocessing: "caffe" (BGR minus the ImageNet mean, the paper's), "tf" ([-1, 1]), "torch"
-            (ImageNet mean and deviation), "unit" ([0, 1]) or "raw" ([0, 255]).
+        preprocessing: "caffe" (BGR minus the ImageNet mean, the paper's), "caffe_rgb" (the same in
+            RGB), "tf" ([-1, 1]), "torch" (ImageNet mean and deviation), "unit" ([0, 1]) or "raw"
+            ([0, 255]).
         augment: see `specs.AUGMENTATIONS`; ignored unless `training`.
         cache_dir: see `prepare`.
         class_weights: (w0, w1) per study type, see `class_weights`; by default those of `views`.
@@ -193,7 +194,8 @@ def preprocessing_table(mode: str) -> np.ndarray:
     """What each grey level becomes: float32 (256, 3), in the channel order the model gets.
 
     Equal to `keras.applications.imagenet_utils.preprocess_input` on a grey image of three equal
-    channels, by table because every pixel has one of 256 values.
+    channels, by table because every pixel has one of 256 values. "caffe_rgb" is Keras' "caffe" with
+    its channels turned round; "unit" and "raw" need no ImageNet.
 
     Raises:
         ValueError: an unknown mode.
@@ -201,6 +203,8 @@ def preprocessing_table(mode: str) -> np.ndarray:
     grey = np.arange(256, dtype=np.float32)[:, None]
     if mode == "caffe":
         return grey - np.array(IMAGENET_MEAN_BGR, np.float32)
+    if mode == "caffe_rgb":
+        return grey - np.array(IMAGENET_MEAN_BGR[::-1], np.float32)
     if mode == "torch":
         mean, std = np.array(IMAGENET_MEAN_RGB), np.array(IMAGENET_STD_RGB)
         return ((grey / 255 - mean) / std).astype(np.float32)
@@ -212,7 +216,7 @@ def preprocessing_table(mode: str) -> np.ndarray:
         return np.repeat(grey, 3, axis=1)
     hint = " What is native depends on the backbone: BACKBONES[name].preprocessing."
     raise ValueError(
-        f"preprocessing must be one of caffe, tf, torch, unit, raw. Received: {mode!r}."
+        f"preprocessing must be one of caffe, caffe_rgb, tf, torch, unit, raw. Received: {mode!r}."
         + (hint if mode == "native" else "")
     )
 

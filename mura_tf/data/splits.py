@@ -109,6 +109,35 @@ def split_anew(
     return views.assign(split=split)
 
 
+def split_the_rest(
+    views: pd.DataFrame, fractions: Sequence[float], by: str = "patient", seed: int = 0
+) -> pd.DataFrame:
+    """Keeps the views that are reported, as test, and deals all others to train and valid.
+
+    Args:
+        views: views table; reported are its test views, or its valid views where it has no others.
+        fractions: of the other views in train and valid, with sum 1.
+        by: of `SPLIT_BY`.
+        seed: of the shuffle.
+
+    Returns:
+        The views with another `split`, in their order.
+
+    Raises:
+        ValueError: nothing to report or to train on; too few patients (or images) of a study type
+            and label, or an unknown `by`.
+    """
+    reported = views.split == ("test" if (views.split == "test").any() else "valid")
+    if reported.all() or not reported.any():
+        raise ValueError(
+            "the data set needs views to train on and a valid or test split to report. Received: "
+            f"{', '.join(sorted(set(views.split))) or 'no view'}."
+        )
+    require_classes(views[~reported], by, parts=2)
+    dealt = deal_views(views[~reported], fractions, by, seed).map(dict(enumerate(SPLITS)))
+    return views.assign(split=dealt.reindex(views.index, fill_value="test"))
+
+
 def deal_views(views: pd.DataFrame, fractions: Sequence[float], by: str, seed: int) -> pd.Series:
     """The part of each view, int (n_views,), see `deal_patients`; `by` is of `SPLIT_BY`.
 

@@ -52,6 +52,7 @@ class DataStudy:
             `published_components`, `published_seconds`, NaN where it has none.
         curves: (method, per_class) -> float (kept,), the share of the variance that the first 1, 2,
             ... components explain.
+        samples: class -> the path of one of its training images, drawn at random.
         remarks: sentences about what was left out.
     """
 
@@ -61,6 +62,7 @@ class DataStudy:
     histograms: pd.DataFrame
     reductions: pd.DataFrame
     curves: dict[tuple[str, int], np.ndarray]
+    samples: dict[str, str]
     remarks: list[str]
 
 
@@ -153,6 +155,10 @@ def study_data(
         histograms=histograms,
         reductions=reductions.merge(_published(), "left", ["per_class", "method"]),
         curves=curves,
+        samples={
+            classes[codes[row]]: training.path[row]
+            for row in sorted(_balanced_sample(codes, 1, seed), key=lambda row: codes[row])
+        },
         remarks=remarks,
     )
 

@@ -91,10 +91,33 @@ def weighted_scores(
     return {
         "accuracy": accuracy_of_confusion(confusion),
         "kappa": kappa_of_confusion(confusion),
-        "auroc": _weighted_auroc(labels, probabilities, weights),
+        "auroc": weighted_auroc(labels, probabilities, weights),
         "sensitivity": _ratio(true_positive, true_positive + false_negative),
         "specificity": _ratio(true_negative, true_negative + false_positive),
     }
+
+
+def weighted_auroc(labels: ArrayLike, probabilities: ArrayLike, weights: np.ndarray) -> np.ndarray:
+    """The area under the ROC curve under many weightings; see `weighted_scores`.
+
+    That is the share of (abnormal, normal) pairs in the right order, ties counted half.
+
+    Args:
+        labels: bool (n,).
+        probabilities: float (n,), in [0, 1].
+        weights: float (replicates, n), >= 0.
+
+    Returns:
+        float (replicates,), NaN where one label was not drawn.
+    """
+    labels = np.asarray(labels, bool)
+    distinct, rank = np.unique(np.asarray(probabilities), return_inverse=True)
+    member = np.zeros((len(rank), len(distinct)))
+    member[np.arange(len(rank)), rank] = 1
+    positive = (weights * labels) @ member
+    negative = (weights * ~labels) @ member
+    below = np.cumsum(negative, axis=1) - negative / 2
+    return _ratio((positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
 
 
 def bootstrap_weights(clusters: ArrayLike, replicates: int, seed: int) -> np.ndarray:
@@ -123,19 +146,6 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     tail = (1 - level) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
-
-
-def _weighted_auroc(
-    labels: np.ndarray, probabilities: ArrayLike, weights: np.ndarray
-) -> np.ndarray:
-    """The share of (abnormal, normal) pairs in the right order, ties counted half."""
-    distinct, rank = np.unique(np.asarray(probabilities), return_inverse=True)
-    member = np.zeros((len(rank), len(distinct)))
-    member[np.arange(len(rank)), rank] = 1
-    positive = (weights * labels) @ member
-    negative = (weights * ~labels) @ member
-    below = np.cumsum(negative, axis=1) - negative / 2
-    return _ratio((positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, undefined: float = np.nan) -> np.ndarray:

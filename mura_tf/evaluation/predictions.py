@@ -16,7 +16,12 @@ import pandas as pd
 
 from mura_tf.data.table import STUDY_KEY, VIEW_KEY, as_labels
 from mura_tf.data.tasks import abnormality_of
-from mura_tf.evaluation.metrics import bootstrap_weights, interval, weighted_scores
+from mura_tf.evaluation.metrics import (
+    THRESHOLD,
+    bootstrap_weights,
+    interval,
+    weighted_scores,
+)
 from mura_tf.files import written_whole
 from mura_tf.models.backend import require_backend
 from mura_tf.published import OVERALL
@@ -296,9 +301,11 @@ def score(
 
     Returns:
         One row per study type and "overall": `study_type, n, accuracy, kappa, kappa_low,
-        kappa_high, auroc, auroc_low, auroc_high, sensitivity, specificity, one_class`. n counts
-        studies. `one_class` flags a row whose studies all have one label: its kappa is 0, and its
-        AUROC and sensitivity or specificity, which are not defined then, are NaN.
+        kappa_high, auroc, auroc_low, auroc_high, sensitivity, specificity, called_abnormal,
+        one_class`. n counts studies, `called_abnormal` those above the threshold: where it is 0 or
+        n, kappa and accuracy say nothing of the system. `one_class` flags a row whose studies all
+        have one label: its kappa is 0, and its AUROC and sensitivity or specificity, which are not
+        defined then, are NaN.
 
     Raises:
         ValueError: no study, several systems or splits, a study without a label, or a probability
@@ -318,6 +325,7 @@ def score(
         labels, probabilities = group.label.to_numpy(), group.probability.to_numpy()
         point = weighted_scores(labels, probabilities, np.ones((1, len(group))))
         row = {"study_type": name, "n": len(group)} | {key: point[key][0] for key in SCORES}
+        row["called_abnormal"] = int((probabilities > THRESHOLD).sum())
         row["one_class"] = len(np.unique(labels)) == 1
         if intervals:
             weights = bootstrap_weights(group.patient, replicates, seed)
@@ -326,7 +334,8 @@ def score(
                 row[f"{key}_low"], row[f"{key}_high"] = interval(samples[key])
         rows.append(row)
     columns = ["study_type", "n", "accuracy", "kappa", "kappa_low", "kappa_high"]
-    columns += ["auroc", "auroc_low", "auroc_high", "sensitivity", "specificity", "one_class"]
+    columns += ["auroc", "auroc_low", "auroc_high", "sensitivity", "specificity"]
+    columns += ["called_abnormal", "one_class"]
     return pd.DataFrame(rows)[[column for column in columns if column in rows[0]]]
 
 

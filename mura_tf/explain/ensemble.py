@@ -13,6 +13,7 @@ from mura_tf.data.radiograph import padded_boxes
 from mura_tf.data.table import STUDY_KEY, VIEW_KEY, unsplit_key
 from mura_tf.data.tasks import ABNORMAL
 from mura_tf.data.views import load_views
+from mura_tf.evaluation.comparison import decided_views
 from mura_tf.evaluation.metrics import THRESHOLD
 from mura_tf.evaluation.predictions import (
     SYSTEM_KEY,
@@ -30,7 +31,11 @@ ORDERS = {
     "wrong": "the wrong decisions, the worst first",
     "confident": "the surest first, right or wrong",
     "disagreement": "those the members disagree about most first",
+    "pairs": "a right and a wrong decision in turn, the surest first",
 }
+OF = ("abnormal", "predicted")
+"""What of a model with classes is explained: abnormality of the view's own study type, or the class
+that the view is taken for."""
 
 
 class Ensemble:
@@ -41,14 +46,17 @@ class Ensemble:
             taken: fine-tuned per study type, then the one with the most members.
         data: the data set of the runs, where it lies now, see `load_views`.
         cache_dir: see `prepare`.
+        of: what is explained, of `OF`.
         progress: whether to show a progress bar.
 
     Attributes:
         runs: the members.
         name: of the system, for titles.
         views: `view_probabilities` of what they predicted, so of nothing they were trained on,
-            with `path` as it is now.
+            with `path` as it is now; of members with classes also `true_class`, `decided` and
+            `share`, see `decided_views`.
         split: the reported one.
+        of: what is explained.
 
     Raises:
         ValueError: runs that are not finished, that predict no abnormality or differ in their
@@ -71,9 +79,11 @@ class Ensemble:
         data: str | os.PathLike[str],
         cache_dir: str | os.PathLike[str] | None = None,
         *,
+        of: str = "abnormal",
         progress: bool = False,
     ):
         require_backend()
+        require_of(of)
         runs = finished_runs(run_dirs)
         predictions = load_predictions(run.path for run in runs)
         systems = [rows for _, rows in predictions.groupby(SYSTEM_KEY)]
@@ -96,8 +106,17 @@ class Ensemble:
                 f"{sorted(inputs)}. Name fewer runs."
             )
         ((self.side, self.preprocessing),) = inputs
-        there = load_views(data, progress=progress)
-        self.views = _with_paths_of(there, view_probabilities(chosen), data)
+        views = view_probabilities(chosen)
+        if self.runs[0].info.get("classes"):
+            told = decided_views(chosen)[[*VIEW_KEY, "true_class", "decided", "share"]]
+            views = views.merge(told, on=VIEW_KEY)
+        elif of == "predicted":
+            raise ValueError(
+                f"{self.name} has one output, abnormality, and no classes to explain the predicted "
+                "one of. Leave it out."
+            )
+        self.views = _with_paths_of(load_views(data, progress=progress), views, data)
+        self.of = of
         self.split = reported_split(chosen)
         self._cache_dir = cache_dir
 
@@ -130,19 +149,17 @@ class Ensemble:
         return images, padded_boxes(views.path, self.side)
 
     def groups(self, views: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[Run], int | None]]:
-        """The views by study type: their rows, the members for them, and the class to explain.
+        """The views by what is explained: their rows, the members for them, and the class.
 
-        The class is the number of the one that means an abnormal view of that type; None for
-        members without classes.
+        The class is the number of the one that means an abnormal view of that type, or of the one
+        decided for; None for members without classes.
         """
-        for study_type, rows in views.reset_index(drop=True).groupby("study_type").groups.items():
+        views = views.reset_index(drop=True)
+        explained = ABNORMAL + views.study_type if self.of == "abnormal" else views.decided
+        for (study_type, name), rows in views.groupby(["study_type", explained.rename("")]):
             members = self.members(study_type)
             classes = members[0].info.get("classes")
-            yield (
-                rows.to_numpy(),
-                members,
-                classes.index(ABNORMAL + study_type) if classes else None,
-            )
+            yield rows.index.to_numpy(), members, classes.index(name) if classes else None
 
     def heatmaps(
         self,
@@ -152,7 +169,7 @@ class Ensemble:
         *,
         progress: bool = False,
     ) -> np.ndarray:
-        """Where the members looked for abnormality: float32 (n, S, S), in [0, 1].
+        """Where the members looked for what is explained: float32 (n, S, S), in [0, 1].
 
         Args:
             views: rows of `views`.
@@ -226,6 +243,8 @@ class Ensemble:
             rank = (probability - views.label).abs()
         elif order == "confident":
             rank = (probability - THRESHOLD).abs()
+        elif order == "pairs":
+            rank = -_turns(views)
         else:
             if len({run.recipe.member for run in self.runs}) < 2:
                 raise ValueError(
@@ -239,10 +258,27 @@ class Ensemble:
         return studies[:count]
 
 
+def require_of(of: str) -> None:
+    """ValueError where `of` is none of `OF`."""
+    if of not in OF:
+        raise ValueError(f"of must be one of {', '.join(OF)}. Received: {of!r}.")
+
+
 def require_order(order: str) -> None:
     """ValueError where `order` is no key of `ORDERS`."""
     if order not in ORDERS:
         raise ValueError(f"order must be one of {', '.join(ORDERS)}. Received: {order!r}.")
+
+
+def _turns(views: pd.DataFrame) -> pd.Series:
+    """0 for the surest right decision, 1 for the surest wrong one, 2 for the next right one, ..."""
+    if "decided" in views:
+        right, sure = views.decided == views.true_class, views.share
+    else:
+        right = (views.probability_study > THRESHOLD) == views.label
+        sure = (views.probability_study - THRESHOLD).abs()
+    turn = sure.groupby(right).rank(method="first", ascending=False)
+    return 2 * turn - right
 
 
 def _with_paths_of(

@@ -46,7 +46,8 @@ def heatmaps(
         method: a key of `METHODS`.
         of_class: for a model with classes, the number or (a `Run`'s) name of the one to explain.
         layer: whose feature maps the methods of `METHODS` that take one explain; by default those
-            that the head pools, or the model's last.
+            that the head pools, or the model's last. Saliency has the part of the gradient that
+            comes through the layer; by default all of it.
         frames: int (B, 4), top, left, height and width of each radiograph in its square, see
             `padded_box`; by default, a border of one colour is taken for padding.
 

@@ -5,6 +5,7 @@ import importlib
 import io
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import keras
@@ -107,7 +108,8 @@ def _score_cam(model: keras.Model, images: np.ndarray, index: int, layer: str | 
 
 
 def _saliency(model: keras.Model, images: np.ndarray, index: int, layer: str | None) -> np.ndarray:
-    return np.abs(_gradients(model, images, index)).max(axis=-1)
+    gradients = _gradients if layer is None else partial(_gradients_through, layer=layer)
+    return np.abs(gradients(model, images, index)).max(axis=-1)
 
 
 def _smoothgrad(
@@ -145,6 +147,34 @@ def _gradients(model: keras.Model, images: np.ndarray, index: int) -> np.ndarray
         )
 
     return np.asarray(made_once(model, ("gradients", index), make)(images))
+
+
+def _gradients_through(
+    model: keras.Model, images: np.ndarray, index: int, layer: str
+) -> np.ndarray:
+    """The part of the logit's gradient that comes through a layer: (B, S, S, 3).
+
+    That is all of it where nothing bypasses the layer. In DenseNet's blocks, others do.
+    """
+    layer = layer_name(model, layer)
+
+    def make() -> Callable[[KerasTensor], KerasTensor]:
+        import tensorflow as tf
+
+        maps, logits = model.get_layer(layer).output, logits_of(model).output
+        both = part_of(model, f"logits and {layer}", lambda: [maps, logits])
+
+        def gradients(batch: tf.Tensor) -> tf.Tensor:
+            with tf.GradientTape(persistent=True) as tape:
+                tape.watch(batch)
+                values, scores = both(batch)
+                score = scores[:, index]
+            return tape.gradient(values, batch, output_gradients=tape.gradient(score, values))
+
+        return tf.function(gradients, autograph=False, reduce_retracing=True)
+
+    found = made_once(model, ("gradients through", layer, index), make)
+    return np.asarray(found(keras.ops.convert_to_tensor(images)))
 
 
 def _attention(model: keras.Model, images: np.ndarray, index: int, layer: str | None) -> np.ndarray:
@@ -185,7 +215,8 @@ class Method(NamedTuple):
     Attributes:
         maps: (model, images, number of the class, layer) -> raw maps (B, h, w), in any scale.
         source: where it is from.
-        takes_layer: whether it explains the feature maps of a layer that can be chosen.
+        takes_layer: whether it explains the feature maps of a layer that can be chosen, or what
+            comes through it.
         takes_class: whether it explains a class.
         native: whether any backend of Keras will do; the others are tf-keras-vis'.
     """
@@ -211,7 +242,9 @@ METHODS = {
     "score_cam": Method(
         _score_cam, f"Wang et al., 2020; the {SCORE_CAM_CHANNELS} channels that vary most", True
     ),
-    "saliency": Method(_saliency, "Simonyan et al., 2014"),
+    "saliency": Method(
+        _saliency, "Simonyan et al., 2014; of a layer, the part that comes through it", True
+    ),
     "smoothgrad": Method(_smoothgrad, f"Smilkov et al., 2017; {SMOOTH_SAMPLES} noisy copies"),
     "attention": Method(
         _attention, "the attention heads' own maps (003, Fig. 16)", takes_class=False, native=True

@@ -3,6 +3,7 @@
 import difflib
 import math
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -107,7 +108,7 @@ def freeze(extractor: keras.Model, trainable: str) -> None:
         trainable: of `specs.TRAINABLE`.
 
     Raises:
-        ValueError: no such layer, or fewer convolutions.
+        ValueError: no such layer, or fewer convolutions or blocks.
     """
     kind, value = parse_trainable(trainable)
     names = [layer.name for layer in extractor.layers]
@@ -116,7 +117,16 @@ def freeze(extractor: keras.Model, trainable: str) -> None:
         for layer in extractor.layers
         if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D | layers.SeparableConv2D)
     ]
-    if isinstance(value, int):
+    block_of = [_block(name) for name in names]
+    blocks = list(dict.fromkeys(filter(None, block_of)))
+    if kind == "blocks" and isinstance(value, int):
+        if value > len(blocks):
+            raise ValueError(
+                f"trainable='blocks:N' needs that many blocks. Received: {trainable!r} for a "
+                f"backbone with {len(blocks)}."
+            )
+        first = block_of.index(blocks[-value])
+    elif isinstance(value, int):
         if value > len(convolutions):
             raise ValueError(
                 f"trainable='last:N' needs that many convolutions. Received: {trainable!r} for a "
@@ -135,6 +145,12 @@ def freeze(extractor: keras.Model, trainable: str) -> None:
         first = 0 if kind == "all" else len(names)
     for layer in extractor.layers[:first]:
         layer.trainable = False
+
+
+def _block(name: str) -> str | None:
+    """The block that a layer's name puts it into, such as "block6a" or "block_13"."""
+    found = re.match(r"(block_?\d+[a-z]?)_", name)
+    return found[1] if found else None
 
 
 def _norm_as_torch(model: keras.Model, from_scratch: bool) -> None:

@@ -47,6 +47,7 @@ TRAINABLE = {
     "all": "every layer",
     "none": "the head alone",
     "last:N": "from the N-th last convolution of the backbone on",
+    "blocks:N": "from the N-th last block on of an EfficientNet or MobileNet",
     "from:LAYER": "from the backbone's layer of that name on",
 }
 OPTIMIZERS = {
@@ -199,7 +200,7 @@ def parse_trainable(spec: str) -> tuple[str, str | int | None]:
     kind, _, value = str(spec).partition(":")
     if kind in ("all", "none") and not value:
         return kind, None
-    if kind == "last" and value.isdecimal() and int(value) >= 1:
+    if kind in ("last", "blocks") and value.isdecimal() and int(value) >= 1:
         return kind, int(value)
     if kind == "from" and value:
         return kind, value

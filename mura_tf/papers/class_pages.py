@@ -11,8 +11,15 @@ from mura_tf.reports.class_plots import plot_confusion, plot_roc
 from mura_tf.reports.curve_plots import plot_learning_rates
 from mura_tf.reports.markdown import markdown_table
 from mura_tf.reports.numbers import interval_text, number_text
-from mura_tf.reports.page import captioned, escaped, text_table
+from mura_tf.reports.page import captioned, escaped, inline_png, text_table
+from mura_tf.reports.radiograph_plots import Picture, plot_radiographs
 
+SAMPLES = 6
+"""Views of each kind."""
+SAMPLES_CAPTION = (
+    "The surest right predictions, then the surest wrong ones, each of another class: the class, "
+    "what the view is taken for, and that class's probability"
+)
 NO_VIEWS = " †"
 """Marks a class without views in the split."""
 _SOURCES = ("003, Fig. 30", "003, Section V, after Fig. 31")
@@ -45,26 +52,66 @@ def class_figures(
     }
 
 
-def class_section(title: str, scores: ClassScores, drawings: dict[str, tuple[str, str]]) -> str:
+def plot_samples(decided: pd.DataFrame) -> Figure | None:
+    """Views with their class and what they are taken for: right ones, then wrong ones.
+
+    Args:
+        decided: of `decided_views`, of one system; the surest of each kind are shown, each of
+            another class.
+
+    Returns:
+        A figure; None where no file of them can be read.
+    """
+    surest = decided.sort_values("share", ascending=False, kind="stable")
+    right = surest.decided == surest.true_class
+    pictures = []
+    for kind, mark, colour in (
+        (right, "\N{CHECK MARK}", "green"),
+        (~right, "\N{BALLOT X}", "orange"),
+    ):
+        for view in surest[kind].drop_duplicates("true_class").head(SAMPLES).itertuples():
+            caption = f"{view.true_class}\n{mark} {view.decided}, {view.share:.2f}"
+            pictures.append(Picture(view.path, caption, colour))
+    return plot_radiographs(pictures, columns=SAMPLES)
+
+
+def class_section(
+    title: str,
+    scores: ClassScores,
+    drawings: dict[str, tuple[str, str]],
+    samples: bytes | None,
+) -> str:
     """HTML: the summary, the report table and the figures of one system.
 
     Args:
         title: of the section.
         scores: of `score_classes`.
         drawings: `class_figures`, drawn: file name -> `page.svg`, caption.
+        samples: `plot_samples` as PNG, or None.
     """
     published = published_report(scores.classes)
     listed = text_table(*_report(scores, published))
     shown = "".join(captioned(drawing, stem, text) for stem, (drawing, text) in drawings.items())
     notes = "".join(f"<p class='note'>{escaped(text)}</p>" for text in _notes(scores, published))
+    wall = inline_png(samples, SAMPLES_CAPTION) if samples else ""
     return (
         f"<section><h2>{escaped(title)}</h2><p>{escaped(class_summary(scores))}</p>"
-        f"<div class='stack'><div>{listed}{notes}</div>{shown}</div></section>"
+        f"<div class='stack'><div>{listed}{notes}</div>{shown}{wall}</div></section>"
     )
 
 
-def class_lines(title: str, scores: ClassScores, drawings: dict[str, tuple[str, str]]) -> list[str]:
-    """Markdown: what `class_section` has, with the figures as SVG files beside it."""
+def class_lines(
+    title: str,
+    scores: ClassScores,
+    drawings: dict[str, tuple[str, str]],
+    samples: str | None,
+) -> list[str]:
+    """Markdown: what `class_section` has, with the figures as files beside it.
+
+    Args:
+        title, scores, drawings: see `class_section`.
+        samples: the name of the PNG file, or None.
+    """
     published = published_report(scores.classes)
     lines = [f"## {title}", "", class_summary(scores), ""]
     lines += [*markdown_table(*_report(scores, published)), ""]
@@ -72,6 +119,8 @@ def class_lines(title: str, scores: ClassScores, drawings: dict[str, tuple[str, 
         lines += [sentence, ""]
     for stem, (_, caption) in drawings.items():
         lines += [f"![{caption}]({stem}.svg)", ""]
+    if samples:
+        lines += [f"![{SAMPLES_CAPTION}]({samples})", ""]
     return lines
 
 

@@ -27,11 +27,26 @@ CHOICES = {  # what the document leaves open
     'improving" and does not say after how many epochs without a lower one; here after {value}, '
     "and lower is by more than 0.0001.",
     "max_epochs": "The paper names no largest number of epochs; here it is {value}.",
-    "preprocessing": "Keras' EfficientNets scale their input themselves, and expect grey levels "
-    "from 0 to 255; here they are given the zero-centred images that the paper describes.",
     "balance": "The paper does not say how the loss is weighted while one model trains on all "
     "study types; here each view has the weight of its label in its own study type.",
 }
+INPUTS = {  # the same for what a backbone is given, where the images are zero-centred
+    "rescales": "Keras' EfficientNets scale their input themselves, and expect grey levels from 0 "
+    "to 255; here they are given the zero-centred images that the paper describes.",
+    "divides": "Keras 3's EfficientNets divide their input by 255 and by the root of ImageNet's "
+    "deviation, as TensorFlow 2.3's did, and then by that root once more, which the network was "
+    "pretrained with and 2.3 lacked: inputs are about 2.1 times the paper's.",
+    "bgr": "Zero-centring is Keras' caffe mode, which also puts channels in the order BGR. A "
+    "backbone that was pretrained on RGB is given blue's mean in red's place and red's in blue's; "
+    "--preprocessing caffe_rgb is the other order.",
+}
+GREY = (
+    "Images become grey before they are kept, and a network's three channels are that one; MURA's "
+    "images are grey, whatever their number of channels."
+)
+"""Of every document."""
+OPEN_IN_PAPER = ("max_epochs", "plateau_epochs")
+"""Settings that 000 does not name; "plateau_epochs" are those of its schedule."""
 _PER_RUN = ("backbone", "initial", "study_types", "seed", "stage", "repeat", "member")
 _WITH_SELECT_ON = ("holdout", "holdout_by")
 _PLATEAU = re.compile(r"(plateau:[a-z_]+:[^:]+):(\d+)")
@@ -40,6 +55,7 @@ _WORDS: dict[object, str] = {
     None: "random",
     "imagenet": "ImageNet",
     "caffe": "zero-centred with the ImageNet mean, not scaled",
+    "caffe_rgb": "zero-centred with the ImageNet mean, not scaled, in the order RGB",
     "native": "what each backbone was pretrained with",
     "type": "each study type",
     "own": "Keras'",
@@ -56,12 +72,18 @@ def deviations(recipes: Iterable[Recipe], document: Recipe) -> list[str]:
     """
     recipes = list(recipes)
     pairs = [(recipe, document) for recipe in recipes]
-    sentences = differences(pairs, but=("max_epochs", "plateau_epochs"))
+    return differences(pairs, but=OPEN_IN_PAPER) + paper_choices(recipes)
+
+
+def paper_choices(recipes: Iterable[Recipe]) -> list[str]:
+    """What was chosen where document 000 says nothing: sentences."""
+    recipes, sentences = list(recipes), []
     for name, sentence in CHOICES.items():
         values = [_chosen(recipe, name) for recipe in recipes]
         if values := [value for value in values if value is not None]:
             sentences.append(sentence.format(value=listed(values)))
-    return sentences
+    found = {name for recipe in recipes for name in _inputs(recipe)}
+    return sentences + [sentence for name, sentence in INPUTS.items() if name in found]
 
 
 def differences(pairs: Iterable[tuple[Recipe, Recipe]], but: tuple[str, ...] = ()) -> list[str]:
@@ -149,12 +171,22 @@ def _chosen(recipe: Recipe, name: str) -> object:
     if name == "schedule":
         plateau = _PLATEAU.fullmatch(value)
         return plateau and plateau[2]
-    if name == "preprocessing":
-        rescales = find_backbone(recipe.backbone).preprocessing == "raw"
-        return value if rescales and value == "caffe" else None
     if name == "balance":
         return value if value == "type" and recipe.study_types is None else None
     return value
+
+
+def _inputs(recipe: Recipe) -> list[str]:
+    """Which of `INPUTS` concern a recipe."""
+    facts = find_backbone(recipe.backbone)
+    if recipe.preprocessing not in ("caffe", "caffe_rgb"):
+        return []
+    named = ["rescales"] if facts.preprocessing == "raw" else []
+    if facts.constructor.startswith("keras:EfficientNetB"):
+        named.append("divides")
+    if recipe.preprocessing == "caffe" and facts.preprocessing != "caffe":
+        named.append("bgr")
+    return named
 
 
 def listed(values: Iterable[object]) -> str:

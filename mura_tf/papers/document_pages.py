@@ -1,6 +1,6 @@
 """A document report -> Markdown, CSV and HTML, and its plots."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,20 +10,31 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mura_tf.evaluation.classes import ClassScores
-from mura_tf.files import write_texts
-from mura_tf.papers.class_pages import class_figures, class_lines, class_section
-from mura_tf.papers.table_pages import CLAIM_HEADERS, CLAIM_WORDS, claim_rows
-from mura_tf.published import OVERALL, published_table
+from mura_tf.files import write_texts, written_whole
+from mura_tf.papers.claim_pages import (
+    CLAIM_HEADERS,
+    CLAIM_NOTE,
+    CLAIM_WORDS,
+    CLAIMS,
+    claim_notes,
+    claim_rows,
+)
+from mura_tf.papers.class_pages import class_figures, class_lines, class_section, plot_samples
+from mura_tf.papers.document_tables import CHOSEN
+from mura_tf.published import OVERALL
+from mura_tf.reports.constant import CONSTANT
 from mura_tf.reports.curve_plots import plot_system_curves
 from mura_tf.reports.experiment_page import protocol
-from mura_tf.reports.markdown import ending, markdown_table, missing_lines
-from mura_tf.reports.numbers import interval_text, number_text, with_interval
+from mura_tf.reports.kappas import kappa_section
+from mura_tf.reports.markdown import ending, listed_lines, markdown_table
+from mura_tf.reports.numbers import number_text, with_interval
 from mura_tf.reports.page import (
     WARNING,
     drawn,
     escaped,
     list_section,
     plots_section,
+    png,
     text_table,
     write_page,
 )
@@ -31,8 +42,6 @@ from mura_tf.reports.score_plots import plot_kappa
 from mura_tf.reports.style import SYSTEM_COLOURS
 from mura_tf.training.run import Run
 
-CHOSEN = ("loss", "accuracy", "val_loss", "val_accuracy", "val_f1", "data_loss", "val_data_loss")
-"""What is told of a run's chosen epoch, of the columns of its history."""
 _DATA_TERMS = {
     "data_loss": "Training loss, data alone",
     "val_data_loss": "Validation loss, data alone",
@@ -46,30 +55,44 @@ class DocumentReport:
 
     Attributes:
         scores: a row per system and study type, "overall" for the systems that have all of them:
-            `system, title, backbone, study_type, views, studies, accuracy` (of the views),
-            `published_accuracy`, and at study level `kappa, auroc` with their intervals.
+            `system, title, backbone, study_type, pooled` (whether the row is of several types),
+            `views, studies, accuracy` (of the views, or of their classes) with its interval,
+            `published_accuracy`, at study level `kappa, auroc` with their intervals, and
+            `called_abnormal`, how many studies.
         epochs: a row per system: `system, title, models, epochs, chosen`, the means over its runs
             of `CHOSEN` at the chosen epoch, and the published values where the document has them.
         classes: name of a system with classes -> how well it tells them apart.
+        decided: of `decided_views`, with the systems' names as backbones.
         claims: of `answer_claims`.
+        constants: sentences on systems and runs that decide the same for everything.
         deviations: sentences.
+        remarks: sentences on what the scores are of.
         missing: sentences about runs that are planned and not finished.
         split: the reported one.
-        readers: whether the radiologists' kappas stand beside ours.
+        references: of `mura_kappas`, or no rows of it: what stands beside our kappas.
         quoted: `title, study_type, accuracy` of published systems that are none of ours.
         counts: `title, study_type, count` of the data, ours and published.
+        split_counts: of `split_counts`.
+        chosen_epochs: of `chosen_epochs`.
+        leaderboard: of `leaderboard`.
     """
 
     scores: pd.DataFrame
     epochs: pd.DataFrame
     classes: dict[str, ClassScores]
+    decided: pd.DataFrame
     claims: pd.DataFrame
+    constants: list[str]
     deviations: list[str]
+    remarks: list[str]
     missing: list[str]
     split: str
-    readers: bool
+    references: pd.DataFrame
     quoted: pd.DataFrame
     counts: pd.DataFrame
+    split_counts: pd.DataFrame
+    chosen_epochs: pd.DataFrame
+    leaderboard: pd.DataFrame
 
 
 class Section(NamedTuple):
@@ -80,6 +103,11 @@ class Section(NamedTuple):
     headers: list[str]
     rows: list[list[str]]
     words: tuple[int, ...] = (0,)
+    below: Sequence[str] = ()
+
+
+ClassPart = tuple[str, ClassScores, dict[str, tuple[str, str]], tuple[str, bytes] | None]
+"""Title, scores, drawings, and the samples' file name and PNG, of a system with classes."""
 
 
 class _Page(NamedTuple):
@@ -88,8 +116,9 @@ class _Page(NamedTuple):
     title: str
     told: str
     missing: list[str]
+    constants: list[str]
     sections: list[Section]
-    classes: list[tuple[str, ClassScores, dict[str, tuple[str, str]]]]  # title, scores, drawings
+    classes: list[ClassPart]
     figures: dict[str, tuple[str, str]]
     deviations: list[str]
 
@@ -97,7 +126,7 @@ class _Page(NamedTuple):
 def write_pages(
     report: DocumentReport, title: str, runs: dict[str, list[Run]], folder: Path
 ) -> None:
-    """Writes `table.md`, `scores.csv`, `epochs.csv`, `report.html` and the plots.
+    """Writes `table.md`, `scores.csv`, `claims.csv`, `epochs.csv`, `report.html` and the plots.
 
     Args:
         report: what they say.
@@ -108,19 +137,33 @@ def write_pages(
     every = [run for found in runs.values() for run in found]
     figures = drawn(_figures(report, runs))
     titles = dict(zip(report.epochs.system, report.epochs.title, strict=True))
-    classes = []
+    classes: list[ClassPart] = []
     for name, scores in report.classes.items():
         histories = [run.history for run in runs[titles[name]]]
         drawings = drawn(class_figures(scores, histories, prefix=name))
-        classes.append((titles[name], scores, drawings))
-    every_drawing = [figures, *(drawings for _, _, drawings in classes)]
+        figure = plot_samples(report.decided[report.decided.backbone == name])
+        samples = (f"{name}-samples.png", png(figure)) if figure else None
+        classes.append((titles[name], scores, drawings, samples))
+    every_drawing = [figures, *(drawings for _, _, drawings, _ in classes)]
     texts = {f"{stem}.svg": text for one in every_drawing for stem, (text, _) in one.items()}
     texts["scores.csv"] = report.scores.to_csv(index=False)
+    texts["claims.csv"] = report.claims.to_csv(index=False)
     texts["epochs.csv"] = report.epochs.to_csv(index=False)
-    told, sections = protocol(report.split, every), _sections(report)
-    page = _Page(title, told, report.missing, sections, classes, figures, report.deviations)
+    page = _Page(
+        title,
+        protocol(report.split, every),
+        report.missing,
+        report.constants,
+        _sections(report),
+        classes,
+        figures,
+        report.deviations,
+    )
     texts["table.md"] = _markdown(page)
     write_texts(folder, texts)
+    for file, drawing in (samples for *_, samples in classes if samples):
+        with written_whole(folder / file) as part:
+            part.write_bytes(drawing)
     write_page(folder / "report.html", title, _html(page))
 
 
@@ -132,24 +175,29 @@ def _sections(report: DocumentReport) -> list[Section]:
     sections = [
         _result_section(report),
         _accuracy_section(report),
-        _kappa_section(report),
+        Section(*kappa_section(report.scores, report.references)),
         _epoch_section(report),
     ]
+    if len(report.chosen_epochs):
+        sections.append(_chosen_section(report))
+    if len(report.leaderboard):
+        sections.append(_leaderboard_section(report))
+    if len(report.split_counts):
+        sections.append(_split_section(report))
     if len(report.claims):
-        rows = claim_rows(report.claims)
-        sections.insert(1, Section("The document's claims", "", CLAIM_HEADERS, rows, CLAIM_WORDS))
+        rows, below = claim_rows(report.claims), claim_notes(report.claims)
+        sections.insert(1, Section(CLAIMS, CLAIM_NOTE, CLAIM_HEADERS, rows, CLAIM_WORDS, below))
     return sections
 
 
 def _result_section(report: DocumentReport) -> Section:
-    headers = ["System", "Backbone", "Study types", "Views", "Accuracy", "Published", "Studies"]
-    headers += ["Kappa [95 %]", "AUROC [95 %]"]
+    headers = ["System", "Backbone", "Study types", "Views", "Accuracy [95 %]", "Published"]
+    headers += ["Studies", "Kappa [95 %]", "AUROC [95 %]"]
     rows = []
     for _, group in report.scores.groupby("system", sort=False):
-        overall = group.study_type == OVERALL
-        types = list(group.study_type[~overall])
-        pooled = overall.any() and len(types) > 1
-        for row in group[overall if pooled else ~overall].itertuples():
+        types = list(group.study_type[~group.pooled])
+        pooled = group.pooled.any() and len(types) > 1
+        for row in group[group.pooled if pooled else ~group.pooled].itertuples():
             named = types if pooled else [row.study_type]
             rows.append(
                 [
@@ -157,7 +205,7 @@ def _result_section(report: DocumentReport) -> Section:
                     row.backbone,
                     ", ".join(named) if len(named) <= 3 else str(len(named)),
                     f"{row.views:,}",
-                    number_text(row.accuracy),
+                    with_interval(row.accuracy, row.accuracy_low, row.accuracy_high),
                     number_text(row.published_accuracy),
                     f"{row.studies:,}",
                     with_interval(row.kappa, row.kappa_low, row.kappa_high),
@@ -169,7 +217,7 @@ def _result_section(report: DocumentReport) -> Section:
         "abnormal against normal for every system. The intervals are of a bootstrap that "
         "resamples patients."
     )
-    return Section("Result", note, headers, rows, words=(0, 1, 2))
+    return Section("Result", note, headers, rows, words=(0, 1, 2), below=report.remarks)
 
 
 def _accuracy_section(report: DocumentReport) -> Section:
@@ -188,23 +236,6 @@ def _accuracy_section(report: DocumentReport) -> Section:
         accuracies = group.set_index("study_type").accuracy.reindex(types)
         rows.append([f"published: {title}", *map(number_text, accuracies)])
     return Section("Accuracy of views, by study type", "", ["System", *types], rows)
-
-
-def _kappa_section(report: DocumentReport) -> Section:
-    heading, note = "Kappa of studies with its 95 % interval, by study type", ""
-    scores = report.scores
-    if report.readers:
-        heading += ", beside three radiologists"
-        note = "The radiologists read studies of MURA's test set, which is not public."
-        readers = published_table("radiologists").rename(columns={"reader": "title"})
-        scores = pd.concat([scores, readers])
-    types = _columns(scores)
-    rows = []
-    for title, group in scores.groupby("title", sort=False):
-        by_type = group.set_index("study_type").reindex(types)
-        rows.append([title, *map(number_text, by_type.kappa)])
-        rows.append(["95 %", *map(interval_text, by_type.kappa_low, by_type.kappa_high)])
-    return Section(heading, note, ["System", *types], rows)
 
 
 def _columns(scores: pd.DataFrame) -> list[str]:
@@ -230,6 +261,48 @@ def _epoch_section(report: DocumentReport) -> Section:
     return Section("At the chosen epoch", note, headers, rows)
 
 
+def _chosen_section(report: DocumentReport) -> Section:
+    chosen = report.chosen_epochs
+    types = [*sorted(set(chosen.study_type) - {OVERALL}), OVERALL]
+    rows = []
+    for title, group in chosen.groupby("title", sort=False):
+        by_type = group.set_index("study_type").reindex(types)
+        rows.append([title, *(number_text(epoch, ".4g") for epoch in by_type.epoch)])
+        rows.append(["published", *(number_text(epoch, ".4g") for epoch in by_type.published)])
+    note = "Means over a system's members; overall is of one model on all study types."
+    return Section("Chosen epochs, by study type", note, ["System", *types], rows)
+
+
+def _leaderboard_section(report: DocumentReport) -> Section:
+    rows = [
+        [
+            row.title,
+            number_text(row.rank, ".0f", nothing=""),
+            with_interval(row.kappa, row.kappa_low, row.kappa_high),
+        ]
+        for row in report.leaderboard.itertuples()
+    ]
+    note = (
+        "The document's list is of MURA's test set, which is not public, and of abnormal against "
+        "normal; ours are of the reported split."
+    )
+    headers = ["Model", "Rank", "Kappa of studies [95 %]"]
+    return Section("The leaderboard that the document shows, with ours", note, headers, rows)
+
+
+def _split_section(report: DocumentReport) -> Section:
+    headers, rows = ["Study type", "Label"], []
+    splits = {"train": "Trained on", "valid": "Selected on", "test": "Reported"}
+    for text in splits.values():
+        headers += [text, "Published"]
+    counts = report.split_counts.set_index(["study_type", "label", "split"])
+    for study_type, label in counts.index.droplevel("split").unique():
+        cells = counts.loc[study_type, label].reindex(list(splits))
+        texts = (number_text(value, ",.0f") for value in cells.to_numpy().ravel())
+        rows.append([study_type, "abnormal" if label else "normal", *texts])
+    return Section("Images by split and label", "", headers, rows, words=(0, 1))
+
+
 # ------------------------------------------------------------------------------------------------
 # Plots
 
@@ -249,6 +322,8 @@ def _figures(report: DocumentReport, runs: dict[str, list[Run]]) -> dict[str, tu
             for run in runs[title]:
                 histories = curves.setdefault(run.trained_on, {}).setdefault(title, [])
                 histories.append((run.history, run.info["best_epoch"]))
+        if not curves:
+            continue
         others = [title for title in titles if title not in scored]
         caption = "Loss and accuracy over the epochs; a dot marks the epoch that was chosen"
         figures[f"curves{number}"] = plot_system_curves(curves, scored + others), caption
@@ -272,13 +347,15 @@ def _chunks(titles: Iterable[str]) -> list[list[str]]:
 
 
 def _markdown(page: _Page) -> str:
-    lines = [f"# {page.title}", "", page.told, *missing_lines(page.missing), ""]
+    lines = [f"# {page.title}", "", page.told, *listed_lines("Missing", page.missing)]
+    lines += [*listed_lines(CONSTANT, page.constants), ""]
     for section in page.sections:
         lines += [f"## {section.heading}", ""]
         lines += [section.note, ""] if section.note else []
         lines += [*markdown_table(section.headers, section.rows, section.words), ""]
-    for of_system in page.classes:
-        lines += class_lines(*of_system)
+        lines += [line for sentence in section.below for line in (sentence, "")]
+    for title, scores, drawings, samples in page.classes:
+        lines += class_lines(title, scores, drawings, samples and samples[0])
     return "\n".join(lines + ending(page.figures, page.deviations))
 
 
@@ -288,12 +365,18 @@ def _html(page: _Page) -> list[str]:
 <p>{escaped(page.told)}</p>
 {WARNING}</header>""",
         list_section("Missing", page.missing),
+        list_section(CONSTANT, page.constants),
     ]
     for section in page.sections:
         listed = text_table(section.headers, section.rows, section.words)
         note = f"<p class='note'>{escaped(section.note)}</p>" if section.note else ""
-        parts.append(f"<section><h2>{escaped(section.heading)}</h2>{note}{listed}</section>")
-    parts += [class_section(*of_system) for of_system in page.classes]
+        below = "".join(f"<p class='note'>{escaped(text)}</p>" for text in section.below)
+        heading = escaped(section.heading)
+        parts.append(f"<section><h2>{heading}</h2>{note}{listed}{below}</section>")
+    parts += [
+        class_section(title, scores, drawings, samples and samples[1])
+        for title, scores, drawings, samples in page.classes
+    ]
     parts.append(plots_section(page.figures))
     parts.append(list_section("Deviations from the document", page.deviations, numbered=True))
     return parts

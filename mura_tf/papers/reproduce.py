@@ -11,23 +11,27 @@ import pandas as pd
 
 from mura_tf.data.table import SPLITS
 from mura_tf.data.views import load_views, read_views
+from mura_tf.files import write_json
 from mura_tf.grid.engines import Engine
 from mura_tf.grid.plan import PlannedRun, run_plan
 from mura_tf.grid.progress import duration
 from mura_tf.models.backend import require_backend
 from mura_tf.papers.document_pages import DocumentReport
-from mura_tf.papers.document_reports import report_comparison
+from mura_tf.papers.document_reports import finished_systems, report_comparison
 from mura_tf.papers.documents import Comparison
 from mura_tf.papers.parameters import ParameterTable
+from mura_tf.papers.routing import compose
 from mura_tf.papers.table_pages import TableReport
 from mura_tf.papers.tables import Experiment, report_table
 from mura_tf.published import OVERALL, mura_studies, published_table
 from mura_tf.terminal import track, waiting
-from mura_tf.training.recipe import Recipe
+from mura_tf.training.recipe import Recipe, read_settings
 from mura_tf.training.run import Run
 
 Reproducible = Experiment | Comparison
 """What is trained for a document."""
+SPLIT_FILE = "split.json"
+"""Beside `views.csv`, where there is a choice of splits."""
 
 
 def experiment_names() -> list[str]:
@@ -84,19 +88,40 @@ def reproduce(
     """
     require_options(experiment, options)
     folder = experiment.folder(out)
+    if isinstance(experiment, Comparison) and experiment.rest:
+        options["split"] = _begun_split(folder, options.get("split"))
     views = _views(experiment, data, options, progress) if data else _begun_views(folder)
     plan = experiment.plan(out, sorted(views.study_type.unique()), **options)
     failed: dict[Path, str] = {}
     if data:
+        if "split" in options:
+            write_json(folder / SPLIT_FILE, {"split": options["split"]})
         failed = run_plan(
             plan, views, folder, engine=engine, cache_dir=cache_dir, skip_bad=skip_bad
         )
+        if isinstance(experiment, Comparison):
+            compose(experiment, finished_systems(experiment, plan)[0], views, out, cache_dir)
     elif options.get("settings"):
         _require_recipes(plan)
     with waiting("Writing the report", shown=progress):
         if isinstance(experiment, Experiment):
             return report_table(experiment, plan, out, report_only=not data), failed
-        return report_comparison(experiment, plan, out, report_only=not data), failed
+        split = options.get("split", "text")
+        return report_comparison(experiment, plan, out, split=split, report_only=not data), failed
+
+
+def _begun_split(folder: Path, asked: str | None) -> str:
+    """The split of the runs in a folder, of `Comparison.splits`; the first command chooses it."""
+    path = folder / SPLIT_FILE
+    begun = "text" if (folder / "views.csv").exists() else asked or "text"
+    if path.exists():
+        begun = read_settings(path)["split"]
+    if asked not in (None, begun):
+        raise ValueError(
+            f"{folder} holds runs on the split {begun!r}. Received: --split {asked}. Use another "
+            "--out for each split."
+        )
+    return begun
 
 
 def _require_recipes(plan: list[PlannedRun]) -> None:
@@ -111,8 +136,8 @@ def require_options(experiment: Reproducible, options: Mapping[str, Any]) -> Non
             f"{experiment.name} has the options {', '.join(sorted(experiment.OPTIONS))}. "
             f"Received: {', '.join(sorted(unknown))}."
         )
-    known = set(mura_studies("valid").index) - {OVERALL}
-    experiment.plan("", sorted(known.union(options.get("study_types") or ())), **options)
+    known = options.get("study_types") or set(mura_studies("valid").index) - {OVERALL}
+    experiment.plan("", sorted(known), **options)
 
 
 def _views(
@@ -121,8 +146,8 @@ def _views(
     options: Mapping[str, Any],
     progress: bool,
 ) -> pd.DataFrame:
-    split_by = {name: value for name, value in options.items() if name == "split_by"}
-    return experiment.views(load_views(data, progress=progress), **split_by)
+    split = {name: value for name, value in options.items() if name in ("split", "split_by")}
+    return experiment.views(load_views(data, progress=progress), **split)
 
 
 def _begun_views(folder: Path) -> pd.DataFrame:
@@ -164,7 +189,7 @@ def cost(
     """
     require_options(experiment, options)
     views = _views(experiment, data, options, progress) if data else None
-    counts = _training_counts(experiment, views)
+    counts = _training_counts(experiment, views, options.get("split"))
     plan = experiment.plan(out, sorted(counts), **options)
     unknown = {name for run in plan for name in run.recipe.study_types or ()} - set(counts)
     if unknown:
@@ -225,6 +250,10 @@ def listing() -> pd.DataFrame:
             {"system": experiment.system_of(run)} | _cost(run.recipe, False, counts, 1, 0)
             for run in experiment.plan("", sorted(counts))
         )
+        for one in getattr(experiment, "systems", ()):
+            if one.specialists:
+                nothing = _cost(Recipe(), True, counts, 1, 0) | {"runs": 0, "done": 0}
+                costs.loc[len(costs)] = {"system": one.title} | nothing
         for system, of_system in costs.groupby("system", sort=False):
             total = of_system.sum(numeric_only=True)
             images = _range(total.images_least / 1e6, total.images_most / 1e6)
@@ -271,11 +300,15 @@ def _cost(
     }
 
 
-def _training_counts(experiment: Reproducible, views: pd.DataFrame | None) -> dict[str, int]:
+def _training_counts(
+    experiment: Reproducible, views: pd.DataFrame | None, split: str | None = None
+) -> dict[str, int]:
     """study type -> views of the train split; MURA's published ones without `views`."""
     if views is None and isinstance(experiment, Comparison) and experiment.fractions:
-        share = experiment.fractions[0]
-        return {name: round(share * count) for name, count in _view_counts(None).items()}
+        share, counts = experiment.fractions[0], _view_counts(None)
+        if experiment.rest and split == "document":
+            share, counts = experiment.rest[0], _view_counts(None, ("train",))
+        return {name: round(share * count) for name, count in counts.items()}
     return _view_counts(views, ("train",))
 
 

@@ -10,11 +10,21 @@ from matplotlib.figure import Figure
 from mura_tf.evaluation.comparison import System
 from mura_tf.evaluation.predictions import STAGE_NAMES
 from mura_tf.files import write_texts
+from mura_tf.papers.claim_pages import (
+    CLAIM_HEADERS,
+    CLAIM_NOTE,
+    CLAIM_WORDS,
+    CLAIMS,
+    claim_notes,
+    claim_rows,
+)
 from mura_tf.published import OVERALL
+from mura_tf.reports.constant import CONSTANT
 from mura_tf.reports.curve_plots import plot_run_curves
 from mura_tf.reports.experiment_page import protocol
-from mura_tf.reports.markdown import ending, markdown_table, missing_lines
-from mura_tf.reports.numbers import NOTHING, interval_text, number_text, with_interval
+from mura_tf.reports.kappas import kappa_section
+from mura_tf.reports.markdown import ending, listed_lines, markdown_table
+from mura_tf.reports.numbers import NOTHING, interval_text, number_text
 from mura_tf.reports.page import (
     WARNING,
     drawn,
@@ -45,8 +55,11 @@ class TableReport:
         cells: a row per system and study type: `backbone, stage, study_type, n, members, repeats`,
             the `MEASURES`, the published ones (`published_accuracy`, ...), `accuracy_difference`
             and `kappa_difference` (ours minus the published value, NaN where the studies are not
-            the document's) and `best` (kappa of its study type).
+            the document's), `best` (kappa of its study type) and `called_abnormal` (studies, the
+            mean over the repeats).
         claims: of `answer_claims`.
+        constants: sentences on systems and runs that decide the same for everything.
+        references: of `mura_kappas` where the studies are MURA's, elsewhere no rows of it.
         pairs: `one, other, difference, low, high` of overall kappa, a row per two systems.
         deviations: sentences.
         missing: sentences about runs that are planned and not finished.
@@ -57,6 +70,8 @@ class TableReport:
 
     cells: pd.DataFrame
     claims: pd.DataFrame
+    constants: list[str]
+    references: pd.DataFrame
     pairs: pd.DataFrame
     deviations: list[str]
     missing: list[str]
@@ -237,28 +252,20 @@ def _score_table(report: TableReport) -> str:
 
 
 # ------------------------------------------------------------------------------------------------
-# Claims and pairs
+# Pairs
 
 
-CLAIM_HEADERS = ["Claim", "Holds here", "Measure", "Value [95 %]", "Holds above", "Source"]
-CLAIM_WORDS = (0, 1, 2, 5)
 PAIR_HEADERS = ["System", "minus", "Difference in overall kappa", "95 %"]
 PAIR_WORDS = (0, 1)
 
 
-def claim_rows(claims: pd.DataFrame) -> list[list[str]]:
-    """`answer_claims` as text, below `CLAIM_HEADERS`."""
-    return [
-        [
-            row.claim,
-            row.answer,
-            row.measure,
-            with_interval(row.value, row.low, row.high),
-            f"{row.above:.3f}",
-            row.source,
-        ]
-        for row in claims.itertuples()
-    ]
+def _reference_section(report: TableReport) -> tuple[str, str, list[str], list[list[str]]]:
+    """Our kappas beside those of who has read MURA's test set; see `kappa_section`."""
+    labels = system_labels(_systems(report.cells))
+    systems = zip(report.cells.backbone, report.cells.stage, strict=True)
+    titles = [labels[system] for system in systems]
+    scores = report.cells.assign(title=titles, studies=report.cells.n)
+    return kappa_section(scores, report.references)
 
 
 def _pair_rows(report: TableReport) -> list[list[str]]:
@@ -289,10 +296,14 @@ def _markdown(
             rows.append([study_type, kind, *texts])
             study_type = ""
     page = [f"# {title}", "", protocol_text, "", *markdown_table(headers, rows), "", NOTE]
-    page += missing_lines(report.missing)
+    if len(report.references):
+        heading, note, names, cells = _reference_section(report)
+        page += ["", f"## {heading}", "", note, "", *markdown_table(names, cells)]
+    page += listed_lines("Missing", report.missing) + listed_lines(CONSTANT, report.constants)
     if len(report.claims):
-        page += ["", "## The document's claims", ""]
+        page += ["", f"## {CLAIMS}", "", CLAIM_NOTE, ""]
         page += markdown_table(CLAIM_HEADERS, claim_rows(report.claims), CLAIM_WORDS)
+        page += [line for sentence in claim_notes(report.claims) for line in ("", sentence)]
     if len(report.pairs):
         page += ["", "## Systems in pairs", ""]
         page += markdown_table(PAIR_HEADERS, _pair_rows(report), PAIR_WORDS)
@@ -309,13 +320,20 @@ def _sections(
         f"<section>{_score_table(report)}<p class='note'>{escaped(NOTE)}</p></section>",
     ]
     sections.append(list_section("Missing", report.missing))
-    for heading, names, words, body in (
-        ("The document's claims", CLAIM_HEADERS, CLAIM_WORDS, claim_rows(report.claims)),
-        ("Systems in pairs", PAIR_HEADERS, PAIR_WORDS, _pair_rows(report)),
-    ):
-        if body:
-            listed = text_table(names, body, words)
-            sections.append(f"<section><h2>{heading}</h2>{listed}</section>")
+    sections.append(list_section(CONSTANT, report.constants))
+    if len(report.references):
+        heading, note, headers, rows = _reference_section(report)
+        listed = text_table(headers, rows)
+        told = f"<p class='note'>{escaped(note)}</p>"
+        sections.append(f"<section><h2>{escaped(heading)}</h2>{listed}{told}</section>")
+    if len(report.claims):
+        listed = text_table(CLAIM_HEADERS, claim_rows(report.claims), CLAIM_WORDS)
+        notes = [CLAIM_NOTE, *claim_notes(report.claims)]
+        told = "".join(f"<p class='note'>{escaped(sentence)}</p>" for sentence in notes)
+        sections.append(f"<section><h2>{CLAIMS}</h2>{listed}{told}</section>")
+    if len(report.pairs):
+        listed = text_table(PAIR_HEADERS, _pair_rows(report), PAIR_WORDS)
+        sections.append(f"<section><h2>Systems in pairs</h2>{listed}</section>")
     sections.append(plots_section(figures))
     sections.append(list_section("Deviations from the document", report.deviations, numbered=True))
     return sections

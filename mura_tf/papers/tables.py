@@ -13,8 +13,10 @@ import pandas as pd
 from mura_tf.evaluation.comparison import (
     RepeatedScore,
     difference,
+    pooled,
     repeated_scores,
 )
+from mura_tf.evaluation.metrics import THRESHOLD
 from mura_tf.evaluation.predictions import (
     STAGE_NAMES,
     load_predictions,
@@ -25,13 +27,16 @@ from mura_tf.grid.finished import complete_ensembles, lost_starts, readable_runs
 from mura_tf.grid.plan import PlannedRun, plan_runs, require_unset
 from mura_tf.papers.claims import Claim, Scores, answer_claims
 from mura_tf.papers.deviations import (
+    GREY,
     data_deviations,
     deviations,
     skipped_deviation,
     type_deviation,
 )
 from mura_tf.papers.table_pages import MEASURES, TableReport, system_labels, write_pages
-from mura_tf.published import OVERALL, mura_studies, published_digits, published_table
+from mura_tf.published import OVERALL, mura_kappas, mura_studies, published_digits, published_table
+from mura_tf.reports.constant import constant_call, constant_runs
+from mura_tf.reports.numbers import with_interval
 from mura_tf.training.facts import write_facts
 from mura_tf.training.recipe import Recipe
 
@@ -179,11 +184,13 @@ def report_table(
     cells, same_data = _cells(scores, experiment, [*types, OVERALL])
     report = TableReport(
         cells=cells,
-        claims=answer_claims(experiment.claims, scores),
+        claims=answer_claims(experiment.claims, scores, system_labels(list(scores))),
+        constants=_constants(cells, scores) + constant_runs(runs),
+        references=mura_kappas() if same_data else mura_kappas().head(0),
         pairs=_pairs(scores),
         deviations=_other_deviations(cells, experiment, same_data)
         + skipped_deviation(runs)
-        + deviations([run.recipe for run in runs], experiment.recipe),
+        + [*deviations([run.recipe for run in runs], experiment.recipe), GREY],
         missing=unreadable + incomplete + lost_starts(complete, finished),
         split=split,
         same_data=same_data,
@@ -221,19 +228,35 @@ def _cells(scores: Scores, experiment: Experiment, rows: list[str]) -> tuple[pd.
 
 
 def _measures(score: RepeatedScore) -> dict[str, float]:
-    several = len(score.kappa) > 1
-    low, high = score.interval
+    accuracies, kappas = score.values("accuracy"), score.values("kappa")
+    several = len(kappas) > 1
+    low, high = score.interval("kappa")
     return {
         "n": len(score.studies),
         "members": score.members,
-        "repeats": len(score.kappa),
-        "accuracy": score.accuracy.mean(),
-        "accuracy_std": score.accuracy.std(ddof=1) if several else np.nan,
-        "kappa": score.kappa.mean(),
-        "kappa_std": score.kappa.std(ddof=1) if several else np.nan,
+        "repeats": len(kappas),
+        "accuracy": accuracies.mean(),
+        "accuracy_std": accuracies.std(ddof=1) if several else np.nan,
+        "kappa": kappas.mean(),
+        "kappa_std": kappas.std(ddof=1) if several else np.nan,
         "kappa_low": low,
         "kappa_high": high,
+        "called_abnormal": (score.studies > THRESHOLD).sum().mean(),
     }
+
+
+def _constants(cells: pd.DataFrame, scores: Scores) -> list[str]:
+    """A sentence for each system that decides the same for everything."""
+    labels = system_labels(list(scores))
+    sentences = []
+    for system, rows in cells[cells.study_type != OVERALL].groupby(["backbone", "stage"]):
+        counts = zip(rows.n, rows.called_abnormal, strict=True)
+        call = constant_call(dict(zip(rows.study_type, counts, strict=True)))
+        if call:
+            together = pooled([scores[system][name] for name in rows.study_type])
+            auroc = together.values("auroc").mean(), *together.interval("auroc")
+            sentences.append(f"{labels[system]} {call}; AUROC {with_interval(*auroc)}.")
+    return sentences
 
 
 def _pairs(scores: Scores) -> pd.DataFrame:

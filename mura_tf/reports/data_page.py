@@ -9,7 +9,7 @@ import sklearn
 
 from mura_tf.data.study import BATCH, IPCA_NAME, KEPT, PCA_NAME, SHARE, SYSTEMS, DataStudy
 from mura_tf.data.tasks import type_and_label
-from mura_tf.files import write_texts
+from mura_tf.files import write_texts, written_whole
 from mura_tf.published import published_table
 from mura_tf.reports.data_plots import plot_distribution, plot_elbows, plot_intensities
 from mura_tf.reports.markdown import closing, markdown_table
@@ -19,16 +19,21 @@ from mura_tf.reports.page import (
     captioned,
     drawn,
     escaped,
+    inline_png,
     list_section,
+    png,
     text_table,
     write_page,
 )
+from mura_tf.reports.radiograph_plots import Picture, plot_radiographs
 
 TITLE = "The data study of document 003"
+WALL, WALL_CAPTION = "samples.png", "A training image of each class, drawn at random (003, Fig. 3)"
 
 
 def write_data_study(study: DataStudy, out: str | os.PathLike[str]) -> Path:
-    """Writes `report.html`, which needs no other file, `study.md`, `study.csv` and the plots.
+    """Writes `report.html`, which needs no other file, `study.md`, `study.csv`, the plots as SVG
+    and a wall of samples as PNG.
 
     The CSV has the long form of `experiments/published`: `system, study_type, label, split, metric,
     value`.
@@ -54,9 +59,13 @@ def write_data_study(study: DataStudy, out: str | os.PathLike[str]) -> Path:
     }
     drawings = drawn(figures)
     texts = {f"{stem}.svg": drawing for stem, (drawing, _) in drawings.items()}
-    texts |= {"study.csv": _csv(study), "study.md": _markdown(study, drawings)}
+    wall = _wall(study)
+    if wall:
+        with written_whole(out / WALL) as part:
+            part.write_bytes(wall)
+    texts |= {"study.csv": _csv(study), "study.md": _markdown(study, drawings, wall)}
     write_texts(out, texts)
-    return write_page(out / "report.html", TITLE, _sections(study, drawings))
+    return write_page(out / "report.html", TITLE, _sections(study, drawings, wall))
 
 
 def _parts(study: DataStudy) -> list[tuple[str, str, list[str], list[list[str]], list[str]]]:
@@ -66,6 +75,14 @@ def _parts(study: DataStudy) -> list[tuple[str, str, list[str], list[list[str]],
         ("Grey levels", "grey-levels", *_pixel_table(study), []),
         ("PCA against incremental PCA", "elbows", *_reduction_table(study), [_verdict(study)]),
     ]
+
+
+def _wall(study: DataStudy) -> bytes | None:
+    """A training image of each class, as PNG; None where none can be read."""
+    by_label = sorted(study.samples.items(), key=lambda sample: type_and_label(sample[0])[::-1])
+    pictures = [Picture(path, name) for name, path in by_label]
+    figure = plot_radiographs(pictures, columns=-(-len(pictures) // 2))
+    return png(figure) if figure else None
 
 
 def _class_table(study: DataStudy) -> tuple[list[str], list[list[str]]]:
@@ -169,8 +186,10 @@ def _lead(study: DataStudy) -> str:
     )
 
 
-def _markdown(study: DataStudy, drawings: dict[str, tuple[str, str]]) -> str:
+def _markdown(study: DataStudy, drawings: dict[str, tuple[str, str]], wall: bytes | None) -> str:
     lines = [f"# {TITLE}", "", _lead(study), ""]
+    if wall:
+        lines += [f"![{WALL_CAPTION}]({WALL})", ""]
     for heading, stem, headers, rows, sentences in _parts(study):
         lines += [f"## {heading}", "", *(line for text in sentences for line in (text, ""))]
         lines += [*markdown_table(headers, rows), ""]
@@ -178,11 +197,15 @@ def _markdown(study: DataStudy, drawings: dict[str, tuple[str, str]]) -> str:
     return "\n".join(lines + closing(_deviations(study)))
 
 
-def _sections(study: DataStudy, drawings: dict[str, tuple[str, str]]) -> list[str]:
+def _sections(
+    study: DataStudy, drawings: dict[str, tuple[str, str]], wall: bytes | None
+) -> list[str]:
     sections = [
         f"<header><p class='kind'>mura_tf data study</p><h1>{TITLE}</h1>"
         f"<p>{escaped(_lead(study))}</p>{WARNING}</header>"
     ]
+    if wall:
+        sections.append(f"<section><h2>Samples</h2>{inline_png(wall, WALL_CAPTION)}</section>")
     for heading, stem, headers, rows, sentences in _parts(study):
         listed = text_table(headers, rows)
         notes = "".join(f"<p>{escaped(sentence)}</p>" for sentence in sentences)

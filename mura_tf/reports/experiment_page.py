@@ -20,8 +20,18 @@ from mura_tf.evaluation.predictions import (
     view_probabilities,
 )
 from mura_tf.grid.progress import duration
+from mura_tf.published import is_mura, mura_kappas
+from mura_tf.reports.constant import (
+    CONSTANT,
+    MARK,
+    NOTE,
+    called,
+    constant_runs,
+    constant_systems,
+)
 from mura_tf.reports.curve_plots import plot_learning_curves
 from mura_tf.reports.decision_section import decision_section, decisions_of
+from mura_tf.reports.kappas import kappa_section
 from mura_tf.reports.numbers import with_interval
 from mura_tf.reports.page import (
     WARNING,
@@ -29,11 +39,13 @@ from mura_tf.reports.page import (
     escaped,
     inline_jpeg,
     inline_svg,
+    list_section,
     minus,
     number,
     score_cell,
     svg,
     table,
+    text_table,
     write_page,
 )
 from mura_tf.reports.score_plots import plot_kappa
@@ -84,7 +96,9 @@ def write_scored(
     first = systems[0].iloc[0]
     sections = [
         _result_section(systems, runs),
+        list_section(CONSTANT, constant_systems(scores) + constant_runs(runs)),
         *(_system_section(systems, index) for index in range(len(systems))),
+        _reference_section(scores, systems[0]),
         decision_section(first, decisions[tuple(first[SYSTEM_KEY])]),
         _curves_section(systems, runs),
         _views_section(systems[0], predictions),
@@ -161,7 +175,7 @@ def _system_section(systems: list[pd.DataFrame], index: int) -> str:
         ["Study type", "Kappa", "AUROC", "Accuracy", "Sensitivity", "Specificity", "Studies"],
         [
             [
-                escaped(row.study_type) + ('<sup class="mark">†</sup>' if row.one_class else ""),
+                _marked(row),
                 score_cell(row, "kappa"),
                 score_cell(row, "auroc"),
                 number(row.accuracy),
@@ -179,6 +193,8 @@ def _system_section(systems: list[pd.DataFrame], index: int) -> str:
             "† All studies of this type have one label: its kappa is 0 by definition, and what "
             "cannot be computed has a dash."
         )
+    if any(called(row.n, row.called_abnormal) for row in rows.itertuples()):
+        notes.append(NOTE)
     if (rows.members != rows.members.iloc[0]).any():
         counts = rows.iloc[:-1].groupby("members").study_type.agg(", ".join)
         members = "; ".join(f"{count}: {types}" for count, types in counts.items())
@@ -192,6 +208,25 @@ def _system_section(systems: list[pd.DataFrame], index: int) -> str:
     plot = inline_svg(drawing, "kappa", "Kappa per study type with intervals")
     return f"""<section>{title}
 <div class="beside"><div>{scores}</div><figure>{plot}</figure></div></section>"""
+
+
+def _reference_section(scores: pd.DataFrame, first: pd.DataFrame) -> str:
+    """The kappas beside those of who has read MURA's test set, where the studies are MURA's."""
+    if not is_mura(first.set_index("study_type").n, "valid"):
+        return ""
+    titled = scores.assign(title=scores.apply(system_name, axis=1), studies=scores.n)
+    heading, note, headers, rows = kappa_section(titled, mura_kappas())
+    listed = text_table(headers, rows)
+    return (
+        f"<section><h2>{escaped(heading)}</h2>{listed}<p class='note'>{escaped(note)}</p></section>"
+    )
+
+
+def _marked(row: pd.Series) -> str:
+    """The study type of a row of `score`, with its footnotes' marks."""
+    marks = ["†"] if row.one_class else []
+    marks += [MARK.strip()] if called(row.n, row.called_abnormal) else []
+    return escaped(row.study_type) + "".join(f'<sup class="mark">{mark}</sup>' for mark in marks)
 
 
 def _curves_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:

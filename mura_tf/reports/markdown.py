@@ -31,6 +31,8 @@ def closing(deviations: list[str]) -> list[str]:
     return [heading, "", *numbered, "", "Not a medical device.", ""]
 
 
-def missing_lines(missing: list[str]) -> list[str]:
-    """A list of what is planned and not finished; nothing where nothing is missing."""
-    return ["", "## Missing", "", *(f"- {sentence}" for sentence in missing)] if missing else []
+def listed_lines(heading: str, sentences: list[str]) -> list[str]:
+    """A list under a heading; nothing where there are no sentences."""
+    if not sentences:
+        return []
+    return ["", f"## {heading}", "", *(f"- {sentence}" for sentence in sentences)]

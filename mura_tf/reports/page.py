@@ -172,6 +172,23 @@ def _view_box(drawing: str) -> str:
     return drawing.partition('viewBox="')[2].partition('"')[0]
 
 
+def png(figure: Figure) -> bytes:
+    """The figure as PNG, for radiographs."""
+    drawing = io.BytesIO()
+    figure.savefig(drawing, format="png", dpi=100)
+    return drawing.getvalue()
+
+
+def inline_png(drawing: bytes, caption: str) -> str:
+    """A `png` for a page, with its caption."""
+    source = f"data:image/png;base64,{base64.b64encode(drawing).decode()}"
+    text = escaped(caption)
+    return (
+        f'<figure><img alt="{text}" src="{source}" style="max-width: 100%">'
+        f"<figcaption class='note'>{text}</figcaption></figure>"
+    )
+
+
 def inline_jpeg(image: np.ndarray) -> str:
     """The `src` of an image for a page: uint8 (height, width), or (height, width, 3) RGB."""
     pixels = image if image.ndim == 2 else image[..., ::-1]

@@ -70,7 +70,7 @@ def explain_studies(
     heat = iter(ensemble.heatmaps(views, method, layer, progress=progress))
     shown = [(study, np.stack([next(heat) for _ in range(len(study))])) for study in studies]
     paths = []
-    whose = f"{ensemble.name}, {method}"
+    whose = f"{ensemble.name}, {method}" + " of the predicted class" * (ensemble.of == "predicted")
     for study, maps in track(shown, "Drawing", shown=progress):
         paths.append(out / ("-".join(study.iloc[0][STUDY_KEY]) + ".png"))
         with written_whole(paths[-1]) as part:
@@ -132,10 +132,10 @@ def plot_study(
     for line, row in zip(grid, rows, strict=True):
         for axes, picture in zip(line, row, strict=False):
             axes.imshow(picture)
-    for index, view in enumerate(views.itertuples()):
+    for index, (_, view) in enumerate(views.iterrows()):
         turn, column = divmod(index, columns)
         grid[2 * turn, column].set_title(
-            f"{view.view}\nprobability {view.probability:.2f}", fontsize=9, parse_math=False
+            "\n".join([view.view, *_told(view)]), fontsize=9, parse_math=False
         )
     study = views.iloc[0]
     lines = [title, "/".join(study[STUDY_KEY]), _verdict(study)]
@@ -184,7 +184,8 @@ def write_study_page(
 {WARNING}
 <p class="note">Each radiograph, and beside it the same with its heatmap: the mean of the models'
 maps, each relative to its own hottest place. The colours tell where, not how abnormal; that is the
-probability. A map of CAM or Grad-CAM without colour says that nowhere speaks for abnormality.
+probability. A map of CAM or Grad-CAM without colour says that nowhere speaks for abnormality, or
+for the predicted class where that is what is explained.
 {_BOX_NOTE if boxes is not None and len(boxes) else ""}</p>
 {_COLOUR_BAR}
 </header>"""
@@ -206,16 +207,25 @@ def _study_section(views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | 
     figures = "".join(
         f'<figure><img alt="radiograph {escaped(view.view)}" src="{inline_jpeg(plain)}">'
         f'<img alt="heatmap of {escaped(view.view)}" src="{inline_jpeg(hot)}">'
-        f"<figcaption>{escaped(view.view)} <span>probability&nbsp;{view.probability:.2f}</span>"
+        f"<figcaption>{escaped(view.view)} <span>{escaped('; '.join(_told(view)))}</span>"
         "</figcaption></figure>"
-        for view, (plain, hot) in zip(
-            views.itertuples(), _pictures(views, heat, boxes), strict=True
+        for (_, view), (plain, hot) in zip(
+            views.iterrows(), _pictures(views, heat, boxes), strict=True
         )
     )
     return f"""<section class="study {word}">
 <h2>{escaped("/".join(study[STUDY_KEY]))}</h2>
 <p><span class="verdict">{mark} {word}</span> {escaped(_verdict(study))}</p>
 <div class="pairs">{figures}</div></section>"""
+
+
+def _told(view: pd.Series) -> list[str]:
+    """What is said of a view: its probability, and of what it is taken for, where classes are."""
+    lines = [f"probability {view.probability:.2f}"]
+    if "decided" in view:
+        said = "rightly" if view.decided == view.true_class else f"and is {view.true_class}"
+        lines.append(f"taken for {view.decided} ({view.share:.2f}), {said}")
+    return lines
 
 
 def _verdict(study: pd.Series) -> str:

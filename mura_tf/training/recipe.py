@@ -26,7 +26,7 @@ from mura_tf.models.specs import (
     require_batch_norm,
 )
 
-PREPROCESSINGS = ("caffe", "native", "unit")
+PREPROCESSINGS = ("caffe", "caffe_rgb", "native", "unit")
 
 STAGES = ("imagenet", "mura", "type")
 
@@ -56,7 +56,8 @@ class Recipe:
         study_types: what it trains on; None for all types of the data set together.
         image_size: side of the square, pixels; None for the backbone's own (Table III).
         preprocessing: "caffe", the paper's sentence (zero-centred with the ImageNet mean, not
-            scaled), "native", what the backbone was pretrained with, or "unit", [0, 1] (003).
+            scaled) as Keras has it, which is in the order BGR, "caffe_rgb", the same in RGB,
+            "native", what the backbone was pretrained with, or "unit", [0, 1] (003).
         augment: augmentations of the training views: see `specs.AUGMENTATIONS`.
         task: what the output says: "abnormality" (one probability), "study_type", or
             "type_and_abnormality" (a class for each pair; 003's fourteen on MURA).

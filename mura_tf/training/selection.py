@@ -10,21 +10,15 @@ from mura_tf.training.recipe import Recipe
 
 
 def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
-    """The views of the recipe's study types, checked for what training needs.
-
-    A holdout is drawn from all types, so that the stages of an experiment share it; its views get
-    the split "holdout".
+    """The views of the recipe's study types in `dealt_views`, checked for what training needs.
 
     Raises:
         ValueError: an unknown study type, a split that is needed and lacking, a view to train or
             select on without a label, a type whose training views have one label, or study types to
             be told apart that are one.
     """
-    views = views.reset_index(drop=True)
     _require_labels(views, {"train", recipe.select_on})
-    is_train = views.split == "train"
-    if recipe.select_on == "holdout" and is_train.any():
-        views = views.assign(split=views.split.mask(_held_out(views, is_train, recipe), "holdout"))
+    views = dealt_views(views, recipe)
     known = sorted(views.study_type.unique())
     unknown = sorted(set(recipe.study_types or ()) - set(known))
     if unknown:
@@ -35,6 +29,18 @@ def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     chosen = views[views.study_type.isin(recipe.study_types or known)].reset_index(drop=True)
     _require_trainable(chosen, recipe)
     return chosen
+
+
+def dealt_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    """All views, with the split "holdout" where the recipe holds them out of train.
+
+    A holdout is drawn from all types, so that the stages of an experiment share it.
+    """
+    views = views.reset_index(drop=True)
+    is_train = views.split == "train"
+    if recipe.select_on == "holdout" and is_train.any():
+        return views.assign(split=views.split.mask(_held_out(views, is_train, recipe), "holdout"))
+    return views
 
 
 def usable_views(

@@ -13,7 +13,14 @@ from mura_tf.papers import reproduce as lib
 from mura_tf.training.recipe import find_settings
 
 TABLES = ["table_iii", "table_iv", "table_v", "table_vi", "tables_v_vi"]
-DOCUMENTS = ["densenet169", "fourteen_classes", "resnet18", "unified_vs_specialised"]
+DOCUMENTS = [
+    "densenet169",
+    "fourteen_classes",
+    "freezing",
+    "inputs",
+    "resnet18",
+    "unified_vs_specialised",
+]
 SMALL = ["--backbones", "small_cnn", "--members", "2", "--repeats", "1"]
 
 
@@ -24,8 +31,9 @@ SMALL = ["--backbones", "small_cnn", "--members", "2", "--repeats", "1"]
 def test_an_unknown_table_lists_the_known_ones():
     assert_wrong_usage(
         call("reproduce", "table_vii"),
-        "an experiment must be one of densenet169, fourteen_classes, resnet18, table_iii, "
-        "table_iv, table_v, table_vi, tables_v_vi, unified_vs_specialised. Received: 'table_vii'.",
+        "an experiment must be one of densenet169, fourteen_classes, freezing, inputs, resnet18, "
+        "table_iii, table_iv, table_v, table_vi, tables_v_vi, unified_vs_specialised. Received: "
+        "'table_vii'.",
     )
 
 

@@ -212,6 +212,13 @@ def test_preprocessing_is_keras(mode):
     np.testing.assert_allclose(table, expected.reshape(256, 3), atol=2e-6 * 128, rtol=0)
 
 
+def test_caffe_in_rgb_is_keras_caffe_turned_round():
+    grey = np.arange(256, dtype=np.float32)[:, None, None].repeat(3, axis=2)
+    caffe = imagenet_utils.preprocess_input(grey.copy(), data_format="channels_last", mode="caffe")
+    np.testing.assert_array_equal(preprocessing_table("caffe_rgb"), caffe[:, 0, ::-1])
+    assert preprocessing_table("caffe_rgb")[0, 0] == pytest.approx(-123.68)  # red's mean first
+
+
 def test_raw_is_the_grey_level_itself():
     assert np.array_equal(preprocessing_table("raw"), np.arange(256)[:, None] * np.ones(3))
 
@@ -299,7 +306,7 @@ def test_fit_learns_from_the_batches(tmp_path, views, augment):
     [
         (
             {"preprocessing": "keras"},
-            r"preprocessing must be one of caffe, tf, torch, unit, raw\. Rec.*'k",
+            r"preprocessing must be one of caffe, caffe_rgb, tf, torch, unit, raw\. Rec.*'k",
         ),
         ({"preprocessing": "native"}, r"What is native depends on the backbone: BACKBONES\[name\]"),
         ({"augment": ("spin",)}, r"an augmentation must be one of .*Received: 'spin'"),

@@ -53,6 +53,16 @@ def test_grey_levels_are_those_of_the_images_without_padding(study, views):
         assert shares[0] > 0  # black, and no padding
 
 
+def test_a_training_image_of_each_class_is_a_sample(study, views):
+    assert list(study.samples) == CLASSES
+    training = views[views.split == "train"].set_index("path")
+    for name, path in study.samples.items():
+        row = training.loc[path]
+        assert name == f"{('normal', 'abnormal')[row.label]} {row.study_type}"
+    again = study_data(views, image_size=SIDE, per_class=[6], seed=1)
+    assert again.samples != study.samples
+
+
 def test_a_class_without_training_images_has_no_grey_levels(views):
     gone = (views.split == "train") & (views.study_type == "wrist") & (views.label == 1)
     study = study_data(views[~gone], image_size=SIDE, per_class=[6])

@@ -5,9 +5,11 @@ from collections import defaultdict
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import accuracy_score, cohen_kappa_score
+from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
 
-from mura_tf.evaluation.comparison import difference, repeated_scores
+from mura_tf.data.tasks import abnormality_of, class_of
+from mura_tf.evaluation.comparison import MEASURES, decided_views, difference, repeated_scores
+from mura_tf.evaluation.metrics import bootstrap_weights
 from mura_tf.evaluation.predictions import score, study_probabilities
 
 TYPES = ["elbow", "wrist"]
@@ -53,14 +55,14 @@ def test_scores_are_scikit_learns_of_each_repeat(name):
         assert set(rows) == {*TYPES, "overall"}
         mine = studies[(studies.backbone == backbone) & (studies.stage == stage)]
         mine = mine if name == "overall" else mine[mine.study_type == name]
-        assert len(rows[name].studies) == len(mine) / 3 == len(set(rows[name].studies))
+        assert len(rows[name].studies) == len(mine) / 3 == rows[name].studies.index.nunique()
         assert rows[name].members == 5
         for repeat, group in mine.groupby("repeat"):
             decided = group.probability > 0.5
             expected = cohen_kappa_score(group.label, decided)
-            assert rows[name].kappa[repeat] == pytest.approx(expected)
+            assert rows[name].values("kappa")[repeat] == pytest.approx(expected)
             expected = accuracy_score(group.label, decided)
-            assert rows[name].accuracy[repeat] == pytest.approx(expected)
+            assert rows[name].values("accuracy")[repeat] == pytest.approx(expected)
 
 
 def test_ensembles_are_the_means_over_members_and_views():
@@ -74,7 +76,7 @@ def test_ensembles_are_the_means_over_members_and_views():
     scored = repeated_scores(study_probabilities(table), ["elbow"], replicates=5)
     ensemble = table.groupby("patient")[["label", "probability"]].mean()
     expected = cohen_kappa_score(ensemble.label, ensemble.probability > 0.5)
-    assert scored["xception", "type"]["elbow"].kappa == pytest.approx([expected])
+    assert scored["xception", "type"]["elbow"].values("kappa") == pytest.approx([expected])
 
 
 def test_the_overall_interval_is_that_of_score():
@@ -82,7 +84,7 @@ def test_the_overall_interval_is_that_of_score():
     studies = studies_of(repeats=1)
     overall = score(studies, replicates=500, seed=3).iloc[-1]
     scored = repeated_scores(studies, TYPES, replicates=500, seed=3)["xception", "type"]["overall"]
-    assert scored.interval == pytest.approx((overall.kappa_low, overall.kappa_high))
+    assert scored.interval("kappa") == pytest.approx((overall.kappa_low, overall.kappa_high))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -127,11 +129,11 @@ def test_intervals_are_those_of_a_naive_patient_bootstrap(name):
     scores = repeated_scores(studies, TYPES, replicates=4000)
     one, other = scores["xception", "type"][name], scores["densenet169", "type"][name]
     for mine, theirs in ((one, naive["xception"]), (other, naive["densenet169"])):
-        assert mine.interval == pytest.approx(np.percentile(theirs, [2.5, 97.5]), abs=0.03)
-        assert mine.samples.std() == pytest.approx(np.std(theirs), rel=0.1)
+        assert mine.interval("kappa") == pytest.approx(np.percentile(theirs, [2.5, 97.5]), abs=0.03)
+        assert mine.samples("kappa").std() == pytest.approx(np.std(theirs), rel=0.1)
     pairs = np.subtract(naive["xception"], naive["densenet169"])
     value, low, high = difference(one, other)
-    assert value == pytest.approx(one.kappa.mean() - other.kappa.mean())
+    assert value == pytest.approx(one.values("kappa").mean() - other.values("kappa").mean())
     assert (low, high) == pytest.approx(np.percentile(pairs, [2.5, 97.5]), abs=0.03)
 
 
@@ -146,7 +148,7 @@ def test_the_paired_interval_covers_the_true_difference():
         _, low, high = difference(one, other)
         covered += low <= TRUE_DIFFERENCE <= high
         widths.append(high - low)
-        unpaired.append(np.hypot(*(np.diff(each.interval)[0] for each in (one, other))))
+        unpaired.append(np.hypot(*(np.diff(each.interval("kappa"))[0] for each in (one, other))))
     assert 0.88 <= covered / 100 <= 0.99
     assert np.mean(widths) < 0.8 * np.mean(unpaired)
 
@@ -177,10 +179,11 @@ def test_the_bootstrap_depends_on_the_seed_alone():
         for rows, seed in ((studies, 0), (studies.iloc[::-1], 0), (studies, 1))
     )
     for system in first:
-        ours, same = (each[system]["overall"].samples for each in (first, again))
+        ours, same = (each[system]["overall"].samples("kappa") for each in (first, again))
         np.testing.assert_allclose(ours, same)
     assert not np.allclose(
-        first["xception", "type"]["wrist"].samples, other["xception", "type"]["wrist"].samples
+        first["xception", "type"]["wrist"].samples("kappa"),
+        other["xception", "type"]["wrist"].samples("kappa"),
     )
 
 
@@ -188,8 +191,8 @@ def test_a_patient_of_two_study_types_is_drawn_in_both():
     elbows = studies_of(counts=(30, 0))
     studies = pd.concat([elbows, elbows.assign(study_type="wrist")])
     rows = repeated_scores(studies, TYPES, replicates=100)["xception", "type"]
-    np.testing.assert_allclose(rows["elbow"].samples, rows["wrist"].samples)
-    np.testing.assert_allclose(rows["elbow"].samples, rows["overall"].samples)
+    np.testing.assert_allclose(rows["elbow"].samples("kappa"), rows["wrist"].samples("kappa"))
+    np.testing.assert_allclose(rows["elbow"].samples("kappa"), rows["overall"].samples("kappa"))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -212,10 +215,10 @@ def test_a_repeat_counts_for_overall_where_it_has_all_types():
     unfinished = (studies.study_type == "elbow") & (studies["repeat"] == 1)
     unfinished |= (studies.study_type == "wrist") & (studies["repeat"] == 0)
     rows = repeated_scores(studies[~unfinished], TYPES, replicates=10)["xception", "type"]
-    assert [len(rows[name].kappa) for name in ("elbow", "wrist", "overall")] == [2, 2, 1]
+    assert [len(rows[name].values("kappa")) for name in ("elbow", "wrist", "overall")] == [2, 2, 1]
     last = studies[studies["repeat"] == 2]
     expected = cohen_kappa_score(last.label, last.probability > 0.5)
-    assert rows["overall"].kappa == pytest.approx([expected])
+    assert rows["overall"].values("kappa") == pytest.approx([expected])
 
 
 def test_repeats_without_a_common_type_have_no_overall():
@@ -250,10 +253,10 @@ def test_a_sample_without_a_study_of_the_type_is_undefined_and_left_out():
     studies = studies_of(counts=(1, 60), repeats=1)
     studies = pd.concat([studies, studies.assign(backbone="densenet169")])
     rows = repeated_scores(studies, TYPES, replicates=400)["xception", "type"]
-    undrawn = np.isnan(rows["elbow"].samples)
+    undrawn = np.isnan(rows["elbow"].samples("kappa"))
     assert 0.25 < undrawn.mean() < 0.5  # (1 - 1/45)^45 is 0.36
-    assert rows["elbow"].interval == (0, 0)  # one class: 0 by definition
-    assert not np.isnan(rows["overall"].samples).any()
+    assert rows["elbow"].interval("kappa") == (0, 0)  # one class: 0 by definition
+    assert not np.isnan(rows["overall"].samples("kappa")).any()
     value, low, high = difference(rows["elbow"], rows["elbow"])
     assert (value, low, high) == (0, 0, 0)
 
@@ -261,9 +264,9 @@ def test_a_sample_without_a_study_of_the_type_is_undefined_and_left_out():
 def test_one_class_has_kappa_0_and_an_accuracy():
     studies = studies_of(repeats=2).assign(label=0)
     rows = repeated_scores(studies, TYPES, replicates=20)["xception", "type"]["overall"]
-    assert rows.kappa == pytest.approx([0, 0])
-    assert rows.interval == pytest.approx((0, 0))
-    assert 0 < rows.accuracy.min() < 1
+    assert rows.values("kappa") == pytest.approx([0, 0])
+    assert rows.interval("kappa") == pytest.approx((0, 0))
+    assert 0 < rows.values("accuracy").min() < 1
 
 
 def test_the_fewest_members_are_told():
@@ -271,3 +274,134 @@ def test_the_fewest_members_are_told():
     studies["members"] = np.where(studies.study_type == "elbow", 3, 5)
     rows = repeated_scores(studies, TYPES, replicates=10)["xception", "type"]
     assert [rows[name].members for name in ("elbow", "wrist", "overall")] == [3, 5, 3]
+
+
+# ------------------------------------------------------------------------------------------------
+# Measures of views, and the AUROC, beside scikit-learn and a bootstrap in plain loops
+
+
+def predictions_of(system, skill, *, classes=(), members=2, seed=0):
+    """A predictions table of one system: 60 patients, one or two studies of one to three views."""
+    views = pd.DataFrame(
+        [
+            ("valid", TYPES[study % 2], f"p{patient}", f"s{study}", f"{view}.png")
+            for patient in range(60)
+            for study in range(1 + patient % 2)
+            for view in range(1 + patient % 3)
+        ],
+        columns=[*NAMES, "view"],
+    )
+    rng = np.random.default_rng([seed, *system.encode()])
+    patients = views.patient.str[1:].astype(int)
+    views = views.assign(label=(patients % 4 == 0).astype(int), path="nowhere.png")
+    tables = []
+    for member in range(members):
+        table = views.assign(backbone=system, stage="", repeat=0, member=member)
+        if classes:
+            truth = class_of(views, "type_and_abnormality")
+            logits = rng.normal(0, 1, (len(views), len(classes)))
+            logits += skill * (truth.to_numpy()[:, None] == np.array(classes))
+            shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+            table["probability"] = abnormality_of(shares, classes)
+            table[[f"p:{name}" for name in classes]] = shares
+        else:
+            table["probability"] = np.clip(
+                rng.normal(0.4 + skill * views.label, 0.2, len(views)), 0, 1
+            )
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+CLASSES = tuple(f"{word}{name}" for name in TYPES for word in ("normal ", "abnormal "))
+OF_VIEWS = ("view_accuracy", "class_accuracy")
+
+
+def both(classes=(), **settings):
+    """Predictions of two systems, and their scores on all studies."""
+    tables = [
+        predictions_of(name, skill, classes=classes) for name, skill in (("one", 0.3), ("two", 0.1))
+    ]
+    studies = study_probabilities(pd.concat(tables))
+    decided = pd.concat(map(decided_views, tables), ignore_index=True)
+    scores = repeated_scores(studies, TYPES, decided, **settings)
+    return tables, [scores[name, ""]["overall"] for name in ("one", "two")]
+
+
+def plain_views(table):
+    """A row per view: patient, whether its label is told right, and whether its class is."""
+    found = []
+    for (*_, patient, _, _), rows in table.groupby([*NAMES, "view"]):
+        label, study_type = rows.label.iloc[0], rows.study_type.iloc[0]
+        right = (rows.probability.mean() > 0.5) == label
+        of_class = right
+        if columns := [name for name in rows if name.startswith("p:")]:
+            shares = {name[2:]: rows[name].mean() for name in columns}
+            word = "abnormal" if label else "normal"
+            of_class = max(shares, key=shares.get) == f"{word} {study_type}"
+        found.append((patient, right, of_class))
+    return pd.DataFrame(found, columns=["patient", *OF_VIEWS])
+
+
+@pytest.mark.parametrize("classes", [(), CLASSES], ids=["two labels", "classes"])
+def test_accuracies_of_views_are_counted_and_paired_as_a_naive_bootstrap_has_them(classes):
+    tables, scores = both(classes, replicates=4000)
+    plain = [plain_views(table) for table in tables]
+    rng = np.random.default_rng(1)
+    patients = plain[0].patient.unique()
+    rows_of = [dict(list(one.groupby("patient"))) for one in plain]
+    drawn = [rng.choice(patients, len(patients)) for _ in range(800)]
+    for measure in OF_VIEWS:
+        naive = []
+        for ours, one, rows in zip(scores, plain, rows_of, strict=True):
+            assert ours.values(measure) == pytest.approx([one[measure].mean()])
+            naive.append([pd.concat([rows[p][measure] for p in draw]).mean() for draw in drawn])
+        value, low, high = difference(*scores, measure)
+        assert value == pytest.approx(plain[0][measure].mean() - plain[1][measure].mean())
+        expected = np.percentile(np.subtract(*naive), [2.5, 97.5])
+        assert (low, high) == pytest.approx(expected, abs=0.02)
+    told = np.array_equal(plain[0].view_accuracy, plain[0].class_accuracy)
+    assert told == (not classes)
+
+
+def test_the_auroc_is_scikit_learns_under_each_draw():
+    tables, (one, _) = both(replicates=30)
+    studies = study_probabilities(tables[0])
+    assert one.values("auroc") == pytest.approx([roc_auc_score(studies.label, studies.probability)])
+    weights = bootstrap_weights(one.bootstrap.patients, 30, 0)
+    places = one.bootstrap.patients.get_indexer(studies.patient)
+    for sample, weight in zip(one.samples("auroc"), weights, strict=True):
+        expected = roc_auc_score(studies.label, studies.probability, sample_weight=weight[places])
+        assert sample == pytest.approx(expected)
+
+
+def test_what_decides_the_same_for_everything_is_told():
+    table = predictions_of("one", 0.3)
+
+    def constants(probability):
+        changed = table.assign(probability=probability)
+        studies, decided = study_probabilities(changed), decided_views(changed)
+        score = repeated_scores(studies, TYPES, decided, replicates=2)["one", ""]["overall"]
+        return [score.constant(measure) for measure in MEASURES]
+
+    ranked = 0.5 * table.probability  # none above 0.5, and still in order
+    at = "constant at 0.5"
+    assert constants(ranked) == ["", at, at, at, ""]  # two classes, normal of each type
+    by_type = np.where(table.study_type == "elbow", ranked, 1 - ranked)
+    assert constants(by_type) == ["", *[f"{at} in each study type"] * 3, ""]
+    assert constants(table.probability) == [""] * 5
+
+
+def test_a_class_for_every_view_is_constant():
+    table = predictions_of("one", 0.3, classes=CLASSES)
+    table[[f"p:{name}" for name in CLASSES]] = [0.4, 0.3, 0.2, 0.1]
+    table["probability"] = 0.4
+    scores = repeated_scores(study_probabilities(table), TYPES, decided_views(table), replicates=2)
+    score = scores["one", ""]["overall"]
+    assert score.constant("class_accuracy") == "constant"
+    assert score.constant("kappa") == "constant at 0.5"
+
+
+def test_a_measure_of_views_needs_views():
+    score = repeated_scores(studies_of(), TYPES, replicates=2)["xception", "type"]["overall"]
+    with pytest.raises(ValueError, match=r"a measure of views needs views\. Received: studies"):
+        score.values("view_accuracy")

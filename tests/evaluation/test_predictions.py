@@ -166,7 +166,8 @@ def test_scores_are_scikit_learns_per_type_and_overall():
     scores = score(studies)
     assert list(scores) == [
         *("study_type", "n", "accuracy", "kappa", "kappa_low", "kappa_high"),
-        *("auroc", "auroc_low", "auroc_high", "sensitivity", "specificity", "one_class"),
+        *("auroc", "auroc_low", "auroc_high", "sensitivity", "specificity"),
+        *("called_abnormal", "one_class"),
     ]
     assert scores.study_type.tolist() == ["elbow", "wrist", "overall"]
     for row in scores.itertuples():
@@ -182,6 +183,7 @@ def test_scores_are_scikit_learns_per_type_and_overall():
         assert row.auroc == pytest.approx(roc_auc_score(labels, mine.probability))
         assert row.sensitivity == pytest.approx(recall_score(labels, predicted))
         assert row.specificity == pytest.approx(recall_score(labels, predicted, pos_label=0))
+        assert row.called_abnormal == predicted.sum()
         assert not row.one_class
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import zip_longest
 
 import numpy as np
 import pandas as pd
@@ -127,6 +128,44 @@ def test_a_model_with_classes_explains_the_abnormal_one(copies, lesions):
     assert [classes[index] for _, _, index in groups] == ["abnormal elbow", "abnormal wrist"]
 
 
+@pytest.fixture
+def classified(copies, lesions):
+    """One run as if it told study types and labels apart, and its classes; some views wrong."""
+    classes = class_names(load_mura(lesions), "type_and_abnormality")
+    change_json(copies[0] / "run.json", classes=classes)
+    path = copies[0] / "predictions.csv"
+    table = pd.read_csv(path, dtype={"patient": str})
+    shares = np.random.default_rng(3).dirichlet(np.ones(len(classes)), len(table))
+    table[[f"p:{name}" for name in classes]] = shares
+    table.assign(probability=shares[:, [1, 3]].sum(axis=1)).to_csv(path, index=False)
+    return copies[:1], classes
+
+
+def test_the_predicted_class_is_explained_where_it_is_asked_for(classified, lesions):
+    runs, classes = classified
+    ensemble = Ensemble(runs, lesions, of="predicted")
+    views = ensemble.views
+    table = pd.read_csv(runs[0] / "predictions.csv")
+    decided = table[[f"p:{name}" for name in classes]].idxmax(axis=1).str[2:]
+    shares = table[[f"p:{name}" for name in classes]].max(axis=1)
+    assert views.decided.tolist() == decided.tolist()
+    assert views.share.tolist() == pytest.approx(shares.tolist())
+    words = views.label.map({0: "normal ", 1: "abnormal "})
+    assert views.true_class.tolist() == (words + views.study_type).tolist()
+    told = {}
+    for rows, members, index in ensemble.groups(views):
+        assert [run.path for run in members] == runs
+        told |= dict.fromkeys(rows, classes[index])
+    assert [told[row] for row in range(len(views))] == decided.tolist()
+    with pytest.raises(ValueError, match=r"of must be one of abnormal, predicted\. Received: 'x'"):
+        Ensemble(runs, lesions, of="x")
+
+
+def test_one_output_has_no_predicted_class(members, lesions):
+    with pytest.raises(ValueError, match="one output, abnormality, and no classes to explain"):
+        Ensemble([members / "member0"], lesions, of="predicted")
+
+
 # Which studies
 
 
@@ -175,8 +214,29 @@ def test_the_first_studies(members, ensemble, order):
     pd.testing.assert_frame_equal(first[0], ensemble.study(expected[0]))
 
 
+def test_right_and_wrong_decisions_take_turns(classified, ensemble, lesions):
+    """Of classes by view, without classes by study."""
+    for one, classes in ((Ensemble(classified[0], lesions), True), (ensemble, False)):
+        views = one.reported
+        if classes:
+            right, sure = views.decided == views.true_class, views.share
+        else:
+            right = (views.probability_study > 0.5) == views.label
+            sure = (views.probability_study - 0.5).abs()
+        ranked = views.assign(right=right, sure=sure).sort_values("sure", ascending=False)
+        sides = [
+            ["/".join(key) for key in ranked[ranked.right == side][STUDY_KEY].to_numpy()]
+            for side in (True, False)
+        ]
+        assert all(sides)
+        turns = [key for pair in zip_longest(*sides) for key in pair if key]
+        assert [study_of(rows) for rows in one.top("pairs", 99)] == list(dict.fromkeys(turns))
+
+
 def test_orders_that_cannot_be(ensemble, members, lesions):
-    with pytest.raises(ValueError, match=r"wrong, confident, disagreement. Received: 'best'"):
+    with pytest.raises(
+        ValueError, match=r"wrong, confident, disagreement, pairs. Received: 'best'"
+    ):
         ensemble.top("best", 3)
     with pytest.raises(ValueError, match=r"needs two members or more. Received: one"):
         Ensemble([members / "member0"], lesions).top("disagreement", 3)

@@ -219,6 +219,19 @@ def test_what_is_frozen(trainable, frozen):
     assert model.get_layer("probability").trainable
 
 
+@pytest.mark.parametrize(
+    ("backbone", "first"),
+    [("efficientnet_b0", "block6a_expand_conv"), ("mobilenet_v2_035", "block_13_expand")],
+)
+def test_blocks_are_those_of_the_name(backbone, first):
+    """Five blocks: EfficientNet-B0's 6a to 6d and 7a; the last four of MobileNetV2's, counted."""
+    count = {"efficientnet_b0": 5, "mobilenet_v2_035": 4}[backbone]
+    model = build_model(backbone, None, image_size=32, trainable=f"blocks:{count}")
+    names = [layer.name for layer in model.layers]
+    for layer in model.layers:
+        assert layer.trainable == (names.index(layer.name) >= names.index(first))
+
+
 def test_separable_convolutions_count_as_convolutions():
     model = build_model("xception", None, trainable="last:1")
     trained = [layer.name for layer in model.layers if layer.weights and layer.trainable]
@@ -229,6 +242,7 @@ def test_separable_convolutions_count_as_convolutions():
     ("trainable", "sentence"),
     [
         ("last:5", r"needs that many convolutions\. Received: 'last:5' for a backbone with 4"),
+        ("blocks:1", r"needs that many blocks\. Received: 'blocks:1' for a backbone with 0"),
         ("from:stage9_conv", r"needs a layer of the backbone\. Received: 'stage9_conv'\. Near"),
     ],
 )

@@ -78,6 +78,7 @@ def test_a_bad_augmentation(spec, sentence):
         (parse_trainable, "all", ("all", None)),
         (parse_trainable, "none", ("none", None)),
         (parse_trainable, "last:12", ("last", 12)),
+        (parse_trainable, "blocks:8", ("blocks", 8)),
         (parse_trainable, "from:conv5_block16_1_conv", ("from", "conv5_block16_1_conv")),
         (parse_optimizer, "adam", ("adam", None)),
         (parse_optimizer, "sgd:0", ("sgd", 0.0)),
@@ -96,7 +97,10 @@ def test_a_spec_is_split(parse, spec, parsed):
 @pytest.mark.parametrize(
     ("parse", "spec"),
     [
-        *[(parse_trainable, spec) for spec in ("", "last", "last:-1", "from:", "none:1", None)],
+        *[
+            (parse_trainable, spec)
+            for spec in ("", "last", "last:-1", "blocks:0", "from:", "none:1", None)
+        ],
         *[(parse_optimizer, spec) for spec in ("", "adam:0.9", "sgd:", "sgd:1", "rmsprop")],
         *[(parse_optimizer, spec) for spec in ("torch_adam:0", "torch_sgd", "torch")],
         *[

@@ -1,9 +1,12 @@
 from dataclasses import fields, replace
 
+import keras
+import numpy as np
 import pytest
 
-from mura_tf.models.backbones import BACKBONES
-from mura_tf.papers.deviations import CHOICES, LABELS, deviations, differences
+from mura_tf.models.backbones import BACKBONES, IMAGENET_STD_RGB
+from mura_tf.models.build import build_model
+from mura_tf.papers.deviations import CHOICES, INPUTS, LABELS, deviations, differences
 from mura_tf.training.recipe import Recipe
 
 PAPER = Recipe()
@@ -18,6 +21,7 @@ RESCALES = (
     "Keras' EfficientNets scale their input themselves, and expect grey levels from 0 to 255; here "
     "they are given the zero-centred images that the paper describes."
 )
+DIVIDES, BGR = INPUTS["divides"], INPUTS["bgr"]
 WHOLE = (
     "The paper does not say how the loss is weighted while one model trains on all study types; "
     "here each view has the weight of its label in its own study type."
@@ -27,8 +31,8 @@ WHOLE = (
 @pytest.mark.parametrize(
     ("backbone", "expected"),
     [
-        ("efficientnet_b3", [PLATEAU, LIMIT, RESCALES, WHOLE]),
-        ("xception", [PLATEAU, LIMIT, WHOLE]),
+        ("efficientnet_b3", [PLATEAU, LIMIT, WHOLE, RESCALES, DIVIDES, BGR]),
+        ("xception", [PLATEAU, LIMIT, WHOLE, BGR]),
     ],
 )
 def test_the_papers_recipes_leave_only_the_choices(backbone, expected):
@@ -39,7 +43,7 @@ def test_the_papers_recipes_leave_only_the_choices(backbone, expected):
 
 def test_without_a_whole_data_run_its_loss_is_no_choice():
     single = Recipe("xception", study_types=("elbow",))
-    assert deviations([single], PAPER) == [PLATEAU, LIMIT]
+    assert deviations([single], PAPER) == [PLATEAU, LIMIT, BGR]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +98,7 @@ def test_without_a_whole_data_run_its_loss_is_no_choice():
 def test_each_changed_setting_has_its_sentence(change, sentence):
     found = deviations([replace(TYPE, **change)], PAPER)
     assert found[0].startswith(sentence)
-    others = [text for text in found[1:] if text not in (PLATEAU, LIMIT, RESCALES)]
+    others = [text for text in found[1:] if text not in (PLATEAU, LIMIT, *INPUTS.values())]
     assert others == []
 
 
@@ -117,9 +121,9 @@ def test_every_setting_is_compared():
 def test_an_image_size_is_each_backbones_own():
     names = [name for name, facts in BACKBONES.items() if facts.preprocessing != "raw"]
     own = [Recipe(name, study_types=("elbow",)) for name in names]
-    assert deviations(own, PAPER) == [PLATEAU, LIMIT]
+    assert deviations(own, PAPER) == [PLATEAU, LIMIT, BGR]
     asked = [replace(one, image_size=one.side) for one in own]
-    assert deviations(asked, PAPER) == [PLATEAU, LIMIT]
+    assert deviations(asked, PAPER) == [PLATEAU, LIMIT, BGR]
     swapped = [replace(TYPE, backbone=name) for name in ("efficientnet_b0", "efficientnet_b3")]
     swapped = [replace(one, image_size=size) for one, size in zip(swapped, (300, 224), strict=True)]
     assert deviations(swapped, PAPER)[0].startswith("Side of the images in pixels: 300 or 224;")
@@ -134,7 +138,9 @@ def test_each_run_is_compared_with_what_the_document_has_for_it():
 
 def test_a_documents_own_size_is_expected():
     document = replace(PAPER, image_size=224)
-    assert deviations([replace(TYPE, image_size=224)], document) == [PLATEAU, LIMIT, RESCALES]
+    assert deviations([replace(TYPE, image_size=224)], document) == [
+        *(PLATEAU, LIMIT, RESCALES, DIVIDES, BGR)
+    ]
     sentences = deviations([replace(TYPE, image_size=64)], document)
     assert sentences[0] == "Side of the images in pixels: 64; the document has 224."
 
@@ -144,7 +150,7 @@ def test_choices_tell_what_was_chosen():
         replace(TYPE, schedule=f"plateau:loss:0.1:{epochs}", max_epochs=limit)
         for epochs, limit in ((1, 8), (2, 8), (2, 30))
     ]
-    plateau, limit, _ = deviations(recipes, PAPER)
+    plateau, limit, *_ = deviations(recipes, PAPER)
     assert plateau.endswith("; here after 1 or 2, and lower is by more than 0.0001.")
     assert limit.endswith("; here it is 8 or 30.")
     constant = deviations([replace(TYPE, schedule="constant")], PAPER)
@@ -167,6 +173,33 @@ def test_a_holdouts_split_may_be_open():
     assert differences([(run, document)], but=("holdout_by",)) == []
     (sentence,) = differences([(run, replace(TYPE))], but=("holdout_by",))
     assert sentence == "Epochs selected on: 10% of train; the document has valid."
+
+
+@pytest.mark.parametrize(
+    ("backbone", "preprocessing", "told"),
+    [
+        ("efficientnet_b0", "caffe", ["rescales", "divides", "bgr"]),
+        ("efficientnet_b0", "caffe_rgb", ["rescales", "divides"]),
+        ("efficientnet_b0", "native", []),
+        ("efficientnet_v2_b0", "caffe", ["rescales", "bgr"]),
+        ("densenet169", "caffe", ["bgr"]),
+        ("densenet169", "caffe_rgb", []),
+        ("resnet50", "caffe", []),  # pretrained on it
+    ],
+)
+def test_what_a_backbone_is_given_is_told(backbone, preprocessing, told):
+    recipe = Recipe(backbone, preprocessing=preprocessing, study_types=("elbow",))
+    found = deviations([recipe], PAPER)
+    assert [name for name, sentence in INPUTS.items() if sentence in found] == told
+
+
+def test_keras_efficientnets_divide_twice():
+    """What the sentence says of Keras 3, on a white image; the stored deviation is 1 here."""
+    extractor = build_model("efficientnet_b0", None, image_size=32)
+    stem = keras.Model(extractor.input, extractor.get_layer("stem_conv_pad").input)
+    white = stem.predict_on_batch(np.full((1, 32, 32, 3), 255, np.float32))[0, 0, 0]
+    np.testing.assert_allclose(white, 1 / np.sqrt(IMAGENET_STD_RGB), rtol=1e-5)
+    assert white.mean() == pytest.approx(2.1, abs=0.01)
 
 
 def test_only_runs_that_differ_are_told():

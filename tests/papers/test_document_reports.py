@@ -1,5 +1,9 @@
 """Reports on the systems of documents 001 to 004, from runs that were never trained."""
 
+import base64
+import json
+
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,10 +12,13 @@ from run_folders import TWO_TYPES, finish, views_of
 from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
 
 from mura_tf.data.tasks import abnormality_of, class_names, class_of
+from mura_tf.papers.class_pages import plot_samples
 from mura_tf.papers.document_reports import report_comparison
 from mura_tf.papers.reproduce import find_experiment
+from mura_tf.published import published_table
 from mura_tf.reports.numbers import NOTHING
 from mura_tf.training.run import Run
+from mura_tf.training.selection import dealt_views
 
 
 def done(experiment, out, *, lacking=(), **options):
@@ -54,6 +61,8 @@ def _with_classes(run, views):
     for index, name in enumerate(classes):
         predictions[f"p:{name}"] = outputs[:, index]
     predictions.to_csv(path, index=False, na_rep="nan")
+    info = Run(run.folder).info | {"classes": list(classes)}
+    (run.folder / "run.json").write_text(json.dumps(info))
 
 
 @pytest.fixture(scope="module")
@@ -183,22 +192,110 @@ def test_published_values_of_the_unified_model_are_not_the_specialised_ones(unif
 
 def test_claims_are_answered_from_paired_samples(unified):
     _, _, report, _ = unified
-    claims = report.claims.set_index("claim")
-    asked = claims.loc["DenseNet-121: one model per study type is ahead of one for all"]
-    kappa = report.scores.set_index(["system", "study_type"]).kappa
-    expected = kappa["densenet121_specialised", "overall"] - kappa["densenet121_unified", "overall"]
-    assert asked.value == pytest.approx(expected)
-    assert asked.low < asked.value < asked.high
+    claims = report.claims.set_index(["claim", "measure"])
+    scores = report.scores.set_index(["system", "study_type"])
+    for measure, column in (("view_accuracy", "accuracy"), ("kappa", "kappa")):
+        asked = claims.loc[
+            "DenseNet-121: one model per study type is ahead of one for all", measure
+        ]
+        values = scores[column][:, "overall"]
+        expected = values["densenet121_specialised"] - values["densenet121_unified"]
+        assert asked.value == pytest.approx(expected)
+        assert asked.low < asked.value < asked.high
     lacking = claims.loc["ResNet-50: one model per study type is ahead of one for all"]
-    assert lacking.answer == "systems lacking"
+    assert lacking.answer.tolist() == ["systems lacking"]
+
+
+def test_the_pages_answer_on_both_measures(unified):
+    _, _, report, folder = unified
+    headers, *rows = markdown(folder, "The document's claims")
+    asked = "DenseNet-121: one model per study type is ahead of one for all"
+    at = [row[0] for row in rows].index(asked)
+    measures = [row[headers.index("Measure")] for row in rows[at : at + 2]]
+    assert measures == [
+        "difference in accuracy of views, humerus and wrist",
+        "difference in kappa of studies, humerus and wrist",
+    ]
+    assert rows[at + 1][0] == "" == rows[at + 1][-1]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert all(measure in page for measure in measures)
+    claims = pd.read_csv(folder / "claims.csv", keep_default_na=False)
+    assert claims.claim.tolist() == report.claims.claim.tolist()
+
+
+def test_a_constant_system_is_said_and_its_claims_cannot_be_told(tmp_path):
+    experiment = find_experiment("unified_vs_specialised")
+    systems = ["densenet121_unified", "densenet121_specialised"]
+    plan = done(experiment, tmp_path, systems=systems)
+    for number, run in enumerate(plan):
+        path = run.folder / "predictions.csv"
+        table = pd.read_csv(path, dtype={"patient": str})
+        table.assign(probability=table.probability / 2).to_csv(path, index=False)
+        info = Run(run.folder).info
+        if number == 0:
+            (run.folder / "run.json").write_text(
+                json.dumps(info | {"constant": True, "auroc": 0.7})
+            )
+    report = report_comparison(experiment, plan, tmp_path)
+    by_system = report.scores[report.scores.study_type == "overall"].set_index("system").auroc
+    titles = dict(zip(report.scores.system, report.scores.title, strict=True))
+    for system, sentence in zip(systems, report.constants[:2], strict=True):
+        told = (
+            f"{titles[system]} calls all 124 studies normal at 0.5; AUROC {by_system[system]:.3f}"
+        )
+        assert sentence.startswith(told)
+    assert report.constants[2] == (
+        f"{plan[0].folder}: its chosen epoch decides the same for all views that it was selected "
+        "on; their AUROC is 0.700."
+    )
+    assert listed(tmp_path / experiment.name, "Constant decisions") == report.constants
+    claims = report.claims.set_index(["claim", "measure"]).answer
+    asked = claims["DenseNet-121: one model per study type is ahead of one for all"]
+    assert (
+        asked[["view_accuracy", "kappa"]].tolist() == ["cannot tell: both are constant at 0.5"] * 2
+    )
+    assert asked["auroc"] in ("yes", "no", "interval too wide")
+    heading = "Kappa of studies with its 95 % interval, by study type"
+    assert markdown(tmp_path / experiment.name, heading)[1][1:] == ["0.000 ‡"] * 3
+
+
+def test_muras_readers_stand_beside_where_the_data_are_muras(tmp_path):
+    table = published_table("table_i").query("split == 'valid' and label.notna()")
+    table = table[table.study_type != "all"]
+    counts = {name: tuple(rows.studies) for name, rows in table.groupby("study_type")}
+    experiment = find_experiment("unified_vs_specialised")
+    systems = ["densenet121_unified"]
+    heading = (
+        "Kappa of studies with its 95 % interval, by study type, beside MURA's radiologists and "
+        "its own model"
+    )
+    rest = published_table("table_i").query("split == 'train' and label.notna()")
+    rest = {name: tuple(rows.studies) for name, rows in rest.groupby("study_type") if name != "all"}
+    reported, trained = views_of(counts), views_of(rest).assign(split="train")
+    trained["patient"] = "train" + trained.patient
+    plan = experiment.plan(tmp_path, sorted(counts), systems=systems)
+    for run in plan:
+        finish(run, reported)
+        _with_accuracies(run)
+    path = experiment.folder(tmp_path) / "views.csv"
+    pd.concat([trained, reported]).to_csv(path, index=False)
+    report = report_comparison(experiment, plan, tmp_path)
+    headers, *rows = markdown(tmp_path / experiment.name, heading)
+    by_title = {row[0]: dict(zip(headers, row, strict=True)) for row in rows}
+    assert by_title["radiologist 2"]["wrist"] == "0.931"
+    assert by_title["MURA's own model"]["finger"] == "0.389"
+    assert by_title["MURA's own model"]["overall"] == "0.705"
+    reported.to_csv(path, index=False)
+    assert not len(report_comparison(experiment, plan, tmp_path).references)
+    assert len(report.references) == 8 * 4
 
 
 def test_a_report_is_written_whole(unified):
     experiment, _, report, folder = unified
     names = {path.name for path in folder.iterdir() if path.is_file()}
     assert names == {
-        "table.md", "report.html", "scores.csv", "epochs.csv", "experiment.json", "views.csv",
-        "kappa1.svg", "curves1.svg",
+        "table.md", "report.html", "scores.csv", "claims.csv", "epochs.csv", "experiment.json",
+        "views.csv", "kappa1.svg", "curves1.svg",
     }  # fmt: skip
     told = listed(folder, "Deviations from the document")
     assert told == report.deviations
@@ -207,8 +304,8 @@ def test_a_report_is_written_whole(unified):
         "124): the published values are there for orientation, and no difference is taken.",
         "Models per system and study type: 2; the document has 1.",
     ]
-    assert told[2].startswith("Left out: 2 convolutions, unified; ")
-    assert set(experiment.choices[1:3]) <= set(told)
+    assert told[2].startswith("Left out: the first CNN, specialised; ")
+    assert {one for one in experiment.choices if "{" not in one} <= set(told)
     assert told[-1].endswith("padded with black to a square.")
     assert not any("by image, so" in sentence for sentence in told)
     assert {row[2] for row in markdown(folder, "Result")[1:]} == {"humerus, wrist"}
@@ -226,7 +323,8 @@ def test_a_type_that_lacks_a_member_is_missing(tmp_path):
     assert "overall" in set(report.scores[report.scores.system == "modified"].study_type)
     headers, *rows = markdown(
         tmp_path / "densenet169",
-        "Kappa of studies with its 95 % interval, by study type, beside three radiologists",
+        "Kappa of studies with its 95 % interval, by study type, beside MURA's radiologists and "
+        "its own model",
     )
     readers = {row[0]: dict(zip(headers, row, strict=True)) for row in rows}
     assert readers["radiologist 1"]["humerus"] == "0.867"
@@ -272,7 +370,7 @@ def test_a_claim_is_answered_on_the_study_types_of_both(tmp_path, types):
     plan = done(experiment, tmp_path, systems=systems, study_types=types)
     report = report_comparison(experiment, plan, tmp_path)
     claim = "A model for one study type is ahead of one for all"
-    asked = report.claims.set_index("claim").loc[claim]
+    asked = report.claims.set_index(["claim", "measure"]).loc[claim, "kappa"]
     kappas = []
     for system in systems:
         runs = [run for run in plan if run.folder.parts[-3] == system]
@@ -286,8 +384,171 @@ def test_a_claim_is_answered_on_the_study_types_of_both(tmp_path, types):
 def test_nothing_finished_is_a_sentence(tmp_path):
     experiment = find_experiment("densenet169")
     plan = done(experiment, tmp_path, lacking=range(6))
-    with pytest.raises(ValueError, match=r"no system of densenet169 .* 0 of 6 planned runs are\."):
+    with pytest.raises(ValueError, match=r"no system of densenet169 .* 0 of 6 planned runs can be"):
         report_comparison(experiment, plan, tmp_path)
+
+
+def routed_by_hand(plan, out):
+    """Writes what the routed system said: another type's specialist says 0.5 to a view more."""
+    runs = {(run.folder.parts[-3], run.folder.parts[-2]): run.folder for run in plan}
+    step = pd.read_csv(runs["study_types", "all"] / "predictions.csv", dtype={"patient": str})
+    step["recognised"] = step.filter(like="p:").idxmax(axis=1).str[2:]
+    key = ["study_type", "patient", "study", "view"]
+    rows = []
+    for study_type in TWO_TYPES:
+        folder = runs["two_linear_humerus", study_type]
+        said = pd.read_csv(folder / "predictions.csv", dtype={"patient": str})
+        said = said.merge(step[[*key, "recognised"]], on=key)
+        other = said.assign(probability=(said.probability + 0.5) % 1)
+        rows.append(said.where(said.recognised == study_type, other))
+    path = out / "resnet18/routed/predictions.csv"
+    path.parent.mkdir()
+    pd.concat(rows).to_csv(path, index=False)
+    return path
+
+
+def test_one_model_of_two_types_has_its_own_row(tmp_path):
+    experiment = find_experiment("unified_vs_specialised")
+    views = views_of({"finger": (20, 16), "hand": (20, 16), "wrist": (24, 20)})
+    systems = ["cnn_first_together", "cnn_first"]
+    plan = experiment.plan(tmp_path, ["finger", "hand", "wrist"], systems=systems)
+    for run in plan:
+        finish(run, views)
+        _with_accuracies(run)
+    views.to_csv(experiment.folder(tmp_path) / "views.csv", index=False)
+    report = report_comparison(experiment, plan, tmp_path)
+    rows = report.scores[report.scores.system == "cnn_first_together"].set_index("study_type")
+    assert list(rows.index) == ["finger", "wrist", "finger and wrist"]
+    assert rows.pooled.tolist() == [False, False, True]
+    assert rows.published_accuracy.tolist()[2] == 0.55 and rows.published_accuracy.isna().sum() == 2
+    (run,) = (run for run in plan if run.folder.parent.name == "finger+wrist")
+    table = pd.read_csv(run.folder / "predictions.csv")
+    expected = accuracy_score(table.label, table.probability > 0.5)
+    assert rows.accuracy["finger and wrist"] == pytest.approx(expected)
+    (shown,) = (row for row in markdown(tmp_path / experiment.name, "Result") if "for f" in row[0])
+    assert (shown[2], shown[5]) == ("finger, wrist", "0.550")
+    own = report.scores[report.scores.system == "cnn_first"].set_index("study_type")
+    assert not any(one.startswith("Study types of") for one in report.deviations)
+    assert own.published_accuracy.isna().all()  # of the elbow alone
+    losses = report.epochs.set_index("system").published_loss
+    assert losses["cnn_first_together"] == 0.047 and np.isnan(losses["cnn_first"])
+
+
+def test_images_are_counted_by_split_and_label_beside_the_documents(tmp_path):
+    experiment = find_experiment("unified_vs_specialised")
+    valid = views_of(TWO_TYPES)
+    train = views_of({"humerus": (60, 40), "wrist": (80, 60)}).assign(split="train")
+    train["patient"] = "train" + train.patient
+    views = pd.concat([train, valid], ignore_index=True)
+    views["path"] = views.index.astype(str)
+    plan = experiment.plan(tmp_path, sorted(TWO_TYPES), systems=["densenet121_unified"])
+    for run in plan:
+        finish(run, valid)
+        _with_accuracies(run)
+    views.to_csv(experiment.folder(tmp_path) / "views.csv", index=False)
+    report = report_comparison(experiment, plan, tmp_path)
+    dealt = dealt_views(views, plan[0].recipe)
+    headers, *rows = markdown(tmp_path / experiment.name, "Images by split and label")
+    assert headers == [
+        *("Study type", "Label", "Trained on", "Published", "Selected on", "Published"),
+        *("Reported", "Published"),
+    ]
+    published = {("humerus", "abnormal"): ("483", "116", "140"), ("wrist", "normal"): ("4,626",)}
+    for study_type, label, *cells in rows:
+        of_class = dealt[(dealt.study_type == study_type) & (dealt.label == (label == "abnormal"))]
+        counts = of_class.split.value_counts()
+        assert cells[::2] == [str(counts[name]) for name in ("train", "holdout", "valid")]
+        expected = published.get((study_type, label), ())
+        assert tuple(cells[1::2][: len(expected)]) == expected
+    assert len(rows) == 4
+    assert report.split_counts["count"].sum() == len(views)
+
+
+def test_chosen_epochs_stand_beside_the_documents(tmp_path):
+    experiment = find_experiment("unified_vs_specialised")
+    systems = ["resnet50_unified", "resnet50_specialised", "densenet121_unified"]
+    plan = done(experiment, tmp_path, systems=systems, members=2)
+    for member, run in enumerate(plan):
+        info = Run(run.folder).info | {"best_epoch": 1 + member % 2}
+        (run.folder / "run.json").write_text(json.dumps(info))
+    report_comparison(experiment, plan, tmp_path)
+    assert markdown(tmp_path / experiment.name, "Chosen epochs, by study type") == [
+        ["System", "humerus", "wrist", "overall"],
+        ["ResNet-50, unified", "\u2013", "\u2013", "1.5"],
+        ["published", "\u2013", "\u2013", "4"],
+        ["ResNet-50, specialised", "1.5", "1.5", "\u2013"],
+        ["published", "16", "4", "\u2013"],
+    ]
+
+
+def test_what_the_paper_froze_is_told_with_the_papers_choices(tmp_path):
+    experiment = find_experiment("freezing")
+    plan = done(experiment, tmp_path, members=2, backbones=["efficientnet_b0"])
+    report = report_comparison(experiment, plan, tmp_path)
+    assert report.deviations[1:3] == [
+        "Backbone: efficientnet_b0 instead of efficientnet_b3.",
+        "Models per system and study type: 2; the document has 5.",
+    ]
+    told = " ".join(report.deviations)
+    assert "The paper names no largest number of epochs; here it is 100." in told
+    assert "stretches them" not in told  # the paper pads
+    assert set(report.claims.measure) == {"kappa"} and len(report.claims) == 3
+    kappas = report.scores.query("study_type == 'overall'").set_index("system").kappa
+    pairs = (("all", "frozen"), ("all", "blocks"), ("blocks", "frozen"))
+    expected = [kappas[one] - kappas[other] for one, other in pairs]
+    assert report.claims.value.tolist() == pytest.approx(expected)
+    assert report.scores.published_accuracy.isna().all()
+
+
+def test_a_routed_system_is_scored_beside_one_model_and_told_specialists(tmp_path):
+    experiment = find_experiment("resnet18")
+    plan = done(experiment, tmp_path, systems=["routed"])
+    before = report_comparison(experiment, plan, tmp_path)
+    path = tmp_path / "resnet18/routed/predictions.csv"
+    told = f"{path}: study type recognised, then its model is not put together from these runs yet."
+    assert [one for one in before.missing if one.startswith(told)]
+    assert "routed" not in set(before.scores.system)
+    routed = pd.read_csv(routed_by_hand(plan, tmp_path), dtype={"patient": str})
+    report = report_comparison(experiment, plan, tmp_path)
+    assert report.missing == []
+    (overall,) = report.scores.query("system == 'routed' and study_type == 'overall'").itertuples()
+    decided = routed.probability > 0.5
+    assert overall.accuracy == pytest.approx(accuracy_score(routed.label, decided))
+    assert overall.kappa == pytest.approx(cohen_kappa_score(routed.label, decided))
+    assert overall.backbone == "resnet18"
+    right = (routed.recognised == routed.study_type).sum()
+    assert 0 < right < len(routed)
+    (remark,) = report.remarks
+    assert remark.startswith(
+        f"study type recognised, then its model: {right} of 124 views ({right / 124:.1%}) are taken"
+    )
+    assert remark in (tmp_path / "resnet18/table.md").read_text(encoding="utf-8")
+    values = report.scores.query("study_type == 'overall'").set_index("system").accuracy
+    claims = report.claims.query("measure == 'view_accuracy'").set_index("claim").value
+    ahead = claims["Recognising the study type, then asking its model, is ahead of one for all"]
+    assert ahead == pytest.approx(values["routed"] - values["frozen_two_linear"])
+    told = claims["Being told the study type is ahead of recognising it"]
+    assert told == pytest.approx(values["two_linear_humerus"] - values["routed"])
+    left_out = [one for one in report.deviations if one.startswith("Left out: ")]
+    assert left_out == ["Left out: frozen, linear; then frozen, abnormality."]
+    assert not any(one.startswith("Study types of") for one in report.deviations)
+
+
+def test_a_routed_system_of_other_runs_is_not_told(tmp_path):
+    experiment = find_experiment("resnet18")
+    plan = done(experiment, tmp_path, systems=["routed"])
+    path = routed_by_hand(plan, tmp_path)
+    table = pd.read_csv(path, dtype={"patient": str})
+    own = table.recognised == table.study_type
+    for changed in (
+        table.assign(probability=table.probability.where(~own, 0.123)),
+        table[1:],
+        table.assign(recognised="wrist"),
+    ):
+        changed.to_csv(path, index=False)
+        report = report_comparison(experiment, plan, tmp_path)
+        assert "is not put together from these runs yet" in report.missing[0]
+        assert "Left out: " in " ".join(report.deviations)
 
 
 def test_a_step_is_told_without_scores(tmp_path):
@@ -320,6 +581,51 @@ def test_classes_are_counted_as_classes(tmp_path):
     assert overall.kappa == pytest.approx(kappa)
     (row,) = report.epochs.itertuples()
     assert (row.published_loss, row.published_val_accuracy) == (0.37, 0.81)
+
+
+def test_samples_show_the_class_and_what_a_view_is_taken_for(tmp_path):
+    """The surest right one and the surest wrong one of each class, of images that are there."""
+    experiment = find_experiment("fourteen_classes")
+    plan = done(experiment, tmp_path, systems=["exp_1"])
+    folder = experiment.folder(tmp_path)
+    report = report_comparison(experiment, plan, tmp_path)
+    assert not (folder / "exp_1-samples.png").exists()  # nowhere.png
+    image = tmp_path / "image.png"
+    cv2.imwrite(str(image), np.arange(200, dtype=np.uint8).reshape(20, 10))
+    path = plan[0].folder / "predictions.csv"
+    table = pd.read_csv(path, dtype={"patient": str})
+    table.assign(path=str(image)).to_csv(path, index=False, na_rep="nan")
+    report = report_comparison(experiment, plan, tmp_path)
+    assert "](exp_1-samples.png)" in (folder / "table.md").read_text(encoding="utf-8")
+    png = base64.b64encode((folder / "exp_1-samples.png").read_bytes()).decode()
+    assert png in (folder / "report.html").read_text(encoding="utf-8")
+    classes = [name for name in table if name.startswith("p:")]
+    decided = table[classes].idxmax(axis=1).str[2:]
+    share = table[classes].max(axis=1)
+    truth = table.label.map({0: "normal ", 1: "abnormal "}) + table.study_type
+    expected = []
+    for right, mark in ((decided == truth, "\N{CHECK MARK}"), (decided != truth, "\N{BALLOT X}")):
+        best = share[right].groupby(truth[right]).idxmax()
+        rows = sorted(best, key=lambda row: -share[row])
+        expected += [f"{truth[row]}\n{mark} {decided[row]}, {share[row]:.2f}" for row in rows]
+    figure = plot_samples(report.decided)
+    shown = [axes.get_title() for axes in figure.axes if axes.images]
+    assert shown == expected and len(shown) == 8
+
+
+def test_the_leaderboard_has_ours_at_its_place(tmp_path):
+    experiment = find_experiment("fourteen_classes")
+    plan = done(experiment, tmp_path, systems=["exp_1", "exp_6"])
+    report = report_comparison(experiment, plan, tmp_path)
+    heading = "The leaderboard that the document shows, with ours"
+    _, *rows = markdown(tmp_path / experiment.name, heading)
+    kappas = [float(row[2].split()[0]) for row in rows]
+    assert kappas == sorted(kappas, reverse=True) and len(rows) == 11 + 2
+    by_title = {row[0]: row[1:] for row in rows}
+    assert by_title["base-comb2-xuan-v3 (ensemble), jzhang, Availink"] == ["1", "0.843"]
+    assert by_title["dl-team7-dense121, the document's own"] == ["", "0.612"]
+    for row in report.scores.query("study_type == 'overall'").itertuples():
+        assert by_title[f"here: {row.title}"][1].startswith(f"{row.kappa:.3f} [")
 
 
 def test_a_split_by_image_is_said_to_leak(tmp_path):

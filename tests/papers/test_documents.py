@@ -1,22 +1,34 @@
 """The systems of documents 001 to 004: what is planned for them; nothing is trained here."""
 
 import re
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 from run_folders import TWO_TYPES, TYPES, views_of
 
 from mura_tf.papers.reproduce import find_experiment
+from mura_tf.training.recipe import Recipe
 
-NAMES = ("unified_vs_specialised", "densenet169", "fourteen_classes", "resnet18")
+NAMES = (
+    "freezing",
+    "inputs",
+    "unified_vs_specialised",
+    "densenet169",
+    "fourteen_classes",
+    "resnet18",
+)
 
 
 @pytest.mark.parametrize(
     ("name", "runs"),
     [
-        ("unified_vs_specialised", 9 * (1 + 7)),
+        ("freezing", 3 * 7 * 5),
+        ("inputs", 3 * (5 + 7 * 5)),
+        ("unified_vs_specialised", 9 * (1 + 7) + 7 + 1 + 2),
         ("densenet169", 3 * 7),
         ("fourteen_classes", 6),
-        ("resnet18", 6),
+        ("resnet18", 4 + 2 * 7),
     ],
 )
 def test_plans_are_the_documents(name, runs, tmp_path):
@@ -28,7 +40,8 @@ def test_plans_are_the_documents(name, runs, tmp_path):
     for run in plan:
         assert run.needs is None or run.needs in before
         before.add(run.folder)
-    assert {experiment.system_of(run) for run in plan} == {one.title for one in experiment.systems}
+    trained = {one.title for one in experiment.systems if not one.specialists}
+    assert {experiment.system_of(run) for run in plan} == trained
 
 
 def test_names_and_titles_tell_systems_apart():
@@ -128,6 +141,31 @@ def test_the_split_of_003_is_of_all_views_by_patient_or_by_image():
     assert find_experiment("resnet18").views(views) is views
 
 
+def test_the_split_that_the_numbers_of_003_are_of():
+    """MURA's validation set is what is reported, and 85 % of the others are trained on."""
+    experiment = find_experiment("fourteen_classes")
+    valid = views_of(TWO_TYPES)
+    train = views_of({"humerus": (60, 40), "wrist": (80, 60)}).assign(split="train")
+    train["patient"] = "train" + train.patient
+    views = pd.concat([valid, train], ignore_index=True)
+    split = experiment.views(views, split="document")
+    assert split.drop(columns="split").equals(views.drop(columns="split"))
+    assert (split.split == "test").equals(views.split == "valid")
+    shares = split.split[views.split == "train"].value_counts(normalize=True)
+    assert shares.to_dict() == pytest.approx({"train": 0.85, "valid": 0.15}, abs=0.02)
+    assert split.groupby("patient").split.nunique().max() == 1
+    with_test = views.assign(split=views.split.mask(views.patient == "patient00003", "test"))
+    split = experiment.views(with_test, split="document")
+    assert (split.split == "test").equals(with_test.split == "test")
+    sentence = r"the split of fourteen_classes must be one of text, document\. Received: 'x'"
+    with pytest.raises(ValueError, match=sentence):
+        experiment.views(views, split="x")
+    with pytest.raises(ValueError, match=r"split of resnet18 must be one of text\. Received: 'doc"):
+        find_experiment("resnet18").plan("out", TYPES, split="document")
+    with pytest.raises(ValueError, match=r"a valid or test split to report\. Received: train"):
+        experiment.views(train, split="document")
+
+
 def test_a_holdout_is_split_as_the_user_says(tmp_path):
     experiment = find_experiment("unified_vs_specialised")
     for options, expected in (({}, "patient"), ({"split_by": "image"}, "image")):
@@ -139,6 +177,71 @@ def test_a_study_type_named_twice_has_one_model(tmp_path):
     experiment = find_experiment("densenet169")
     plan = experiment.plan(tmp_path, TYPES, study_types=["wrist", "wrist"], systems=["base"])
     assert [run.recipe.study_types for run in plan] == [("wrist",)]
+
+
+def test_one_model_of_two_study_types(tmp_path):
+    experiment = find_experiment("unified_vs_specialised")
+
+    def planned(*known, **options):
+        plan = experiment.plan(tmp_path, known, **options)
+        together = [run for run in plan if run.folder.parents[1].name == "cnn_first_together"]
+        return [(run.recipe.study_types, run.folder.parent.name) for run in together]
+
+    pair = [(("finger", "wrist"), "finger+wrist")]
+    assert planned(*TYPES) == planned(*TYPES, systems=["cnn_first_together"]) == pair
+    assert planned("hip", "leg") == planned("hip", "wrist") == []
+    assert planned(*TYPES, study_types=["elbow"]) == []
+    asked = {"systems": ["cnn_first_together"]}
+    assert planned("hip", "leg", study_types=["leg", "hip"], **asked) == [
+        (("hip", "leg"), "hip+leg")
+    ]
+    with pytest.raises(ValueError, match=r"data without finger, wrist; they have hip, leg\."):
+        planned("hip", "leg", **asked)
+    with pytest.raises(ValueError, match=r"one model of several study types\. Received: leg alone"):
+        planned("hip", "leg", study_types=["leg"], **asked)
+
+
+def test_what_is_frozen_differs_and_nothing_else():
+    recipes = [system.recipe for system in find_experiment("freezing").systems]
+    assert [one.trainable for one in recipes] == ["none", "blocks:8", "all"]
+    assert {replace(one, trainable="all") for one in recipes} == {Recipe()}
+
+
+def test_each_way_of_inputs_has_its_two_stages(tmp_path):
+    plan = find_experiment("inputs").plan(tmp_path, ["elbow"], members=2)
+    by_folder = {run.folder: run for run in plan}
+    for run in plan:
+        system = run.folder.parents[1].name
+        assert run.recipe.preprocessing == system.removesuffix("_whole")
+        if run.needs:
+            start = by_folder[run.needs]
+            assert start.folder.parents[1].name == f"{system}_whole"
+            assert start.recipe.member == run.recipe.member and start.recipe.study_types is None
+    assert sum(run.needs is not None for run in plan) == 3 * 2
+
+
+def test_a_routed_system_brings_what_it_is_made_of_for_all_study_types(tmp_path):
+    experiment = find_experiment("resnet18")
+
+    def planned(known=("humerus", "wrist"), **options):
+        plan = experiment.plan(tmp_path, known, **options)
+        return {(run.folder.parents[1].name, run.folder.parent.name) for run in plan}
+
+    steps = {("study_types", "all"), ("frozen_two_linear", "all")}
+    parts = ("two_linear_humerus_first", "two_linear_humerus")
+    both = steps | {(name, each) for name in parts for each in ("humerus", "wrist")}
+    one = steps | {(name, "humerus") for name in parts}
+    assert planned(systems=["routed"]) == both
+    assert planned(systems=["routed"], study_types=["wrist", "humerus"]) == both
+    assert planned() == both | {("frozen_linear", "all"), ("intermediate_task", "all")}
+    assert planned(study_types=["humerus"]) == one | {
+        ("frozen_linear", "all"),
+        ("intermediate_task", "all"),
+    }
+    assert planned(known=("leg", "hip"), systems=["routed"]) > steps
+    sentence = r"routed hands views to models of all study types, humerus, wrist\. Received: wrist"
+    with pytest.raises(ValueError, match=sentence):
+        planned(systems=["routed"], study_types=["wrist"])
 
 
 @pytest.mark.parametrize(

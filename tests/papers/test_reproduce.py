@@ -1,9 +1,11 @@
 """Plans and costs of the documents' tables and systems; nothing is trained here."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from run_folders import FEW_STUDIES, TYPES, finish, views_of
 
+from mura_tf.data.tasks import class_names
 from mura_tf.grid.progress import duration
 from mura_tf.models.backbones import BACKBONES
 from mura_tf.papers import reproduce as lib
@@ -13,7 +15,14 @@ from mura_tf.papers.tables import Experiment
 from mura_tf.training.recipe import Recipe
 
 TABLES = ["table_iii", "table_iv", "table_v", "table_vi", "tables_v_vi"]
-DOCUMENTS = ["densenet169", "fourteen_classes", "resnet18", "unified_vs_specialised"]
+DOCUMENTS = [
+    "densenet169",
+    "fourteen_classes",
+    "freezing",
+    "inputs",
+    "resnet18",
+    "unified_vs_specialised",
+]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -22,7 +31,7 @@ DOCUMENTS = ["densenet169", "fourteen_classes", "resnet18", "unified_vs_speciali
 
 def test_every_experiment_is_found():
     assert lib.experiment_names() == sorted(TABLES + DOCUMENTS)
-    kinds = [ParameterTable, *[Experiment] * 4, *[Comparison] * 4]
+    kinds = [ParameterTable, *[Experiment] * 4, *[Comparison] * 6]
     for name, kind in zip(TABLES + DOCUMENTS, kinds, strict=True):
         experiment = lib.find_experiment(name)
         assert isinstance(experiment, kind)
@@ -55,6 +64,53 @@ def test_a_folder_keeps_its_split(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"holds runs on other views: .* another split"):
         lib.reproduce(experiment, tmp_path, "data", split_by="image")
     assert path.read_bytes() == before
+
+
+def test_a_folder_has_one_split_of_two(tmp_path, monkeypatch):
+    valid = views_of({"elbow": (30, 24), "wrist": (40, 30)})
+    train = valid.assign(split="train", patient="train" + valid.patient)
+    views = pd.concat([train, valid], ignore_index=True)
+    views["path"] = views.index.astype(str)
+    seen = []
+
+    def run_plan(plan, views, out, **settings):
+        seen.append(views)
+        views.to_csv(out / "views.csv", index=False)
+        for run in plan:
+            if not run.folder.exists():
+                finish(run, views[views.split != "train"])
+                history = pd.read_csv(run.folder / "history.csv")
+                history[["accuracy", "val_accuracy"]] = 0.5
+                history.to_csv(run.folder / "history.csv", index=False)
+                classes = class_names(views, "type_and_abnormality")
+                path = run.folder / "predictions.csv"
+                table = pd.read_csv(path, dtype={"patient": str})
+                shares = np.random.default_rng(0).dirichlet(np.ones(len(classes)), len(table))
+                table[[f"p:{name}" for name in classes]] = shares
+                table.to_csv(path, index=False)
+        return {}
+
+    monkeypatch.setattr(lib, "load_views", lambda data, progress: views)
+    monkeypatch.setattr(lib, "run_plan", run_plan)
+    experiment = lib.find_experiment("fourteen_classes")
+    options = {"systems": ["exp_1"]}
+
+    def told(**more):
+        report, _ = lib.reproduce(experiment, tmp_path / "one", **options | more)
+        return "MURA's validation set as test set (Fig. 30): here" in " ".join(report.deviations)
+
+    assert told(data="data", split="document")
+    assert (seen[0].split == "test").sum() == len(valid)
+    assert told() and told(data="data") and told(split="document")
+    with pytest.raises(
+        ValueError, match=r"the split 'document'\. Received: --split text\. Use anot"
+    ):
+        told(data="data", split="text")
+    report, _ = lib.reproduce(experiment, tmp_path / "other", "data", **options)
+    assert "--split document is the other." in " ".join(report.deviations)
+    (tmp_path / "other/fourteen_classes/split.json").unlink()  # as runs of before have it
+    with pytest.raises(ValueError, match=r"the split 'text'\. Received: --split document\."):
+        lib.reproduce(experiment, tmp_path / "other", "data", split="document", **options)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -203,3 +259,11 @@ def test_options_that_depend_on_the_data(name):
     lib.require_options(lib.find_experiment(name), {})
     if name != "fourteen_classes":  # which has one model for all study types
         lib.require_options(lib.find_experiment(name), {"study_types": ["knee"]})
+
+
+def test_the_cost_of_the_other_split_is_its_own(tmp_path, steps):
+    """85 % of MURA's 36,808 training images."""
+    experiment = lib.find_experiment("fourteen_classes")
+    _, sentence = lib.cost(experiment, tmp_path, systems=["exp_1"], split="document")
+    least, most = (0.85 * 36_808 * epochs / 1e6 for epochs in (11, 150))
+    assert f"sees {least:.2f} to {most:.2f}" in sentence

@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score
 from table_i import mura_views
 
 from mura_tf.grid.plan import PlannedRun
+from mura_tf.papers.deviations import GREY, INPUTS
 from mura_tf.papers.reproduce import find_experiment
 from mura_tf.papers.tables import report_table
 from mura_tf.published import OVERALL
@@ -37,6 +38,43 @@ def expected_scores(plan, study_type):
             )
         found[system] = np.transpose(repeats)
     return found
+
+
+# ------------------------------------------------------------------------------------------------
+# Constant systems, and those who have read MURA's test set
+
+
+def test_a_constant_system_is_said_and_its_claims_cannot_be_told(tmp_path):
+    experiment = find_experiment("table_iv")
+    plan = finished(experiment, tmp_path, views_of(SMALL), members=2)
+    for run in plan:
+        if run.recipe.stage == "imagenet":
+            path = run.folder / "predictions.csv"
+            table = pd.read_csv(path, dtype={"patient": str})
+            table.assign(probability=1 - table.probability / 2).to_csv(path, index=False)
+    report = report_table(experiment, plan, tmp_path)
+    (sentence,) = report.constants
+    assert sentence.startswith("trained directly calls all 80 studies abnormal at 0.5; AUROC 0.")
+    assert listed(tmp_path / "table_iv", "Constant decisions") == [sentence]
+    told = "cannot tell: trained directly is constant at 0.5"
+    assert set(report.claims[report.claims.measure == "kappa"].answer) == {told}
+    assert len(report.claims[report.claims.measure == "auroc"]) == len(experiment.claims)
+
+
+def test_muras_readers_stand_beside_where_the_studies_are_muras(table_iv, table_v):
+    heading = (
+        "Kappa of studies with its 95 % interval, by study type, beside MURA's radiologists and "
+        "its own model"
+    )
+    headers, *rows = markdown(table_iv[2], heading)
+    by_title = {row[0]: dict(zip(headers, row, strict=True)) for row in rows}
+    cells = table_iv[1].cells.set_index(["stage", "study_type"])
+    ours = by_title["trained directly"]["wrist"]
+    assert ours == f"{cells.kappa['imagenet', 'wrist']:.3f}"
+    assert by_title["radiologist 2"]["wrist"] == "0.931"
+    assert by_title["MURA's own model"]["finger"] == "0.389"
+    assert heading.replace("'", "&#x27;") in (table_iv[2] / "report.html").read_text()
+    assert heading not in (table_v[2] / "table.md").read_text(encoding="utf-8")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -97,7 +135,8 @@ def test_pairs_are_all_pairs_of_systems(table_v):
 def test_the_papers_recipe_on_muras_counts_leaves_the_choices(table_iv):
     _, report, folder = table_iv
     assert report.same_data and report.missing == []
-    assert len(report.deviations) == 4
+    assert report.deviations[-3:] == [INPUTS["divides"], INPUTS["bgr"], GREY]
+    assert len(report.deviations) == 7
     assert all("document has" not in sentence for sentence in report.deviations)
     assert listed(folder, "Deviations from the document") == report.deviations
     text = (folder / "table.md").read_text(encoding="utf-8")
@@ -116,7 +155,7 @@ def test_other_data_are_told_and_not_subtracted_from(table_v):
         "Members per ensemble: 2; the document has 5.",
         "Repeats: 2; the document has 3.",
     ]
-    assert len(report.deviations) == 3 + 3
+    assert len(report.deviations) == 3 + 5
     assert not any(kind == "difference" for _, kind in lines_of(markdown(folder)[1:]))
 
 

@@ -1,5 +1,8 @@
 """The data study's page, Markdown and CSV, read back."""
 
+import base64
+
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,7 +32,7 @@ def folder(study, tmp_path_factory):
 
 
 def test_the_files_of_a_study(folder):
-    plots = {"classes.svg", "grey-levels.svg", "elbows.svg"}
+    plots = {"classes.svg", "grey-levels.svg", "elbows.svg", "samples.png"}
     assert {path.name for path in folder.iterdir()} == {
         *plots,
         "report.html",
@@ -41,7 +44,11 @@ def test_the_files_of_a_study(folder):
         assert text.count(f"]({plot})") == 1
     page = Page(folder / "report.html")
     assert [name for name, _ in page.tags].count("svg") == 3
-    assert not {"script", "link", "iframe", "object", "img"} & {name for name, _ in page.tags}
+    assert not {"script", "link", "iframe", "object"} & {name for name, _ in page.tags}
+    (image,) = (attributes for name, attributes in page.tags if name == "img")
+    png = (folder / "samples.png").read_bytes()
+    assert image["src"] == f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    assert cv2.imdecode(np.frombuffer(png, np.uint8), 0) is not None
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
 

@@ -7,7 +7,10 @@ import pytest
 from pages import Page
 from sklearn.metrics import accuracy_score, cohen_kappa_score, recall_score, roc_auc_score
 
+from mura_tf.data.table import VIEW_COLUMNS
 from mura_tf.evaluation.predictions import load_predictions, score_systems
+from mura_tf.experiment import print_scores, report_runs
+from mura_tf.published import published_table
 from mura_tf.reports.curve_plots import plot_learning_curves
 from mura_tf.reports.experiment_page import write_report
 from mura_tf.reports.score_plots import plot_kappa
@@ -319,3 +322,41 @@ def test_plots_save_as_pictures(demo, tmp_path):
     many = pd.concat([scores.assign(repeat=repeat) for repeat in range(4)])
     with pytest.raises(ValueError, match="Received: 8"):
         plot_kappa(many)
+
+
+def test_a_constant_system_and_run_are_said(tmp_path, capsys):
+    views = make_views(tmp_path / "data", study_types=("elbow", "wrist"))
+    folder = write_run(tmp_path / "run", views, Recipe("small_cnn", weights=None, stage="mura"))
+    info = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(info | {"constant": True, "auroc": 0.7}))
+    table = pd.read_csv(folder / "predictions.csv", dtype={"patient": str})
+    table.assign(probability=table.probability / 2).to_csv(folder / "predictions.csv", index=False)
+    page = Page(write_report([folder], tmp_path / "report.html"))
+    studies = table.groupby(["study_type", "patient", "study"])[["label", "probability"]].mean()
+    auroc = roc_auc_score(studies.label, studies.probability)
+    told = f"small_cnn, whole-data model calls all 24 studies normal at 0.5; AUROC {auroc:.3f}"
+    assert told in page.text
+    assert f"{folder}: its chosen epoch decides the same for all views" in page.text
+    assert "All studies are called the same at 0.5." in page.text
+    marked = {"elbow\u2021", "wrist\u2021", "overall\u2021"}
+    assert set(page.table("Study type")) == marked
+    print_scores(report_runs([folder], tmp_path))
+    assert told in " ".join(capsys.readouterr().out.split())
+
+
+def test_muras_readers_stand_beside_muras_studies_alone(tmp_path):
+    counts = published_table("table_i").query("split == 'valid' and label.notna()")
+    rows = [
+        ("valid", "wrist", f"p{row.label}{number}", "s", "1.png", int(row.label), "nowhere.png")
+        for row in counts[counts.study_type == "wrist"].itertuples()
+        for number in range(row.studies)
+    ]
+    views = pd.DataFrame(rows, columns=VIEW_COLUMNS)
+    recipe = Recipe("small_cnn", weights=None, study_types=("wrist",))
+    folder = write_run(tmp_path / "muras", views, recipe)
+    other = write_run(tmp_path / "others", views[1:].reset_index(drop=True), recipe)
+    beside = "beside MURA's radiologists and its own model"
+    page = Page(write_report([folder], tmp_path / "report.html"))
+    assert beside in page.text
+    assert page.table("System", 1)["radiologist 2"]["wrist"] == "0.931"
+    assert beside not in Page(write_report([other], tmp_path / "other.html")).text

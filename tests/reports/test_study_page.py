@@ -59,6 +59,16 @@ def test_a_figure_has_every_view_and_probability(ensemble, lesions):
     assert "Not a medical device" in figure.get_supxlabel()
 
 
+def test_what_a_view_is_taken_for_is_told_where_classes_are(ensemble):
+    views = ensemble.study("valid/elbow/valid00001/study1")
+    views = views.assign(true_class="abnormal elbow", share=[0.7, 0.4])
+    views["decided"] = ["abnormal elbow", "normal wrist"]
+    figure = plot_study(views, ensemble.heatmaps(views))
+    one, other = (axes.get_title().splitlines()[-1] for axes in figure.axes[:2])
+    assert one == "taken for abnormal elbow (0.70), rightly"
+    assert other == "taken for normal wrist (0.40), and is abnormal elbow"
+
+
 def test_a_figure_of_ones_own_predictions(lesions):
     views = load_mura(lesions).query("split == 'valid'").iloc[:2]
     with pytest.raises(ValueError, match=r"a table without\. Give rows of mura_tf\.predict"):

@@ -212,7 +212,7 @@ WHOLE = ["batch_size", "patience", "max_epochs"]
         (
             "preprocessing",
             "tf",
-            r"must be one of caffe, native, unit\. Received: 'tf'",
+            r"must be one of caffe, caffe_rgb, native, unit\. Received: 'tf'",
         ),
         ("select_on", "train", r"select_on must be one of valid, holdout\. Received: 'train'"),
         ("stage", "both", r"stage must be one of imagenet, mura, type\. Received: 'both'"),
