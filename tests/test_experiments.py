@@ -65,7 +65,9 @@ def trains(recipe, data, folder):
         views = find_experiment("fourteen_classes").views(views)
     run = train(recipe, views, folder, verbose=0)
     predictions = pd.read_csv(run.path / "predictions.csv")
-    assert len(predictions) == (~views.split.isin(["train"])).sum()
+    reported = predictions[predictions.split != "holdout"]
+    assert len(reported) == (views.split != "train").sum()
+    assert (len(reported) < len(predictions)) == (recipe.select_on == "holdout")
     if recipe.task != "study_type":
         assert predictions.probability.between(0, 1).all()
     assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= set(run.history)

@@ -30,7 +30,8 @@ def test_a_holdout_is_a_fraction_of_each_type_and_label(views, by):
     both = training.groupby("patient").split.nunique().max() > 1
     assert both == (by == "image")
     parts = split_views(chosen, recipe)
-    assert set(parts["select"].split) == {"holdout"} and set(parts["predict"].split) == {"valid"}
+    assert set(parts["select"].split) == {"holdout"}
+    assert set(parts["predict"].split) == {"holdout", "valid"}
 
 
 def test_the_index_of_a_table_does_not_matter(views):

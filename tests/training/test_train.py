@@ -208,8 +208,8 @@ def test_holdout_is_a_part_of_the_patients_that_is_not_trained_on(
     assert held_out
     assert not patients & other_patients
     assert trained | held_out == set(views[views.split == "train"].path)
-    assert set(run.predictions.split) == {"valid", "test"}
-    assert len(run.predictions) == (views.split == "valid").sum()
+    assert set(run.predictions.split) == {"holdout", "valid", "test"}
+    assert len(run.predictions) == len(held_out) + (views.split == "valid").sum()
 
 
 def test_a_holdout_by_image_may_share_patients(views, tmp_path, eagerly):
@@ -278,7 +278,10 @@ def test_tensorboard_logs(mura, folder, eagerly):
 
 
 def test_tensorboard_that_is_not_installed(mura, folder, monkeypatch):
-    monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)
+    found = training.importlib.util.find_spec
+    monkeypatch.setattr(
+        training.importlib.util, "find_spec", lambda name: name != "tensorboard" and found(name)
+    )
     with pytest.raises(ImportError, match=r"Install the extra: pip install 'mura-tf\[tensorboard"):
         train(SHORT, load_mura(mura), folder, tensorboard=True)
     assert files(folder) == set()
