@@ -7,7 +7,7 @@ import pandas as pd
 from mura_tf.evaluation.metrics import THRESHOLD
 from mura_tf.evaluation.predictions import SYSTEM_KEY, system_name
 from mura_tf.published import OVERALL
-from mura_tf.reports.numbers import with_interval
+from mura_tf.reports.numbers import number_text, with_interval
 from mura_tf.training.run import Run
 
 CONSTANT = "Constant decisions"
@@ -73,9 +73,10 @@ def constant_runs(runs: Iterable[Run]) -> list[str]:
     sentences = []
     for run in runs:
         if run.info.get("constant"):
-            auroc = with_interval(run.info["auroc"], float("nan"), float("nan"))
+            auroc = run.info["auroc"]  # None where it is not defined
+            ranks = "" if auroc is None else f"; their AUROC is {number_text(auroc)}"
             sentences.append(
                 f"{run.path}: its chosen epoch decides the same for all views that it was selected "
-                f"on; their AUROC is {auroc}."
+                f"on{ranks}."
             )
     return sentences
