@@ -2,7 +2,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test anywhere docs notebooks slow bench clean
+BACKEND_TESTS := tests/test_backends.py tests/models/test_keras_metrics.py
+# torch on PyPI is gigabytes for CUDA: taken where it is installed, or asked for by BACKENDS="jax torch"
+BACKENDS ?= jax $(shell $(BIN)/python -c 'import torch; print("torch")' 2>/dev/null)
+
+.PHONY: demo test anywhere backends docs notebooks slow bench clean
 
 demo: $(VENV)/installed  ## the whole line on synthetic radiographs -> demo/report.html
 	$(BIN)/mura-tf demo demo
@@ -16,6 +20,15 @@ test: $(VENV)/installed  ## ruff, types, doctests and the fast tests
 
 anywhere: $(VENV)/installed  ## the fast tests as on other machines; ONLY="one-core random-order" for some
 	$(BIN)/python tests/anywhere.py $(addprefix --only=,$(ONLY)) $(ARGS)
+
+backends: $(VENV)/installed  ## the line on Keras' other backends, jax and, where it is installed, torch
+	for backend in $(BACKENDS); do \
+		echo "Keras on $$backend"; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$$backend]" || exit 1; \
+		KERAS_BACKEND=$$backend JAX_COMPILATION_CACHE_DIR=$(CURDIR)/$(VENV)/jax \
+		JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
+		$(BIN)/python -m pytest -q $(BACKEND_TESTS) || exit 1; \
+	done
 
 docs: $(VENV)/installed  ## the documentation site -> site/index.html
 	$(BIN)/python docs/build.py

@@ -12,7 +12,7 @@ import zlib
 import keras
 import numpy as np
 import pytest
-from sklearn.metrics import cohen_kappa_score, log_loss
+from sklearn.metrics import cohen_kappa_score, log_loss, roc_auc_score
 
 import mura_tf as mt
 from mura_tf.cores import usable_cores
@@ -167,13 +167,18 @@ def test_the_state_is_all_of_the_models_and_the_optimizers(stopped):
 
 
 def test_float16_goes_on_exactly(views, tmp_path, monkeypatch):
-    recipe = dataclasses.replace(SHORT, max_epochs=2, mixed_precision=True)
+    """With PyTorch's Adam, and a second pass over the views that its epoch is selected on."""
+    recipe = dataclasses.replace(
+        SHORT, max_epochs=2, mixed_precision=True, optimizer="torch_adam", monitor="val_auroc"
+    )
     run = mt.train(recipe, views, tmp_path / "whole", verbose=0)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Checkpoint, "on_epoch_begin", interrupted_in_epoch(2))
         mt.train(recipe, views, tmp_path / "killed", verbose=0)
     assert_ends_as(mt.train(recipe, views, tmp_path / "killed", verbose=0), run)
     assert run.model().get_layer("stage1_conv").compute_dtype == "float16"
+    best = run.history.val_auroc[run.info["best_epoch"] - 1]
+    assert best == roc_auc_score(run.predictions.label, run.predictions.probability)
 
 
 def test_the_best_epochs_model_is_kept(whole, views):
@@ -224,7 +229,7 @@ def test_a_type_run_of_classes_starts_from_another_run(views, whole, tmp_path):
         balance="none",
         head=("attention:2", "pool", "dense:8:relu"),
         monitor="val_f1",
-        optimizer="sgd:0.9",
+        optimizer="torch_sgd:0.9",
     )
     run = mt.train(recipe, views, tmp_path, verbose=0)
     columns = [f"p:{name}" for name in run.info["classes"]]
@@ -248,6 +253,7 @@ def test_a_backbone_from_a_file_with_regularization(views, tmp_path):
         trainable="none",
         l1=1e-4,
         l2=1e-3,
+        optimizer="sgd:0.9",
     )
     run = mt.train(recipe, views, tmp_path / "run", verbose=0)
     convolution = run.model().get_layer("block_1_expand").get_weights()[0]
@@ -258,6 +264,7 @@ def test_a_backbone_from_a_file_with_regularization(views, tmp_path):
     penalty = 1e-4 * np.abs(kernel).sum() + 1e-3 * np.square(kernel).sum()
     expected = log_loss_of(run, views) + penalty
     assert run.history.val_loss[0] == pytest.approx(expected, rel=1e-4)
+    assert run.history.val_data_loss[0] == pytest.approx(expected - penalty, rel=1e-4)
 
 
 def test_nan_is_named_and_nothing_of_it_kept(views, tmp_path):
@@ -313,6 +320,13 @@ def test_it_predicts_and_is_scored(whole, reported):
     )
     expected = cohen_kappa_score(studies.label, studies.probability > 0.5)
     assert overall.kappa == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_bundle_reads_files(lesions, whole, tmp_path):
+    bundle = mt.pack(whole.path, tmp_path / "all.mura")
+    found = bundle.read([lesions / "valid"])
+    expected = mt.study_probabilities(whole.predictions).probability
+    np.testing.assert_allclose(np.sort(found.probability), np.sort(expected), atol=1e-5)
 
 
 def test_cam_is_the_logit(whole, reported):

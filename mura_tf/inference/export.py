@@ -17,6 +17,7 @@ import numpy as np
 
 from mura_tf.files import written_whole
 from mura_tf.inference.members import KerasMember, OnnxMember, Reading
+from mura_tf.models.backend import require_backend
 
 if TYPE_CHECKING:
     import keras
@@ -110,12 +111,14 @@ def export_member(model: Path, preprocessing: str, to: str, out: Path, name: str
     """
     if to not in FORMATS:
         raise ValueError(f"a format must be one of {', '.join(FORMATS)}. Received: {to!r}.")
+    require_backend()
     import keras
 
-    if keras.backend.backend() != "tensorflow":
+    backend = keras.config.backend()
+    if backend != "tensorflow":
         raise ValueError(
-            "an export starts from TensorFlow's graph. Received: the backend "
-            f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
+            f"an export starts from TensorFlow's graph. Received: the backend {backend!r}. Set "
+            "KERAS_BACKEND=tensorflow."
         )
     write, read = FORMATS[to]
     graph = _graph(keras.models.load_model(model, compile=False), preprocessing)

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from mura_tf.cores import usable_cores
+from mura_tf.models.backend import require_backend
 
 
 class Reading(NamedTuple):
@@ -58,9 +59,13 @@ class KerasMember:
     Args:
         path: of the `.keras` file.
         preprocessing: by Keras' names, see `make_dataset`.
+
+    Raises:
+        ValueError, ImportError: see `require_backend`.
     """
 
     def __init__(self, path: Path, preprocessing: str):
+        require_backend()
         import keras
 
         from mura_tf.data.pipeline import looked_up, preprocessing_table

@@ -41,7 +41,7 @@ def part_of(
 
     def make() -> keras.Model:
         part = keras.Model(model.inputs[0] if inputs is None else inputs, outputs())
-        if keras.backend.backend() == "tensorflow":
+        if keras.config.backend() == "tensorflow":
             part.jit_compile = False  # XLA compiles longer than a few batches take
         return part
 

@@ -13,6 +13,8 @@ import pytest
 import mura_tf as mt
 from mura_tf.explain.ensemble import Ensemble
 from mura_tf.grid.plan import plan_runs, run_plan
+from mura_tf.inference.export import export_member
+from mura_tf.inference.members import KerasMember
 from mura_tf.models import backend
 from mura_tf.models.backend import BACKENDS, keras_settings, require_backend
 
@@ -182,10 +184,12 @@ def channels_first():
     keras.config.set_image_data_format("channels_last")
 
 
-@pytest.mark.parametrize(
-    "door",
-    ["build_model", "predict_views", "cam", "heatmaps", "train", "run_plan", "Ensemble"],
-)
+DOORS = (
+    "build_model predict_views cam heatmaps train run_plan Ensemble KerasMember export_member"
+).split()
+
+
+@pytest.mark.parametrize("door", DOORS)
 def test_every_door_refuses_before_it_does_anything(mura, tmp_path, request, door):
     views, model = mt.load_mura(mura), mt.build_model("small_cnn", None, image_size=32)
     recipe, folder = mt.Recipe(backbone="small_cnn", weights=None, image_size=32), tmp_path / "run"
@@ -198,7 +202,10 @@ def test_every_door_refuses_before_it_does_anything(mura, tmp_path, request, doo
         "train": lambda: mt.train(recipe, views, folder),
         "run_plan": lambda: run_plan(plan_runs(recipe, folder, ["elbow"]), views, folder),
         "Ensemble": lambda: Ensemble([folder], mura),
+        "KerasMember": lambda: KerasMember(folder / "best.keras", "caffe"),
+        "export_member": lambda: export_member(folder / "best.keras", "caffe", "onnx", folder, "0"),
     }
+    assert list(doors) == DOORS
     request.getfixturevalue("channels_first")
     with pytest.raises(ValueError, match=r"'channels_last'.*'channels_first', set in this program"):
         doors[door]()
