@@ -145,7 +145,7 @@ def run_plan(
     *,
     engine: Engine | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
-    skip_bad: bool = False,
+    skip_bad: bool | float = False,
     tensorboard: bool = False,
     verbose: bool = True,
 ) -> dict[Path, str]:
