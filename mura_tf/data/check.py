@@ -225,7 +225,9 @@ def _seen(path: str) -> Finding | tuple[Look, str] | None:
 
 def _missing(paths: list[str]) -> tuple[list[Finding], list[str]]:
     """Files that are not there; one finding where a folder is missing, or all have another name."""
-    findings, folders, kinds = [], {}, {}
+    findings: list[Finding] = []
+    folders: dict[str, list[str]] = {}
+    kinds: dict[tuple[str, str], dict[str, str]] = {}
     there = {folder: _images_in(folder) for folder in {os.path.dirname(path) for path in paths}}
     for path in paths:
         stem, suffix = os.path.splitext(os.path.basename(path))

@@ -137,5 +137,7 @@ def _grey(content: bytes, components: int) -> np.ndarray:
         image = simplejpeg.decode_jpeg(content, space, strict=False)
     if components == 4:  # libjpeg makes no grey of these
         flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
-        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        turned_grey = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        assert turned_grey is not None  # libjpeg has just decoded it
+        return turned_grey
     return image[..., 0]

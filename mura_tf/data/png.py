@@ -66,11 +66,12 @@ def _grey(content: bytes, depth: int, significant: int) -> tuple[np.ndarray, str
     """Grey levels, uint8, and how values of fewer bits than `depth` were scaled."""
     flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
         raise UnreadableImageError(f"not decodable ({error.err})") from None
-    if image is None:
+    if decoded is None:
         raise UnreadableImageError(_CORRUPT)
+    image: np.ndarray = decoded
     bits = _used_bits(image, depth, significant) if depth >= 8 else 8  # OpenCV made it 8
     note = f"{bits} of {depth} bits are used, and scaled to all grey levels" if bits < depth else ""
     if bits > 8:

@@ -45,7 +45,7 @@ def types_in_one_split(views: pd.DataFrame) -> list[Finding]:
 
 def spelled_twice(study_types: Iterable[str], where: str) -> list[Finding]:
     """Study types whose names differ in case alone, or in spaces around them."""
-    spellings = {}
+    spellings: dict[str, list[str]] = {}
     for name in dict.fromkeys(study_types):
         spellings.setdefault(name.strip().casefold(), []).append(name)
     return [

@@ -98,6 +98,9 @@ class Squares(NamedTuple):
     damaged: set[int]
 
 
+_Decoded = tuple[np.ndarray | None, Entry] | BadRadiographError
+
+
 class Store:
     """Squares of one size: `images.u8`, one after the other, and `index.jsonl`, a line per file.
 
@@ -133,7 +136,8 @@ class Store:
         """What there is of `files` and of all others, the squares of `files` checked."""
         parsed, rows = self._parsed(), self._rows_on_disk()
         entries = {file: entry for file, entry, _ in parsed if entry and entry.row < rows}
-        images, where = np.empty((0, self.size, self.size), np.uint8), ()
+        images: np.ndarray = np.empty((0, self.size, self.size), np.uint8)
+        where = 0, 0
         if rows:
             with open(self.images_path, "rb") as file:
                 images = np.memmap(file, np.uint8, "r", shape=(rows, self.size, self.size))
@@ -152,7 +156,7 @@ class Store:
         """Cuts both files back to what they agree on. Only under the lock."""
         parsed, rows = self._parsed(), self._rows_on_disk()
         known = [entry for _, entry, _ in parsed if entry]
-        kept = [one for one in parsed if one[1] and one[1].row < rows]
+        kept = [(file, entry, line) for file, entry, line in parsed if entry and entry.row < rows]
         outdated, cut = len(parsed) - len(known), {one.row for one in known if one.row >= rows}
         if outdated:
             warnings.warn(
@@ -200,7 +204,7 @@ class Store:
             open(self.index_path, "ab") as index,
         ):
 
-            def decoded(chunk):
+            def decoded(chunk: list[FileKey]) -> Iterator[_Decoded]:
                 return pool.map(lambda file: self._decoded(file, known, there.images), chunk)
 
             upcoming = decoded(files[:_CHUNK])
@@ -213,12 +217,12 @@ class Store:
                         problems[file] = result.reason
                         continue
                     square, entry = result
-                    if entry.digest not in known:
+                    if square is not None and entry.digest not in known:
                         known[entry.digest] = entry._replace(row=next_row)
                         images.write(square.data)
                         written.append((next_row, entry.checksum))
                         next_row += 1
-                    lines.append(_line(file, known[entry.digest]))
+                    lines.append(_line(file, known.get(entry.digest, entry)))
                 images.flush()
                 os.fsync(images.fileno())
                 _CHECKED.update((*_where(images), row, checksum) for row, checksum in written)
@@ -262,9 +266,7 @@ class Store:
                     new.write(squares[row].data)
         return len(old_rows)
 
-    def _decoded(
-        self, file: FileKey, known: dict[str, Entry], images: np.ndarray
-    ) -> tuple[np.ndarray | None, Entry] | BadRadiographError:
+    def _decoded(self, file: FileKey, known: dict[str, Entry], images: np.ndarray) -> _Decoded:
         """A file's square and entry; no square where a file of equal content has one."""
         try:
             content = read_content(file.path)
@@ -280,7 +282,8 @@ class Store:
         spread = int(image.max()) - int(image.min())
         if spread < TINY_RANGE:
             note = f"{note}; " * bool(note) + f"all of it lies within {spread + 1} grey levels"
-        return square, Entry(-1, zlib.crc32(square), digest, *image.shape, note)
+        height, width = image.shape
+        return square, Entry(-1, zlib.crc32(square.data), digest, height, width, note)
 
     def _parsed(self) -> list[tuple[FileKey, Entry | None, bytes]]:
         """File, entry and line of each whole line; no entry where another version wrote it."""

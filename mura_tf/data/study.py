@@ -170,9 +170,9 @@ def _grey_levels(
     means = np.empty(len(codes))
     places = zip(prepared.sizes.tolist(), prepared.rows, codes, strict=True)
     bar = track(places, "Grey levels", len(codes), shown=progress)
-    for number, (size, row, code) in enumerate(bar):
+    for number, ((high, wide), row, code) in enumerate(bar):
         square = prepared.images[row]
-        top, left, height, width = padded_box(*size, len(square))
+        top, left, height, width = padded_box(high, wide, len(square))
         inside = square[top : top + height, left : left + width]
         histogram = np.bincount(inside.ravel(), minlength=256)
         histograms[code] += histogram

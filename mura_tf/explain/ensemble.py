@@ -131,7 +131,7 @@ class Ensemble:
             for run in self.members(study_type):
                 run.require_pictures(views[rows], prepared.digests[rows])
         images = looked_up(prepared.images[prepared.rows], preprocessing_table(self.preprocessing))
-        frames = [padded_box(*size, self.side) for size in prepared.sizes.tolist()]
+        frames = [padded_box(high, wide, self.side) for high, wide in prepared.sizes.tolist()]
         return images, np.array(frames, int).reshape(-1, 4)
 
     def groups(self, views: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[Run], int | None]]:

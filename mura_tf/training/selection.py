@@ -93,7 +93,7 @@ def _require_labels(views: pd.DataFrame, splits: set[str]) -> None:
 
 
 def predicted_pictures(
-    views: pd.DataFrame, recipe: Recipe, cache_dir: str | os.PathLike | None = None
+    views: pd.DataFrame, recipe: Recipe, cache_dir: str | os.PathLike[str] | None = None
 ) -> list[str]:
     """`picture_marks` of the views to be predicted, so that a picture replaced later is noticed."""
     predicted = split_views(views, recipe)["predict"]
