@@ -39,6 +39,7 @@ def run_experiment(
     study_types: Iterable[str] | None = None,
     members: int = 5,
     repeats: int = 1,
+    split: str | None = None,
     verbose: bool = True,
     **settings: Any,
 ) -> pd.DataFrame:
@@ -46,10 +47,11 @@ def run_experiment(
 
     Args:
         recipe: what all runs share.
-        data: a MURA-shaped or FracAtlas folder, or the folder above it.
+        data: a data set, see `load_views`.
         out: folder of the runs, `scores.csv`, `experiment.json` and `report.html`.
         scheme, members, repeats: see `plan_runs`.
         study_types: those that get a model of their own; all by default. Not with "whole".
+        split: what becomes the validation split where there is none, see `load_views`.
         verbose: whether to show what is done.
         settings: for `run_plan`, such as `engine`, `skip_bad` and `cache_dir`.
 
@@ -69,7 +71,7 @@ def run_experiment(
     """
     chosen = list(study_types or ())
     require_options(recipe, chosen, scheme=scheme, members=members, repeats=repeats)
-    views = load_views(data, progress=verbose)
+    views = load_views(data, split=split, progress=verbose)
     types = chosen or sorted(views.study_type.unique())
     plan = plan_runs(recipe, out, types, scheme=scheme, members=members, repeats=repeats)
     failed = run_plan(plan, views, out, verbose=verbose, **settings)

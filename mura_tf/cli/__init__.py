@@ -26,6 +26,7 @@ from mura_tf.cli import (
     train,
 )
 from mura_tf.cli.failures import Commands
+from mura_tf.cli.printing import print_in_any_encoding
 from mura_tf.cli.quiet import quiet
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ def _every_command(
         ),
     ] = False,
 ) -> None:
+    print_in_any_encoding()
     context.with_resource(quiet(verbose))
 
 

@@ -10,7 +10,10 @@ DATA, TRAINED, RECIPE, MACHINE = "Data and output", "What is trained", "The reci
 
 Data = Annotated[
     Path,
-    typer.Argument(help="A MURA-shaped or FracAtlas folder, the folder above it, or a views CSV."),
+    typer.Argument(
+        help="A folder laid out as MURA or FracAtlas, or with a folder per class; a folder above "
+        "it; or a views CSV."
+    ),
 ]
 Model = Annotated[
     Path, typer.Argument(help="A bundle (.mura), or a run folder or one above several.")
@@ -21,6 +24,15 @@ Side = Annotated[int, typer.Option("--image-size", min=8, help="Side of the squa
 SkipBad = Annotated[
     bool,
     typer.Option("--skip-bad", help="Go on without unreadable files.", rich_help_panel=DATA),
+]
+MaxSkipped = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Share of the views that --skip-bad may leave out. [default: 0.2]",
+        rich_help_panel=DATA,
+    ),
 ]
 CacheDir = Annotated[
     Path | None,
@@ -70,6 +82,15 @@ Jobs = Annotated[
 def listed(text: str | None) -> tuple[str, ...] | None:
     """The parts between commas; None for an option that was not given, or is empty."""
     return tuple(part.strip() for part in text.split(",")) if text else None
+
+
+def skipping(skip_bad: bool, max_skipped: float | None) -> bool | float:
+    """`skip_bad` of `prepare_readable`, by the two options."""
+    if max_skipped is None:
+        return skip_bad
+    if not skip_bad:
+        raise typer.BadParameter("--max-skipped goes with --skip-bad. Add it.")
+    return max_skipped
 
 
 def settings_of(recipe: str | None, given: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """How tables appear on the terminal."""
 
+import io
+import sys
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from mura_tf.terminal import Output
+
+
+def print_in_any_encoding() -> None:
+    """What the terminal, or the file behind it, has no letters for is printed as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_table(table: "pd.DataFrame") -> None:

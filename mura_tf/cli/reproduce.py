@@ -14,12 +14,14 @@ from mura_tf.cli.options import (
     ImageSize,
     Jobs,
     MaxEpochs,
+    MaxSkipped,
     RecipeName,
     SelectOn,
     SkipBad,
     Weights,
     listed,
     settings_of,
+    skipping,
 )
 from mura_tf.cli.printing import print_table
 from mura_tf.terminal import waiting
@@ -59,6 +61,7 @@ def reproduce(
         ),
     ] = Path("runs/paper"),
     skip_bad: SkipBad = False,
+    max_skipped: MaxSkipped = None,
     cache_dir: CacheDir = None,
     backbones: Annotated[
         str | None,
@@ -134,6 +137,7 @@ def reproduce(
     The same command again goes on where a killed one stopped. Tables with one OUT share runs.
     """
     _require_engine(engine, jobs, ray_address, cpus_per_run, gpus_per_run)
+    skipped = skipping(skip_bad, max_skipped)
 
     with waiting("Starting"):
         from mura_tf.papers import reproduce as lib
@@ -187,7 +191,7 @@ def reproduce(
         if report_only
         else _engine(engine, jobs, ray_address, cpus_per_run, gpus_per_run),
         cache_dir=cache_dir,
-        skip_bad=skip_bad,
+        skip_bad=skipped,
         progress=True,
         **options,
     )

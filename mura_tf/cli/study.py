@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from mura_tf.cli.options import DATA, CacheDir, Data, Side, SkipBad, listed
+from mura_tf.cli.options import (
+    DATA,
+    CacheDir,
+    Data,
+    MaxSkipped,
+    Side,
+    SkipBad,
+    listed,
+    skipping,
+)
 from mura_tf.terminal import waiting
 
 
@@ -20,10 +29,11 @@ def study(
         str, typer.Option(help="How many images of each class PCA gets, run by run.")
     ] = "10,1000",
     skip_bad: SkipBad = False,
+    max_skipped: MaxSkipped = None,
     cache_dir: CacheDir = None,
 ) -> None:
     """Study a data set: its classes, its grey levels, PCA against incremental PCA."""
-    sizes = _sizes(per_class)
+    sizes, skipped = _sizes(per_class), skipping(skip_bad, max_skipped)
 
     with waiting("Starting"):
         from mura_tf.data.study import study_data
@@ -34,7 +44,7 @@ def study(
         load_views(data, progress=True),
         image_size=image_size,
         per_class=sizes,
-        skip_bad=skip_bad,
+        skip_bad=skipped,
         cache_dir=cache_dir,
         progress=True,
     )

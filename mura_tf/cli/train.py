@@ -15,12 +15,14 @@ from mura_tf.cli.options import (
     ImageSize,
     Jobs,
     MaxEpochs,
+    MaxSkipped,
     RecipeName,
     SelectOn,
     SkipBad,
     Weights,
     listed,
     settings_of,
+    skipping,
 )
 from mura_tf.cli.printing import print_report
 from mura_tf.terminal import waiting
@@ -91,7 +93,17 @@ def train(
         ),
     ] = None,
     jobs: Jobs = 1,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Without a validation split: the share of the training views that becomes one, by "
+            "patient or by image, such as patient:0.15.",
+            metavar="BY:SHARE",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     skip_bad: SkipBad = False,
+    max_skipped: MaxSkipped = None,
     tensorboard: Annotated[
         bool,
         typer.Option("--tensorboard", help="Write TensorBoard logs.", rich_help_panel=DATA),
@@ -103,6 +115,7 @@ def train(
     Settings that are not given are the paper's. The same command again goes on where a killed one
     stopped, and trains no finished run twice.
     """
+    skipped = skipping(skip_bad, max_skipped)
     given = {
         "backbone": backbone,
         "weights": weights,
@@ -133,8 +146,9 @@ def train(
         study_types=listed(types),
         members=members,
         repeats=repeats,
+        split=split,
         engine=LocalEngine(jobs),
-        skip_bad=skip_bad,
+        skip_bad=skipped,
         tensorboard=tensorboard,
         cache_dir=cache_dir,
     )

@@ -1,39 +1,29 @@
 """Views table -> uint8 squares on disk, decoded once and shared by every run."""
 
 import hashlib
-import json
 import os
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
-from mura_tf.cores import usable_cores
-from mura_tf.data.radiograph import (
-    BadRadiographError,
-    decode_radiograph,
-    os_reason,
-    read_content,
-    resize_with_pad,
-)
+from mura_tf.data.radiograph import FORMATS, os_reason
+from mura_tf.data.store import FileKey, Store
+from mura_tf.data.table import VIEW_KEY
 from mura_tf.terminal import Notice, track
 
-_CHUNK = 128
-"""Images between two writes. A kill costs two chunks at most: one being written, one decoded."""
-_File = tuple[str, int, int]
-"""Absolute path, bytes, time of change in ns."""
+MAX_SKIPPED = 0.2
+"""The share of unreadable files that is gone on without, unless more are insisted on."""
 
 
 class BadViewsError(ValueError):
     """Some files are no readable radiographs.
 
     Attributes:
-        problems: DataFrame `path, reason`, one row per such file.
+        problems: DataFrame `path, reason`, one row per such file; the reason names the file again.
     """
 
     def __init__(self, problems: pd.DataFrame):
@@ -41,7 +31,7 @@ class BadViewsError(ValueError):
         shown = "\n".join(f"  {reason}" for reason in problems.reason.head(10))
         more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
         super().__init__(
-            f"{len(problems)} files cannot be used, expected a readable PNG or JPEG in each:\n"
+            f"{len(problems)} files cannot be used, expected a readable {FORMATS} in each:\n"
             f"{shown}{more}\nReplace them, or go on without them (--skip-bad)."
         )
 
@@ -54,11 +44,16 @@ class PreparedViews:
         images: uint8 (rows of the cache, S, S), read-only memory map.
         rows: int (n_views,), where each view lies in `images`.
         digests: str (n_views,), a hash of each file's content.
+        sizes: int (n_views, 2), height and width of each radiograph, pixels.
+        notes: str (n_views,), what ought to be known of a picture, such as that 12 of its 16 bits
+            are used; mostly "".
     """
 
     images: np.ndarray
     rows: np.ndarray
     digests: np.ndarray
+    sizes: np.ndarray
+    notes: np.ndarray
 
 
 def prepare(
@@ -70,9 +65,12 @@ def prepare(
 ) -> PreparedViews:
     """Decodes, resizes and pads every view once, on all cores.
 
-    The cache grows by what it lacks: any table whose files are in it (same path, size and time of
-    change) is served at once. Killed on the way, it goes on where it was; a second builder waits
-    for the first and finds the work done.
+    The cache grows by what it lacks: any table whose files are in it is served at once. A file is
+    known by path, size, times of change and inode; if one of these is another, it is read again,
+    and decoded again if its content is another as well. Each square that is handed out has been
+    compared with its checksum by this process; one that does not fit is prepared again, with a
+    warning. Killed on the way, it goes on where it was; a second builder waits for the first and
+    finds the work done.
 
     Args:
         views: views table; only `path` is read.
@@ -84,6 +82,7 @@ def prepare(
     Raises:
         BadViewsError: some files are unreadable; all of them are listed, and the others are kept.
         ValueError: no view, or an image size below 1.
+        OSError: the cache cannot be written to or locked.
 
     Examples:
         >>> views = mt.load_mura("demo/MURA-v1.1")
@@ -93,30 +92,35 @@ def prepare(
     """
     if views.empty:
         raise ValueError("views holds no row, expected at least one radiograph.")
-    if image_size < 1:
-        raise ValueError(f"image_size must be a whole number from 1 up. Received: {image_size}.")
-    store = _Store(Path(cache_dir or default_cache_dir()), image_size)
+    store = _store(image_size, cache_dir)
     paths = views.path.tolist()
-    files, problems = _stat_all(paths, progress)
-    entries = store.entries()
-    if any(file not in entries for file in files.values()):
-        with store.lock:
-            entries = store.mend()
-            lacking = [file for file in files.values() if file not in entries]
-            bad = store.add(list(dict.fromkeys(lacking)), progress)
+    files, problems = _found(paths, progress)
+    there = store.squares(files.values())
+    if any(file not in there.entries for file in files.values()):
+        with store.locked():
+            store.mend()
+            there = store.squares(files.values())
+            if there.damaged:
+                warnings.warn(
+                    f"{len(there.damaged)} images in {store.images_path} are not those that its "
+                    "index names. They are prepared again.",
+                    Notice,
+                    stacklevel=2,
+                )
+            lacking = dict.fromkeys(file for file in files.values() if file not in there.entries)
+            bad = store.add(list(lacking), there, progress)
             problems |= {path: bad[file] for path, file in files.items() if file in bad}
-            entries = store.entries()
+            there = store.squares(files.values())
     if problems:
-        raise BadViewsError(
-            pd.DataFrame(
-                sorted(problems.items(), key=lambda item: item[0]), columns=["path", "reason"]
-            )
-        )
-    found = [entries[files[path]] for path in paths]
+        rows = [(path, f"{path}: {problems[path]}") for path in sorted(problems)]
+        raise BadViewsError(pd.DataFrame(rows, columns=["path", "reason"]))
+    found = [there.entries[files[path]] for path in paths]
     return PreparedViews(
-        images=store.images(),
-        rows=np.array([row for row, _ in found], np.int64),
-        digests=np.array([digest for _, digest in found], str),
+        images=there.images,
+        rows=np.array([one.row for one in found], np.int64),
+        digests=np.array([one.digest for one in found], str),
+        sizes=np.array([(one.height, one.width) for one in found], np.int64),
+        notes=np.array([one.note for one in found], str),
     )
 
 
@@ -125,26 +129,66 @@ def prepare_readable(
     image_size: int,
     cache_dir: str | os.PathLike[str] | None = None,
     *,
-    skip_bad: bool = False,
+    skip_bad: bool | float = False,
     progress: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame, PreparedViews]:
     """`prepare`, without the unreadable files if `skip_bad`.
+
+    Args:
+        views, image_size, cache_dir, progress: see `prepare`.
+        skip_bad: whether to go on without unreadable files, of which there may be up to
+            `MAX_SKIPPED`; or the share that there may be, in [0, 1].
 
     Returns:
         The readable views; `path, reason` of the others; the squares of the readable ones.
 
     Raises:
         BadViewsError: some files are unreadable, unless `skip_bad`; or all of them are.
+        ValueError: more are unreadable than `skip_bad` lets pass, or it is no share.
+
+    Warns:
+        Notice: how many files are left out, and of which kind; and `PreparedViews.notes`.
     """
+    if not 0 <= skip_bad <= 1:
+        raise ValueError(
+            f"skip_bad must be True, False or a share in [0, 1]. Received: {skip_bad!r}."
+        )
+    problems = pd.DataFrame(columns=["path", "reason"])
     try:
         prepared = prepare(views, image_size, cache_dir, progress=progress)
     except BadViewsError as error:
-        readable = views[~views.path.isin(error.problems.path)].reset_index(drop=True)
+        problems = error.problems
+        readable = views[~views.path.isin(problems.path)].reset_index(drop=True)
         if not skip_bad or readable.empty:
             raise
-        prepared = prepare(readable, image_size, cache_dir, progress=progress)
-        return readable, error.problems, prepared
-    return views, pd.DataFrame(columns=["path", "reason"]), prepared
+        left_out, total = len(views) - len(readable), len(views)
+        sentence = f"{left_out} of {total} views are left out: {_kinds(problems)}"
+        if left_out > (share := MAX_SKIPPED if skip_bad is True else skip_bad) * total:
+            raise ValueError(
+                f"{sentence}. --skip-bad leaves out {share:.0%} at most. Mend them, or allow more "
+                "with --max-skipped (in Python skip_bad=0.5, a share)."
+            ) from None
+        warnings.warn(f"{sentence}.", Notice, stacklevel=2)
+        views, prepared = readable, prepare(readable, image_size, cache_dir, progress=progress)
+    _warn_of_notes(views, prepared.notes)
+    return views, problems, prepared
+
+
+def compact_cache(
+    image_size: int, cache_dir: str | os.PathLike[str] | None = None
+) -> tuple[int, int]:
+    """Frees what the cache of this size keeps of files that changed or are gone.
+
+    Args:
+        image_size, cache_dir: see `prepare`.
+
+    Returns:
+        How many squares are dropped, and how many are left.
+
+    Raises:
+        OSError: the cache cannot be written to or locked.
+    """
+    return _store(image_size, cache_dir).compact()
 
 
 def data_fingerprint(views: pd.DataFrame, digests: np.ndarray) -> str:
@@ -154,6 +198,13 @@ def data_fingerprint(views: pd.DataFrame, digests: np.ndarray) -> str:
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
 
+def picture_marks(views: pd.DataFrame, digests: Iterable[str]) -> list[str]:
+    """A mark per view, 12 hexadecimal digits: which view it is, and what its file holds."""
+    keys = views[VIEW_KEY].itertuples(index=False, name=None)
+    lines = ["\t".join([*key, digest]) for key, digest in zip(keys, digests, strict=True)]
+    return [hashlib.sha256(line.encode()).hexdigest()[:12] for line in lines]
+
+
 def default_cache_dir() -> Path:
     """`$MURA_TF_CACHE`, or `mura_tf` in `$XDG_CACHE_HOME`, or `~/.cache/mura_tf`."""
     if os.environ.get("MURA_TF_CACHE"):
@@ -161,115 +212,42 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mura_tf"
 
 
-class _Store:
-    """Squares of one size: `images.u8`, one after the other, and `index.jsonl`, a line for each.
-
-    Both only grow. A square counts once its index line is whole, and that is written after the
-    square is on disk; so readers need no lock, and what a kill leaves behind is overwritten.
-    """
-
-    def __init__(self, cache_dir: Path, image_size: int):
-        self.folder = cache_dir / f"{image_size}px"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.size = image_size
-        self.index_path = self.folder / "index.jsonl"
-        self.images_path = self.folder / "images.u8"
-        self.lock = FileLock(self.folder / "lock")
-
-    def entries(self) -> dict[_File, tuple[int, str]]:
-        """File -> (row, digest), for the rows that are whole."""
-        lines = self._whole_lines()[: self._rows_on_disk()]
-        try:
-            parsed = [json.loads(line) for line in lines]
-            return {tuple(file): (row, digest) for row, (*file, digest) in enumerate(parsed)}
-        except (ValueError, TypeError):
-            raise ValueError(
-                f"{self.index_path} must hold one JSON list a line and does not. Delete the "
-                f"folder {self.folder}: it is made again from the radiographs."
-            ) from None
-
-    def images(self) -> np.ndarray:
-        rows = self._rows_on_disk()
-        return np.memmap(self.images_path, np.uint8, "r", shape=(rows, self.size, self.size))
-
-    def mend(self) -> dict[_File, tuple[int, str]]:
-        """Cuts both files back to the rows they agree on; returns `entries`."""
-        lines, rows = self._whole_lines(), self._rows_on_disk()
-        if len(lines) > rows:
-            warnings.warn(
-                f"{self.images_path} is cut short: expected {len(lines)} images, found {rows}. "
-                f"The other {len(lines) - rows} are prepared again.",
-                Notice,
-                stacklevel=3,
-            )
-        kept = lines[:rows]
-        for path, length in (
-            (self.index_path, sum(len(line) for line in kept)),
-            (self.images_path, len(kept) * self.size**2),
-        ):
-            path.touch()
-            os.truncate(path, length)
-        return self.entries()
-
-    def add(self, files: list[_File], progress: bool) -> dict[_File, str]:
-        """Appends the squares of `files`; returns the unreadable ones, file -> reason.
-
-        While one chunk is written the next is decoded.
-        """
-        problems = {}
-        chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
-        with (
-            ThreadPoolExecutor(usable_cores()) as pool,
-            open(self.images_path, "ab") as images,
-            open(self.index_path, "ab") as index,
-        ):
-            upcoming = pool.map(self._square, files[:_CHUNK])
-            pairs = list(pairwise([*chunks, []]))
-            for chunk, following in track(pairs, "Preparing", shown=progress):
-                results, upcoming = upcoming, pool.map(self._square, following)
-                lines = []
-                for file, result in zip(chunk, results, strict=True):
-                    if isinstance(result, BadRadiographError):
-                        problems[file] = str(result)
-                        continue
-                    square, digest = result
-                    images.write(square.data)
-                    lines.append(json.dumps([*file, digest]) + "\n")
-                images.flush()
-                os.fsync(images.fileno())
-                index.write("".join(lines).encode())
-                index.flush()
-        return problems
-
-    def _square(self, file: _File) -> tuple[np.ndarray, str] | BadRadiographError:
-        path = file[0]
-        try:
-            content = read_content(path)
-            square = resize_with_pad(decode_radiograph(content, path), self.size)
-        except BadRadiographError as error:
-            return error
-        return square, hashlib.blake2b(content, digest_size=16).hexdigest()
-
-    def _whole_lines(self) -> list[bytes]:
-        if not self.index_path.exists():
-            return []
-        lines = self.index_path.read_bytes().splitlines(keepends=True)
-        return lines if not lines or lines[-1].endswith(b"\n") else lines[:-1]
-
-    def _rows_on_disk(self) -> int:
-        if not self.images_path.exists():
-            return 0
-        return self.images_path.stat().st_size // self.size**2
+def _store(image_size: int, cache_dir: str | os.PathLike[str] | None) -> Store:
+    if image_size < 1:
+        raise ValueError(f"image_size must be a whole number from 1 up. Received: {image_size}.")
+    return Store(Path(cache_dir or default_cache_dir()), image_size)
 
 
-def _stat_all(paths: list[str], progress: bool) -> tuple[dict[str, _File], dict[str, str]]:
-    """path -> file; path -> reason for those without."""
-    files, problems = {}, {}
+def _found(paths: list[str], progress: bool) -> tuple[dict[str, FileKey], dict[str, str]]:
+    """path -> its file; path -> reason, of those without."""
+    files: dict[str, FileKey] = {}
+    problems: dict[str, str] = {}
     for path in track(paths, "Looking at the files", shown=progress):
         try:
-            status = os.stat(path)
+            files[path] = FileKey.of(path)
         except OSError as error:
-            problems[path] = f"{path}: {os_reason(error)}"
-        else:
-            files[path] = (os.path.abspath(path), status.st_size, status.st_mtime_ns)
+            problems[path] = os_reason(error)
     return files, problems
+
+
+def _kinds(problems: pd.DataFrame) -> str:
+    """How many files have which reason, the first of each named."""
+    reasons = [
+        reason.removeprefix(f"{path}: ")
+        for path, reason in problems.itertuples(index=False, name=None)
+    ]
+    paths = problems.path.groupby(reasons, sort=False).agg(["size", "first"])
+    paths = paths.sort_values("size", ascending=False, kind="stable")
+    return "; ".join(
+        f"{count} x {kind} ({first})" for kind, count, first in paths.itertuples(name=None)
+    )
+
+
+def _warn_of_notes(views: pd.DataFrame, notes: np.ndarray) -> None:
+    noted = views.assign(note=notes)[notes != ""]
+    for note, group in noted.groupby("note"):
+        warnings.warn(
+            f"{note}: {len(group)} of {len(views)} views, the first {group.path.iloc[0]}.",
+            Notice,
+            stacklevel=3,
+        )

@@ -10,16 +10,26 @@ import pandas as pd
 from mura_tf.cores import usable_cores
 from mura_tf.data.findings import (
     Finding,
+    children,
     contradicting_folders,
     identical_files,
-    studies_in_two_labels,
+    is_junk,
+    is_plain,
+    printable,
+    split_folders,
 )
-from mura_tf.data.fracatlas import is_fracatlas
 from mura_tf.data.layouts import find_dataset, scan
-from mura_tf.data.radiograph import BadRadiographError, read_radiograph
+from mura_tf.data.looks import TINY_RANGE, Look, look_at
+from mura_tf.data.mura import is_mura
+from mura_tf.data.radiograph import FORMATS, BadRadiographError, decode_noted, read_content
+from mura_tf.data.required import common_folder, scoring_findings, types_in_one_split
 from mura_tf.data.table import SPLITS
+from mura_tf.data.text import is_csv
 from mura_tf.data.views import read_views
 from mura_tf.terminal import track, waiting
+
+_SHOWN = 3
+"""Of the findings of one kind in one CSV, such as malformed lines, how many are shown."""
 
 
 def check_dataset(root: str | os.PathLike[str], progress: bool = False) -> pd.DataFrame:
@@ -33,25 +43,27 @@ def check_dataset(root: str | os.PathLike[str], progress: bool = False) -> pd.Da
         progress: whether to show a progress bar.
 
     Returns:
-        See `check_views`; in addition the problems "no data set", "empty", "header", "malformed
-        line", "listed twice", "no images", "no label", "reserved name" and "unlisted". No row:
+        See `check_views`; in addition the problems "no data set", "empty", "header", "encoding",
+        "malformed line", "no images", "no label", "name", "another name" and "unlisted". No row:
         nothing is wrong.
 
     Examples:
         >>> len(mt.check_dataset("demo/MURA-v1.1"))
         0
     """
-    if Path(root).suffix == ".csv":
-        return check_views(read_views(root), progress)
     try:
+        if is_csv(root):
+            return check_views(read_views(root), progress)
         folder = find_dataset(root)
         views, findings = scan(folder, progress)
-        if not is_fracatlas(folder):
-            with waiting("Looking for others", shown=progress):
-                findings += _unlisted(folder, views, findings)
     except (ValueError, OSError) as error:
         return _table([Finding(str(root), "no data set", str(error))])
-    return _table(findings + _findings(views, progress))
+    files, renamed = _bad_files(views, progress)
+    if is_mura(folder):
+        known = {*views["path"], *(one.path for one in findings), *renamed}
+        with waiting("Looking for others", shown=progress):
+            findings += _unlisted(folder, known)
+    return _table(findings + _findings(views, files, progress))
 
 
 def check_views(views: pd.DataFrame, progress: bool = False) -> pd.DataFrame:
@@ -63,11 +75,15 @@ def check_views(views: pd.DataFrame, progress: bool = False) -> pd.DataFrame:
 
     Returns:
         `path, problem, reason`, a row per problem. Files: "missing", "unreadable" (empty,
-        truncated, no image, a directory), and byte-identical to an earlier file: "contradiction"
-        if the labels differ, else "leak" if the splits differ, else "duplicate". The table: "two
-        labels" of a study, "contradicting folder" (FracAtlas), "patient in two splits", "one
-        class" of a type in a split, "no validation split". The reason says what was found and
-        what was expected; the path of a problem of many files is the folder they share.
+        truncated, damaged, no image, a directory), and byte-identical to an earlier file:
+        "contradiction" if the labels differ, else "leak" if the splits differ, else "duplicate".
+        Pictures: "one grey level", "tiny range", "few bits" (scaled to all grey levels) and
+        "inverted" (a bright border where most have a dark one). The table: "listed twice", "two
+        labels" of a study, "two spellings" of a study type, "reserved name", "type in one split",
+        "contradicting folder" (FracAtlas), "patient in two splits", "one class" of a type in a
+        split, "no validation split". The reason says what was found and what was expected. A cause
+        that many files have, such as a folder that is not there, is one row; its path is the folder
+        they share.
 
     Examples:
         >>> views = mt.load_mura("demo/MURA-v1.1")
@@ -75,38 +91,42 @@ def check_views(views: pd.DataFrame, progress: bool = False) -> pd.DataFrame:
         >>> mt.check_views(views)[["path", "problem"]].values.tolist()
         [['gone.png', 'missing']]
     """
-    return _table(_findings(views, progress))
+    return _table(_findings(views, _bad_files(views, progress)[0], progress))
 
 
-def _findings(views: pd.DataFrame, progress: bool) -> list[Finding]:
+def _findings(views: pd.DataFrame, files: list[Finding], progress: bool) -> list[Finding]:
     return [
         *_no_validation_split(views),
         *_one_class(views),
+        *types_in_one_split(views),
         *_patients_in_two_splits(views),
-        *studies_in_two_labels(views),
+        *scoring_findings(views),
         *contradicting_folders(views),
-        *_bad_files(views, progress),
+        *files,
         *_identical(views, progress),
     ]
 
 
 def _table(findings: list[Finding]) -> pd.DataFrame:
-    return pd.DataFrame(list(dict.fromkeys(findings)), columns=Finding._fields, dtype=str)
-
-
-def _unlisted(folder: Path, views: pd.DataFrame, findings: list[Finding]) -> list[Finding]:
-    """Files of a MURA folder that would be left out without a word."""
-    known = {Path(path) for path in views["path"]} | {Path(one.path) for one in findings}
-    found = [
-        Finding(
-            str(inside),
-            "unlisted",
-            f"holds study types, so left out; expected one of {', '.join(SPLITS)}. Rename it",
+    """The findings, each once; many of a kind in one CSV are one."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for one in dict.fromkeys(findings):
+        groups.setdefault((one.path, one.problem), []).append(one)
+    rows = []
+    for (path, problem), group in groups.items():
+        shown = "; ".join(one.reason for one in group[:_SHOWN])
+        rows += (
+            group
+            if len(group) <= _SHOWN or not is_csv(path)
+            else [Finding(path, problem, f"{len(group)} of the kind, the first: {shown}")]
         )
-        for inside in sorted({path.parent for path in folder.glob("*/XR_*/")})
-        if inside.name not in SPLITS
-    ]
-    for split in SPLITS:
+    return pd.DataFrame(rows, columns=Finding._fields, dtype=str)
+
+
+def _unlisted(folder: Path, known: set[str]) -> list[Finding]:
+    """Files of a MURA folder that would be left out without a word."""
+    found = []
+    for split, name in split_folders(folder).items():
         if (folder / f"{split}_image_paths.csv").exists():
             reason = (
                 f"not listed in {split}_image_paths.csv, or listed without a label; expected every "
@@ -114,21 +134,26 @@ def _unlisted(folder: Path, views: pd.DataFrame, findings: list[Finding]) -> lis
             )
         else:
             reason = (
-                "no PNG or JPEG image of a study, so left out; expected only such as "
-                f"{split}/XR_ELBOW/patient00005/study1_positive/image1.png. Move it there, or away"
+                f"no {FORMATS} image of a study, so left out; expected only such as "
+                f"{name}/XR_ELBOW/patient00005/study1_positive/image1.png. Move it there, or away"
             )
         found += [
-            Finding(str(path), "unlisted", reason)
-            for path in _visible_files(folder / split)
-            if path not in known and path.parent not in known
+            Finding(printable(path), "unlisted", reason)
+            for path in _visible_files(folder / name, known)
         ]
     return found
 
 
-def _visible_files(folder: Path) -> Iterator[Path]:
+def _visible_files(folder: Path, known: set[str]) -> Iterator[str]:
+    """The files in and below `folder` that are not `known`, nor below a known folder."""
     for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not is_junk(name) and os.path.join(parent, name) not in known
+        )
+        paths = (os.path.join(parent, name) for name in sorted(files) if not is_junk(name))
+        yield from (path for path in paths if printable(path) not in known)
 
 
 def _no_validation_split(views: pd.DataFrame) -> list[Finding]:
@@ -138,13 +163,13 @@ def _no_validation_split(views: pd.DataFrame) -> list[Finding]:
     reason = (
         f"the only splits are: {', '.join(splits)}; expected valid as well, to select epochs on"
     )
-    return [Finding(_common_folder(views), "no validation split", f"{reason}. See patient_split")]
+    return [Finding(common_folder(views), "no validation split", f"{reason}. See patient_split")]
 
 
 def _one_class(views: pd.DataFrame) -> list[Finding]:
     return [
         Finding(
-            _common_folder(group),
+            common_folder(group),
             "one class",
             f"all {len(group)} views of {study_type} in {split} have label "
             f"{group['label'].iloc[0]}; expected both labels. Add studies of the other, or leave "
@@ -170,23 +195,100 @@ def _patients_in_two_splits(views: pd.DataFrame) -> list[Finding]:
     return findings
 
 
-def _bad_files(views: pd.DataFrame, progress: bool) -> list[Finding]:
+def _bad_files(views: pd.DataFrame, progress: bool) -> tuple[list[Finding], list[str]]:
+    """Of every file once: whether it is there, can be read, and looks as the others do.
+
+    Returns:
+        What is wrong; and the files that lie there for listed ones of another suffix.
+    """
     paths = list(dict.fromkeys(views["path"]))
     with ThreadPoolExecutor(usable_cores()) as pool:
-        found = track(pool.map(_bad_file, paths), "Checking", len(paths), shown=progress)
-        return [finding for finding in found if finding]
+        bar = track(pool.map(_seen, paths), "Checking", len(paths), shown=progress)
+        seen = dict(zip(paths, bar, strict=True))
+    missing, renamed = _missing([path for path, one in seen.items() if one is None])
+    unreadable = [one for one in seen.values() if isinstance(one, Finding)]
+    looks = {path: one for path, one in seen.items() if one and not isinstance(one, Finding)}
+    return missing + unreadable + _odd_looks(looks), renamed
 
 
-def _bad_file(path: str) -> Finding | None:
+def _seen(path: str) -> Finding | tuple[Look, str] | None:
+    """What a file looks like and its note, or what keeps it from being read; None if it is gone."""
     try:
-        read_radiograph(path)
+        image, note = decode_noted(read_content(path), path)
     except BadRadiographError as error:
-        problem = "unreadable" if os.path.exists(path) else "missing"
-        reason = str(error).removeprefix(f"{path}: ")
-        return Finding(
-            path, problem, f"{reason}; expected a whole PNG or JPEG image. Restore or remove it"
+        if not os.path.exists(path):
+            return None
+        reason = f"{error.reason}; expected a whole {FORMATS} image. Restore or remove it"
+        return Finding(path, "unreadable", reason)
+    return look_at(image), note
+
+
+def _missing(paths: list[str]) -> tuple[list[Finding], list[str]]:
+    """Files that are not there; one finding where a folder is missing, or all have another name."""
+    findings: list[Finding] = []
+    folders: dict[str, list[str]] = {}
+    kinds: dict[tuple[str, str], dict[str, str]] = {}
+    there = {folder: _images_in(folder) for folder in {os.path.dirname(path) for path in paths}}
+    for path in paths:
+        stem, suffix = os.path.splitext(os.path.basename(path))
+        if other := there[os.path.dirname(path)].get(stem.lower()):
+            kinds.setdefault((suffix, os.path.splitext(other)[1]), {})[path] = other
+        elif (gone := _topmost_missing(path)) != path:
+            folders.setdefault(gone, []).append(path)
+        else:
+            reason = f"there is no such file; expected a whole {FORMATS} image. Restore it"
+            findings.append(Finding(path, "missing", reason))
+    for folder, lost in folders.items():
+        reason = f"there is no such folder, and {len(lost)} files are to be in it; expected them"
+        findings.append(Finding(folder, "missing", f"{reason}. Restore it"))
+    for (listed, found), files in kinds.items():
+        first, other = next(iter(files.items()))
+        reason = (
+            f"{len(files)} files are listed as {listed} and lie there as {found}, the first "
+            f"{first} as {os.path.basename(other)}; expected one name. Rename the files, or "
+            "correct the list"
         )
-    return None
+        where = os.path.commonpath([os.path.dirname(path) for path in files])
+        findings.append(Finding(where, "another name", reason))
+    return findings, [other for files in kinds.values() for other in files.values()]
+
+
+def _images_in(folder: str) -> dict[str, str]:
+    """Name without suffix, in lower case -> path, of the images in a folder."""
+    images = filter(is_plain, children(folder, []))
+    return {os.path.splitext(os.path.basename(path))[0].lower(): path for path in images}
+
+
+def _topmost_missing(path: str) -> str:
+    """The path, or the folder above it that is not there either."""
+    above = os.path.dirname(path)
+    while above != (further := os.path.dirname(above)) and not os.path.exists(above):
+        path, above = above, further
+    return path
+
+
+def _odd_looks(seen: dict[str, tuple[Look, str]]) -> list[Finding]:
+    findings = []
+    bright = [look.bright for look, _ in seen.values()]
+    most_are_dark = sum(bright) <= len(bright) / 2
+    for path, (look, note) in seen.items():
+        if look.low == look.high:
+            reason = f"all of it has the grey level {look.low}; expected a picture"
+            findings.append(Finding(path, "one grey level", f"{reason}. Export it anew"))
+        elif look.range < TINY_RANGE:
+            reason = f"all but a fiftieth of it lies within {look.range + 1} grey levels; expected"
+            mend = f"{TINY_RANGE} or more of 256. Export it anew"
+            findings.append(Finding(path, "tiny range", f"{reason} {mend}"))
+        elif look.bright and most_are_dark:
+            reason = "its border is bright where most have a dark one; expected bone brighter than"
+            mend = "air. Invert it, if it is a negative"
+            findings.append(Finding(path, "inverted", f"{reason} {mend}"))
+        if note:
+            reason = f"{note}; expected values of all the bits"
+            findings.append(
+                Finding(path, "few bits", f"{reason}. Nothing is to be done if so meant")
+            )
+    return findings
 
 
 def _identical(views: pd.DataFrame, progress: bool) -> list[Finding]:
@@ -209,7 +311,3 @@ def _identical(views: pd.DataFrame, progress: bool) -> list[Finding]:
                 problem, expected = "duplicate", "each image once. Remove one of the two"
             findings.append(Finding(path, problem, f"{found} {expected}"))
     return findings
-
-
-def _common_folder(views: pd.DataFrame) -> str:
-    return os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in views["path"]])

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mura_tf.data.radiograph import BadRadiographError, is_dicom
+from mura_tf.data.radiograph import is_dicom, naming
+from mura_tf.data.stored_image import StoredImage, UnreadableImageError, require_readable_size
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -51,6 +52,22 @@ class Header(NamedTuple):
     burned_in: bool
 
 
+def read_dicom(content: bytes) -> StoredImage:
+    """Reads the header, and the pixels when they are asked for; see `decode_dicom`.
+
+    Raises:
+        UnreadableImageError, ImportError: see `decode_dicom`.
+    """
+    dataset = _parsed(content)
+    _require_radiograph(dataset)
+    return StoredImage(
+        height=int(dataset.Rows),
+        width=int(dataset.Columns),
+        orientation=1,
+        decode=lambda: (_shown(dataset), ""),
+    )
+
+
 def decode_dicom(content: bytes, path: str | os.PathLike[str]) -> np.ndarray:
     """The radiograph in the bytes of a DICOM file, as its maker wants it shown.
 
@@ -69,15 +86,15 @@ def decode_dicom(content: bytes, path: str | os.PathLike[str]) -> np.ndarray:
             too few of them.
         ImportError: without the extra.
     """
-    dataset = parsed(content, path)
-    _require_radiograph(dataset, path)
-    return shown_pixels(dataset, path)
+    with naming(path):
+        return read_dicom(content).grey()[0]
 
 
 def dicom_header(content: bytes, path: str | os.PathLike[str]) -> Header:
     """What the header of a DICOM file says; see `decode_dicom` for its errors."""
-    dataset = parsed(content, path)
-    _require_radiograph(dataset, path)
+    with naming(path):
+        dataset = _parsed(content)
+        _require_radiograph(dataset)
     return header_of(dataset)
 
 
@@ -97,13 +114,23 @@ def header_of(dataset: "Dataset") -> Header:
 
 def dicom_size(content: bytes, path: str | os.PathLike[str]) -> tuple[int, int]:
     """(height, width) of `decode_dicom`'s image, pixels, from the header alone."""
-    dataset = parsed(content, path)
-    _require_radiograph(dataset, path)
-    return int(dataset.Rows), int(dataset.Columns)
+    with naming(path):
+        return read_dicom(content).size
 
 
 def shown_pixels(dataset: "Dataset", path: str | os.PathLike[str]) -> np.ndarray:
     """`decode_dicom` of a parsed file of one grey frame, of whatever modality."""
+    with naming(path):
+        return _shown(dataset)
+
+
+def parsed(content: bytes, path: str | os.PathLike[str]) -> "Dataset":
+    """The bytes of a DICOM file as pydicom has them."""
+    with naming(path):
+        return _parsed(content)
+
+
+def _shown(dataset: "Dataset") -> np.ndarray:
     from pydicom.pixels.processing import apply_modality_lut
 
     centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
@@ -120,9 +147,7 @@ def shown_pixels(dataset: "Dataset", path: str | os.PathLike[str]) -> np.ndarray
             shown = (values - low) / (high - low)
     except Exception as error:  # pydicom and its decoders raise whatever they meet
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadRadiographError(
-            f"{path}: DICOM with pixels that cannot be read ({reason})"
-        ) from None
+        raise UnreadableImageError(f"DICOM with pixels that cannot be read ({reason})") from None
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         shown = 1 - shown
     return np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8)
@@ -163,44 +188,45 @@ def _possible_range(dataset: "Dataset") -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-def parsed(content: bytes, path: str | os.PathLike[str]) -> "Dataset":
-    """The bytes of a DICOM file as pydicom has them."""
+def _parsed(content: bytes) -> "Dataset":
     if not is_dicom(content):
-        raise BadRadiographError(f"{path}: not a DICOM file (no DICM behind its first 128 bytes)")
+        raise UnreadableImageError("not a DICOM file (no DICM behind its first 128 bytes)")
     try:
         from pydicom import dcmread
     except ImportError:
         raise ImportError(
-            f"{path} is a DICOM file, which needs pydicom. Install the extra: "
-            "pip install 'mura-tf[dicom]'."
+            "a DICOM file, which needs pydicom. Install the extra: pip install 'mura-tf[dicom]'."
         ) from None
     try:
         return dcmread(io.BytesIO(content))
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadRadiographError(f"{path}: truncated or corrupt DICOM ({reason})") from None
+        raise UnreadableImageError(f"truncated or corrupt DICOM ({reason})") from None
 
 
-def _require_radiograph(dataset: "Dataset", path: str | os.PathLike[str]) -> None:
+def _require_radiograph(dataset: "Dataset") -> None:
     modality = _text(dataset, "Modality")
     if modality not in MODALITIES:
         found = f"of the modality {modality}" if modality else "without a modality"
-        raise BadRadiographError(
-            f"{path}: DICOM {found}; expected a radiograph, one of {', '.join(MODALITIES)}"
+        raise UnreadableImageError(
+            f"DICOM {found}; expected a radiograph, one of {', '.join(MODALITIES)}"
         )
     if "PixelData" not in dataset:
-        raise BadRadiographError(f"{path}: DICOM without pixels")
+        raise UnreadableImageError("DICOM without pixels")
     frames = _text(dataset, "NumberOfFrames") or "1"
     if frames != "1":
-        raise BadRadiographError(f"{path}: DICOM with {frames} frames; expected one")
+        raise UnreadableImageError(f"DICOM with {frames} frames; expected one")
     colour = _text(dataset, "PhotometricInterpretation")
     if _text(dataset, "SamplesPerPixel") != "1" or not colour.startswith("MONOCHROME"):
-        raise BadRadiographError(
-            f"{path}: DICOM in colour ({colour or 'unknown'}); expected MONOCHROME1 or MONOCHROME2"
+        raise UnreadableImageError(
+            f"DICOM in colour ({colour or 'unknown'}); expected MONOCHROME1 or MONOCHROME2"
         )
     bits = _text(dataset, "BitsAllocated")
     if bits not in ("8", "16"):
-        raise BadRadiographError(f"{path}: DICOM with {bits} bits a pixel; expected 8 or 16")
+        raise UnreadableImageError(f"DICOM with {bits} bits a pixel; expected 8 or 16")
+    if "Rows" not in dataset or "Columns" not in dataset:
+        raise UnreadableImageError("DICOM without Rows and Columns")
+    require_readable_size(int(dataset.Rows), int(dataset.Columns))
 
 
 def _text(dataset: "Dataset", keyword: str) -> str:

@@ -1,6 +1,5 @@
 """What can be wrong with a data set: a `Finding`, and the checks that every layout shares."""
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterable, Sequence
@@ -11,11 +10,22 @@ from typing import NamedTuple
 import pandas as pd
 
 from mura_tf.cores import usable_cores
+from mura_tf.data.radiograph import DICOM_SUFFIXES, FORMATS, PLAIN_SUFFIXES, digest_of, os_reason
 from mura_tf.data.table import STUDY_KEY
 from mura_tf.terminal import track
 
-HARMLESS = ("contradicting folder", "unlisted")
+LOOKS = ("one grey level", "tiny range", "few bits", "inverted")
+"""Pictures that can be read, and are unlike radiographs as they should be."""
+HARMLESS = ("contradicting folder", "unlisted", *LOOKS)
 """Problems that leave every view usable."""
+JUNK = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
+"""What systems put into folders, in lower case; names that begin with a dot are junk as well."""
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "valid": ("valid", "val", "validation"),
+    "test": ("test", "testing"),
+}
+"""What folders of a split are called, in any case."""
 MURA_LABELS = {"positive": 1, "negative": 0}
 """By the end of a study's folder."""
 FRACATLAS_LABELS = {"Fractured": 1, "Non_fractured": 0}
@@ -87,7 +97,7 @@ def identical_files(paths: Iterable[str], progress: bool = False) -> list[list[s
         if stat.S_ISREG(status.st_mode) and status.st_size:
             by_size.setdefault(status.st_size, []).append(path)
     candidates = [path for group in by_size.values() if len(group) > 1 for path in group]
-    by_digest: dict[bytes | None, list[str]] = {}
+    by_digest: dict[str | None, list[str]] = {}
     with ThreadPoolExecutor(usable_cores()) as pool:
         digests = track(
             pool.map(_digest, candidates), "Comparing files", len(candidates), shown=progress
@@ -119,25 +129,107 @@ def repeated(csv: Path, entries: pd.Series) -> list[Finding]:
     ]
 
 
-def children(folder: str | Path, folders: bool = False) -> list[str]:
-    """Sorted paths in `folder`, without hidden ones (`._image1.png`); none if it is missing."""
-    if not os.path.isdir(folder):
-        return []
-    with os.scandir(folder) as entries:
-        return sorted(
-            entry.path
-            for entry in entries
-            if not entry.name.startswith(".") and (not folders or entry.is_dir())
-        )
+def children(folder: str | Path, findings: list[Finding], folders: bool = False) -> list[str]:
+    """Sorted paths in `folder`, without `JUNK`; none if it is missing.
 
-
-def is_image(path: str) -> bool:
-    return path.lower().endswith((".png", ".jpg", ".jpeg"))
-
-
-def _digest(path: str) -> bytes | None:
+    Args:
+        folder: where to look.
+        findings: gets those that cannot be looked into, and names that no table can hold.
+        folders: whether to leave out what is no folder.
+    """
+    found: list[str] = []
     try:
-        return hashlib.blake2b(Path(path).read_bytes()).digest()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if is_junk(entry.name):
+                    continue
+                if not _is_text(entry.name):
+                    reason = "its name is not UTF-8; expected one that a table can hold. Rename it"
+                    findings.append(Finding(printable(entry.path), "name", reason))
+                elif entry.is_symlink() and _is_loop(entry.path):
+                    reason = "a link to itself, or to a folder above, so left out; expected a file"
+                    findings.append(
+                        Finding(entry.path, "unlisted", f"{reason} or folder. Remove it")
+                    )
+                elif not folders or entry.is_dir():
+                    found.append(entry.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        reason = f"{os_reason(error)}; expected a folder that can be read. Mend or remove it"
+        findings.append(Finding(printable(str(folder)), "unreadable", reason))
+    return sorted(found)
+
+
+def is_junk(name: str) -> bool:
+    return name.startswith(".") or name.lower() in JUNK
+
+
+def printable(path: str) -> str:
+    """The path, with what is not UTF-8 in it as backslash sequences."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def split_folders(folder: str | Path) -> dict[str, str]:
+    """split -> the name of its folder in `folder`, of `SPLIT_NAMES`; the first where it has two."""
+    named = {os.path.basename(path).lower(): path for path in children(folder, [], folders=True)}
+    return {
+        split: os.path.basename(named[found[0]])
+        for split, names in SPLIT_NAMES.items()
+        if (found := [name for name in names if name in named])
+    }
+
+
+def images_in(folder: str | Path, findings: list[Finding], where: str) -> list[str]:
+    """Sorted paths of the images in a folder: PNG and JPEG, or, where there are none, DICOM.
+
+    Args:
+        folder: where to look.
+        findings: gets what cannot be read, and what else lies there.
+        where: what folders of this kind are called.
+    """
+    files = children(folder, findings)
+    images = list(filter(is_plain, files)) or list(filter(_is_dicom, files))
+    for path in sorted(set(files) - set(images)):
+        if _is_dicom(path):
+            reason = f"DICOM beside PNG or JPEG, so left out; expected one or the other in {where}"
+        else:
+            reason = f"no {FORMATS} image, so left out; expected such alone in {where}"
+        findings.append(Finding(path, "unlisted", f"{reason}. Convert it, or move it away"))
+    return images
+
+
+def is_plain(path: str) -> bool:
+    """Whether a file is called as PNG and JPEG files are."""
+    return path.lower().endswith(PLAIN_SUFFIXES)
+
+
+def _is_dicom(path: str) -> bool:
+    return path.lower().endswith(DICOM_SUFFIXES)
+
+
+def _is_loop(link: str) -> bool:
+    try:
+        target = os.path.realpath(link, strict=True)
+    except FileNotFoundError:
+        return False
+    except OSError:  # a link to itself
+        return True
+    folder = os.path.realpath(os.path.dirname(link))
+    return os.path.commonpath([target, folder]) == target
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _digest(path: str) -> str | None:
+    try:
+        return digest_of(Path(path).read_bytes())
     except OSError:
         return None
 

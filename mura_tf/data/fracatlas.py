@@ -1,5 +1,6 @@
 """FracAtlas' layout on disk -> the usable views with a split, and a `Finding` for the rest."""
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,16 +11,16 @@ import pandas as pd
 from mura_tf.data.findings import (
     FRACATLAS_LABELS,
     Finding,
-    children,
     contradicting_folders,
     few,
     identical_files,
-    is_image,
+    images_in,
     nothing_found,
     repeated,
 )
 from mura_tf.data.splits import deal_patients
 from mura_tf.data.table import SPLITS, as_views
+from mura_tf.data.text import read_text
 
 FRACATLAS_LAYOUT = "FracAtlas' layout (dataset.csv, images/Fractured, images/Non_fractured)"
 FRACATLAS_FRACTIONS = (0.70, 0.15, 0.15)
@@ -34,6 +35,12 @@ def is_fracatlas(folder: Path) -> bool:
     )
 
 
+def lacks_its_csv(folder: Path) -> bool:
+    """Whether `folder` is FracAtlas' but for `dataset.csv`."""
+    images = [folder / "images" / name for name in FRACATLAS_LABELS]
+    return not is_fracatlas(folder) and all(map(os.path.isdir, images))
+
+
 def scan_fracatlas(
     folder: Path,
     seed: int = 0,
@@ -44,7 +51,7 @@ def scan_fracatlas(
     table, findings = _read_fracatlas_csv(folder / "dataset.csv")
     paths: dict[str, str] = {}
     for name in FRACATLAS_LABELS:
-        for path in filter(is_image, children(folder / "images" / name)):
+        for path in images_in(folder / "images" / name, findings, "FracAtlas' image folders"):
             view = os.path.basename(path)
             if view in paths:
                 findings.append(
@@ -92,7 +99,7 @@ def _read_fracatlas_csv(csv: Path) -> tuple[pd.DataFrame, list[Finding]]:
     flags = [*_STUDY_TYPES, "mixed", "fractured"]
     empty = pd.DataFrame({"view": [], "study_type": [], "label": []}, dtype=str)
     try:
-        table = pd.read_csv(csv, dtype=str)
+        table = pd.read_csv(io.StringIO(read_text(csv)), dtype=str)
     except ValueError as error:  # pandas' parser and decoding errors are ValueErrors
         reason = f"not readable as CSV ({error}); expected FracAtlas' dataset.csv. Restore it"
         return empty, [Finding(str(csv), "malformed line", reason)]

@@ -10,55 +10,83 @@ from pathlib import Path
 
 import pandas as pd
 
-from mura_tf.data.findings import Finding, few
-from mura_tf.data.fracatlas import FRACATLAS_LAYOUT, is_fracatlas, scan_fracatlas
+from mura_tf.data.class_folders import (
+    CLASS_LAYOUT,
+    folders_seen,
+    is_class_folders,
+    scan_class_folders,
+)
+from mura_tf.data.findings import Finding, children, few
+from mura_tf.data.fracatlas import (
+    FRACATLAS_LAYOUT,
+    is_fracatlas,
+    lacks_its_csv,
+    scan_fracatlas,
+)
 from mura_tf.data.mura import MURA_LAYOUT, is_mura, scan_mura
 
-_LAYOUTS: dict[Callable[[Path], bool], str] = {is_mura: MURA_LAYOUT, is_fracatlas: FRACATLAS_LAYOUT}
+_Scan = Callable[..., tuple[pd.DataFrame, list[Finding]]]
+_LAYOUTS: dict[Callable[[Path], bool], tuple[str, _Scan]] = {
+    is_mura: (MURA_LAYOUT, scan_mura),
+    is_fracatlas: (FRACATLAS_LAYOUT, scan_fracatlas),
+    is_class_folders: (CLASS_LAYOUT, scan_class_folders),
+}
+_DEPTH = 2
+"""How many folders above the data set are accepted."""
 
 
 def find_dataset(
     root: str | os.PathLike[str], layouts: Sequence[Callable[[Path], bool]] = tuple(_LAYOUTS)
 ) -> Path:
-    """The folder of the data set: `root`, or the one directly below it.
+    """The folder of the data set: `root`, or one up to two folders below it.
 
     Args:
         root: where to look.
-        layouts: which to accept, `is_mura`, `is_fracatlas` or both.
+        layouts: which to accept, `is_mura`, `is_fracatlas` or `is_class_folders`.
 
     Raises:
         FileNotFoundError: there is none; the message describes the layouts.
         ValueError: root is a file, or there are several below it.
     """
     root = Path(root)
-    expected = "; or ".join(_LAYOUTS[layout] for layout in layouts)
+    expected = "; or ".join(_LAYOUTS[layout][0] for layout in layouts)
     if not root.exists():
         raise FileNotFoundError(
             f"there is no folder '{root}'. Expected {expected}. Give the path of the unpacked data "
             "set."
         )
     if not root.is_dir():
-        raise ValueError(f"'{root}' is a file. Expected a folder with {expected}.")
-    if any(layout(root) for layout in layouts):
-        return root
-    children = [child for child in sorted(root.iterdir()) if child.is_dir()]
-    below = [child for child in children if any(layout(child) for layout in layouts)]
-    if len(below) > 1:
-        raise ValueError(
-            f"'{root}' holds {len(below)} data sets: {few([child.name for child in below])}. "
-            "Expected one. Give the path of the one that is meant."
-        )
-    if not below:
-        raise FileNotFoundError(
-            f"no data set in '{root}' or directly below it. Expected {expected}. Received a folder "
-            f"with: {few(sorted(os.listdir(root))) or 'nothing'}. Give the path of the unpacked "
-            "data set."
-        )
-    return below[0]
+        raise ValueError(f"'{root}' is a file. Expected a folder with {expected}, or a views CSV.")
+    level = [root]
+    for _ in range(_DEPTH + 1):
+        found = [folder for folder in level if any(layout(folder) for layout in layouts)]
+        if len(found) > 1:
+            names = few([str(folder.relative_to(root)) for folder in found])
+            raise ValueError(
+                f"'{root}' holds {len(found)} data sets: {names}. Expected one. Give the path of "
+                "the one that is meant."
+            )
+        if found:
+            return found[0]
+        _require_its_csv(level)
+        level = [Path(path) for folder in level for path in children(folder, [], folders=True)]
+    raise FileNotFoundError(
+        f"no data set in '{root}' or up to {_DEPTH} folders below it. Expected {expected}. "
+        f"Received a folder with: {folders_seen(root)}. Give the path of the unpacked data set, or "
+        "of a views CSV."
+    )
 
 
 def scan(folder: Path, progress: bool = False) -> tuple[pd.DataFrame, list[Finding]]:
-    """`scan_fracatlas` with its default split, or `scan_mura`, by what `folder` holds."""
-    if is_fracatlas(folder):
-        return scan_fracatlas(folder, progress=progress)
-    return scan_mura(folder, progress)
+    """The scan of `folder`'s layout; FracAtlas with its default split."""
+    found = next(found for layout, (_, found) in _LAYOUTS.items() if layout(folder))
+    return found(folder, progress=progress)
+
+
+def _require_its_csv(folders: list[Path]) -> None:
+    for folder in filter(lacks_its_csv, folders):
+        raise FileNotFoundError(
+            f"there is no {folder / 'dataset.csv'}, which has FracAtlas' labels and study types. "
+            f"Restore it; or give {folder / 'images'}, to have its folders read as classes, of one "
+            "study type."
+        )

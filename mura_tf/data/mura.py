@@ -8,16 +8,20 @@ import pandas as pd
 
 from mura_tf.data.findings import (
     MURA_LABELS,
+    SPLIT_NAMES,
     Finding,
     children,
     contradicting_folders,
-    is_image,
+    images_in,
+    is_junk,
     nothing_found,
     repeated,
-    studies_in_two_labels,
+    split_folders,
 )
+from mura_tf.data.radiograph import FORMATS
+from mura_tf.data.required import scoring_findings, spelled_twice
 from mura_tf.data.table import SPLITS, as_views
-from mura_tf.published import OVERALL
+from mura_tf.data.text import read_text
 from mura_tf.terminal import track
 
 MURA_LAYOUT = (
@@ -26,13 +30,19 @@ MURA_LAYOUT = (
 )
 
 
+_CSVS = ("image_paths", "labeled_studies")
+"""What the names of a split's two CSVs end in."""
+
+
 def is_mura(folder: Path) -> bool:
-    """Whether a split's CSV or an `XR_*` folder of a split is in `folder`."""
-    patterns = ("{}_image_paths.csv", "{}_labeled_studies.csv", "{}/XR_*/")
-    return any(
-        glob.glob(pattern.format(split), root_dir=folder)
-        for split in SPLITS
-        for pattern in patterns
+    """Whether a split's CSV is in `folder`, or a split's folder that holds studies as MURA's do."""
+    names = [name for names in SPLIT_NAMES.values() for name in names]
+    csvs = (f"{name}_{end}.csv" for name in names for end in _CSVS)
+    trees = ("XR_*/", "*/*/*_positive/", "*/*/*_negative/")
+    return any((folder / csv).exists() for csv in csvs) or any(
+        any(glob.iglob(pattern, root_dir=folder / name))
+        for name in split_folders(folder).values()
+        for pattern in trees
     )
 
 
@@ -41,10 +51,10 @@ def scan_mura(folder: Path, progress: bool = False) -> tuple[pd.DataFrame, list[
 
     Whether a listed image exists is not asked: that would be a disk access for each of 40,000.
     """
-    tables, findings = [], []
+    tables, findings, read = [], [], split_folders(folder)
     for split in SPLITS:
-        images_csv = folder / f"{split}_image_paths.csv"
-        labels_csv = folder / f"{split}_labeled_studies.csv"
+        name = _name_of_csvs(folder, split)
+        images_csv, labels_csv = (folder / f"{name}_{end}.csv" for end in _CSVS)
         if images_csv.exists() and labels_csv.exists():
             images, found = _scan_csvs(images_csv, labels_csv, split)
         elif images_csv.exists() or labels_csv.exists():
@@ -54,39 +64,78 @@ def scan_mura(folder: Path, progress: bool = False) -> tuple[pd.DataFrame, list[
             mend = "Restore it, or move the other away to have the folders read"
             found = [Finding(str(missing), "missing", f"{reason}. {mend}")]
         else:
-            images, found = _scan_tree(folder, split, progress)
+            images, found = _scan_tree(folder, split, read.get(split, split), progress)
         tables.append(images.assign(split=split))
         findings += found
     images = pd.concat(tables, ignore_index=True)
+    for split, group in images.groupby("split"):
+        findings += spelled_twice(group["study_type"], str(folder / read.get(split, split)))
     images["study_type"] = images["study_type"].str.lower()
     images["path"] = f"{folder}{os.sep}" + images["folder"] + "/" + images["view"]
     views = as_views(images)
-    findings += contradicting_folders(views) + studies_in_two_labels(views)
-    if OVERALL in set(views["study_type"]):
-        reason = f"a study type is named {OVERALL!r}, as the row of all types; expected another"
-        findings.append(Finding(str(folder), "reserved name", f"{reason} name. Rename XR_OVERALL"))
+    findings += contradicting_folders(views) + scoring_findings(views)
+    findings += _other_folders(folder, set(read.values()))
     return views, findings + nothing_found(folder, MURA_LAYOUT, views, findings)
 
 
-def _walk_mura(folder: Path, split: str, progress: bool) -> tuple[list[str], list[str]]:
-    """What a split's folders hold.
+def _name_of_csvs(folder: Path, split: str) -> str:
+    """What the CSVs of a split begin with: its name, or another of `SPLIT_NAMES`."""
+    for name in SPLIT_NAMES[split]:
+        if any((folder / f"{name}_{end}.csv").exists() for end in _CSVS):
+            return name
+    return split
+
+
+def _other_folders(folder: Path, read: set[str]) -> list[Finding]:
+    """Folders that hold study types beside those of the splits."""
+    holding = sorted({path.split(os.sep)[0] for path in glob.glob("*/XR_*/", root_dir=folder)})
+    return [
+        Finding(
+            str(folder / name),
+            "unlisted",
+            f"holds study types, so left out; expected one of {', '.join(SPLITS)}. Rename it",
+        )
+        for name in holding
+        if name not in read and not is_junk(name)
+    ]
+
+
+def _walk_mura(
+    folder: Path, name: str, progress: bool
+) -> tuple[list[str], list[str], list[Finding]]:
+    """What a split's folder holds.
 
     Returns:
-        (studies, images), paths relative to `folder` with forward slashes.
+        (studies, images, what is left out), the first two as paths relative to `folder` with
+        forward slashes.
     """
-    studies, images = [], []
+    studies: list[str] = []
+    images: list[str] = []
+    findings: list[Finding] = []
+    study_types = children(folder / name, findings, folders=True)
+    marked = [path for path in study_types if os.path.basename(path).upper().startswith("XR_")]
+    if marked:
+        findings += [
+            Finding(
+                path,
+                "unlisted",
+                "lies beside study types such as XR_ELBOW and is none, so left out; expected a "
+                "name that begins with XR_. Rename it, or move it away",
+            )
+            for path in study_types
+            if path not in marked
+        ]
     patients = [
         patient
-        for study_type in children(folder / split, folders=True)
-        if os.path.basename(study_type).startswith("XR_")
-        for patient in children(study_type, folders=True)
+        for study_type in marked or study_types
+        for patient in children(study_type, findings, folders=True)
     ]
-    for patient in track(patients, f"Reading {split}", shown=progress):
-        for study in children(patient, folders=True):
-            studies.append("/".join([split, *Path(study).parts[-3:]]))
-            views = map(os.path.basename, filter(is_image, children(study)))
-            images += [f"{studies[-1]}/{view}" for view in views]
-    return studies, images
+    for patient in track(patients, f"Reading {name}", shown=progress):
+        for study in children(patient, findings, folders=True):
+            studies.append("/".join([name, *Path(study).parts[-3:]]))
+            views = images_in(study, findings, "a study's folder")
+            images += [f"{studies[-1]}/{os.path.basename(path)}" for path in views]
+    return studies, images, findings
 
 
 def _scan_csvs(
@@ -119,15 +168,17 @@ def _scan_csvs(
     return images.dropna(subset=["label"]), findings
 
 
-def _scan_tree(folder: Path, split: str, progress: bool) -> tuple[pd.DataFrame, list[Finding]]:
-    studies, paths = _walk_mura(folder, split, progress)
+def _scan_tree(
+    folder: Path, split: str, name: str, progress: bool
+) -> tuple[pd.DataFrame, list[Finding]]:
+    studies, paths, findings = _walk_mura(folder, name, progress)
     images = _parse(paths, _image_pattern(split, "[^/]+"))
     images["label"] = images["suffix"].map(MURA_LABELS)
-    findings = [
+    findings += [
         Finding(
             str(folder / study),
             "no images",
-            "the study has no PNG or JPEG file; expected one or more. Add them, or delete it",
+            f"the study has no {FORMATS} file; expected one or more. Add them, or delete it",
         )
         for study in sorted(set(studies) - set(images["folder"]))
     ]
@@ -145,8 +196,12 @@ def _scan_tree(folder: Path, split: str, progress: bool) -> tuple[pd.DataFrame, 
 
 
 def _read_csv(csv: Path, pattern: str, example: str) -> tuple[pd.DataFrame, list[Finding]]:
-    lines = csv.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    table = _parse(lines, pattern)
+    try:
+        lines = read_text(csv).splitlines()
+    except ValueError as error:
+        finding = Finding(str(csv), "encoding", f"{error}; expected text in UTF-8")
+        return _parse([], pattern), [finding]
+    table = _parse([line.replace("\\", "/") for line in lines], pattern)
     findings = []
     for number in table.index[table["folder"].isna()]:
         line = lines[number]
@@ -166,8 +221,9 @@ def _parse(lines: list[str], pattern: str) -> pd.DataFrame:
 
 def _study_pattern(split: str, name: str) -> str:
     """Of a study's folder, from the split onward: what precedes it is the publisher's root."""
+    splits = "|".join(SPLIT_NAMES[split])
     return (
-        rf"(?:^|/)(?P<folder>{split}/XR_(?P<study_type>{name})/(?P<patient>{name})/"
+        rf"(?:^|/)(?P<folder>(?i:{splits})/(?:(?i:XR_))?(?P<study_type>{name})/(?P<patient>{name})/"
         rf"(?P<study>{name}?)(?:_(?P<suffix>positive|negative))?)"
     )
 

@@ -1,23 +1,46 @@
-"""One image file -> one grey uint8 square."""
+"""One image file -> one grey uint8 image, and its square."""
 
+import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image
+
+from mura_tf.data.jpeg import is_jpeg, read_jpeg
+from mura_tf.data.png import is_png, read_png
+from mura_tf.data.stored_image import StoredImage, UnreadableImageError
+
+FORMATS = "PNG, JPEG or DICOM"
+"""What can be read, in sentences."""
+PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg")
+DICOM_SUFFIXES = (".dcm", ".dicom")
+"""By which a folder's images are told from other files; the content decides how they are read."""
+READER_VERSION = 2
+"""Another number wherever a file becomes other grey levels than before; caches are made anew."""
 
 
 class BadRadiographError(ValueError):
-    """A file that is no readable radiograph; the message names the file and the reason."""
+    """A file that is no readable radiograph; the message names the file and the reason.
+
+    Attributes:
+        reason: the message without the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: str):
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
 
 
 def read_radiograph(path: str | os.PathLike[str]) -> np.ndarray:
-    """Reads a PNG or JPEG file as a grey image.
+    """Reads a PNG, JPEG or DICOM file, whatever its name, as a grey image.
 
-    Colour becomes luminance, transparency is dropped, palettes are looked up, 16-bit values keep
-    their high byte, and the EXIF orientation is applied.
+    Colour becomes luminance, transparency is dropped, palettes are looked up, and the EXIF
+    orientation is applied (XMP's is not). 16-bit values keep their high byte; where fewer bits are
+    in use, they are scaled by these, see `decode_noted`. DICOM is shown as its maker wants it, see
+    `data.dicom`.
 
     Args:
         path: an image file.
@@ -26,7 +49,9 @@ def read_radiograph(path: str | os.PathLike[str]) -> np.ndarray:
         uint8 (height, width), 0 black to 255 white.
 
     Raises:
-        BadRadiographError: the file is missing, empty, unreadable, truncated or no image.
+        BadRadiographError: the file is missing, empty, unreadable, truncated, damaged, too large or
+            no image.
+        ImportError: a DICOM file without the extra `mura-tf[dicom]`.
     """
     return decode_radiograph(read_content(path), path)
 
@@ -36,42 +61,55 @@ def read_content(path: str | os.PathLike[str]) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise BadRadiographError(f"{path}: {os_reason(error)}") from None
+        raise BadRadiographError(path, os_reason(error)) from None
+
+
+def digest_of(content: bytes) -> str:
+    """32 hexadecimal digits (BLAKE2b) that tell a file's content from another's."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def decode_radiograph(content: bytes, path: str | os.PathLike[str]) -> np.ndarray:
     """`read_radiograph` for the bytes of a file; `path` is for the message only."""
-    if not content:
-        raise BadRadiographError(f"{path}: the file is empty")
-    if is_dicom(content):
-        from mura_tf.data.dicom import decode_dicom  # needs the extra
+    return decode_noted(content, path)[0]
 
-        return decode_dicom(content, path)
-    if content.startswith(b"\xff\xd8") and _lacks_end_of_image(content):
-        raise BadRadiographError(f"{path}: truncated JPEG (no end-of-image marker)")
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
-    except cv2.error as error:
-        raise BadRadiographError(f"{path}: not decodable ({error.err})") from None
-    if image is None:
-        kind = _kind(content)
-        reason = f"truncated or corrupt {kind}" if kind else "not a PNG or JPEG image"
-        raise BadRadiographError(f"{path}: {reason}")
-    return image
+
+def decode_noted(content: bytes, path: str | os.PathLike[str]) -> tuple[np.ndarray, str]:
+    """`decode_radiograph`, and what was done to the values and ought to be known.
+
+    Returns:
+        The image, and a note such as "12 of 16 bits are used, and scaled to all grey levels", or
+        "" where there is nothing to say.
+    """
+    with naming(path):
+        return _stored(content).grey()
 
 
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(height, width) of `read_radiograph`'s image, pixels, from the file's header alone.
+    """(height, width) of `read_radiograph`'s image, pixels; nothing is decoded.
 
     Raises:
-        BadRadiographError: the file is missing or no image.
+        BadRadiographError: the file is missing, no image, truncated or too large.
     """
+    content = read_content(path)
+    with naming(path):
+        return _stored(content).size
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What cannot be read within gets the name of its file."""
     try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-            return image.size if turned else image.size[::-1]
-    except OSError as error:  # Pillow's own are OSErrors
-        raise BadRadiographError(f"{path}: {os_reason(error)}") from None
+        yield
+    except UnreadableImageError as error:
+        raise BadRadiographError(path, str(error)) from None
+    except ImportError as error:
+        raise ImportError(f"{path}: {error}") from None
+
+
+def is_dicom(content: bytes) -> bool:
+    """Whether the bytes of a file begin as DICOM's do: 128 bytes, then "DICM"."""
+    return content[128:132] == b"DICM"
 
 
 def resize_with_pad(image: np.ndarray, size: int) -> np.ndarray:
@@ -123,7 +161,7 @@ def padded_box(height: int, width: int, size: int) -> tuple[int, int, int, int]:
 
 
 def padded_boxes(paths: Iterable[str | os.PathLike[str]], size: int) -> np.ndarray:
-    """`padded_box` of each file's image: int (n, 4); reads the files' headers alone.
+    """`padded_box` of each file's image: int (n, 4); nothing is decoded.
 
     Raises:
         BadRadiographError: a file is missing or no image.
@@ -142,21 +180,15 @@ def os_reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _lacks_end_of_image(jpeg: bytes) -> bool:
-    """Whether no end-of-image marker follows the last start-of-scan.
+def _stored(content: bytes) -> StoredImage:
+    if not content:
+        raise UnreadableImageError("the file is empty")
+    if is_png(content):
+        return read_png(content)
+    if is_jpeg(content):
+        return read_jpeg(content)
+    if is_dicom(content):
+        from mura_tf.data.dicom import read_dicom  # needs the extra
 
-    Inside a scan 0xFF is always stuffed, so FF D9 there is the marker. Decoders fill a missing
-    rest with grey and say nothing, hence this test.
-    """
-    return jpeg.find(b"\xff\xd9", max(0, jpeg.rfind(b"\xff\xda"))) < 0
-
-
-def is_dicom(content: bytes) -> bool:
-    """Whether the bytes of a file begin as DICOM's do: 128 bytes, then "DICM"."""
-    return content[128:132] == b"DICM"
-
-
-def _kind(content: bytes) -> str:
-    if content.startswith(b"\x89PNG"):
-        return "PNG"
-    return "JPEG" if content.startswith(b"\xff\xd8") else ""
+        return read_dicom(content)
+    raise UnreadableImageError(f"not a {FORMATS} image")

@@ -79,6 +79,44 @@ def patient_split(
     return views[~held].reset_index(drop=True), views[held].reset_index(drop=True)
 
 
+def with_validation(views: pd.DataFrame, split: str, seed: int = 0) -> pd.DataFrame:
+    """Makes a part of the training views the validation split, each study type and label of it.
+
+    Args:
+        views: views table of a train split, and of no valid split.
+        split: by what, of `SPLIT_BY`, and which share of the training views: "patient:0.15".
+        seed: of the shuffle.
+
+    Returns:
+        The views with another `split`, in their order.
+
+    Raises:
+        ValueError: a split that is not so written, a valid split that is there already, no train
+            split, or too few patients (or images) of a study type and label.
+    """
+    by, _, share = split.partition(":")
+    try:
+        fraction = float(share)
+    except ValueError:
+        fraction = 0.0
+    if by not in SPLIT_BY or not 0 < fraction < 1:
+        raise ValueError(
+            f"split must be one of {', '.join(SPLIT_BY)}, a colon, and a share above 0 and below "
+            f"1, such as patient:0.15. Received: {split!r}."
+        )
+    there = set(views["split"])
+    if "valid" in there or "train" not in there:
+        raise ValueError(
+            f"split {split!r} makes a validation split of training views. Received a data set with "
+            f"the splits {', '.join(sorted(there))}. Leave it out."
+        )
+    training = views[views["split"] == "train"]
+    require_classes(training, by, parts=2)
+    held = deal_views(training, (1 - fraction, fraction), by, seed) == 1
+    held = held.reindex(views.index, fill_value=False)
+    return views.assign(split=views["split"].mask(held, "valid"))
+
+
 def split_anew(
     views: pd.DataFrame, fractions: Sequence[float], by: str = "patient", seed: int = 0
 ) -> pd.DataFrame:

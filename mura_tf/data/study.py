@@ -13,7 +13,7 @@ from sklearn.utils import gen_batches
 from threadpoolctl import threadpool_limits
 
 from mura_tf.data.cache import PreparedViews, prepare_readable
-from mura_tf.data.radiograph import padded_box, read_size
+from mura_tf.data.radiograph import padded_box
 from mura_tf.data.table import SPLITS
 from mura_tf.data.tasks import class_names, class_of
 from mura_tf.published import published_table
@@ -73,7 +73,7 @@ def study_data(
     per_class: Iterable[int] = (10, 1000),
     seed: int = 0,
     cache_dir: str | os.PathLike[str] | None = None,
-    skip_bad: bool = False,
+    skip_bad: bool | float = False,
     progress: bool = False,
 ) -> DataStudy:
     """Studies a data set as document 003 does (sections III-B, III-D and III-E).
@@ -174,11 +174,11 @@ def _grey_levels(
     levels = np.arange(256)
     histograms = np.zeros((len(classes), 256), np.int64)
     means = np.empty(len(codes))
-    places = zip(training.path, prepared.rows, codes, strict=True)
+    places = zip(prepared.sizes.tolist(), prepared.rows, codes, strict=True)
     bar = track(places, "Grey levels", len(codes), shown=progress)
-    for number, (path, row, code) in enumerate(bar):
+    for number, ((high, wide), row, code) in enumerate(bar):
         square = prepared.images[row]
-        top, left, height, width = padded_box(*read_size(path), len(square))
+        top, left, height, width = padded_box(high, wide, len(square))
         inside = square[top : top + height, left : left + width]
         histogram = np.bincount(inside.ravel(), minlength=256)
         histograms[code] += histogram

@@ -1,5 +1,6 @@
 """A data set on disk -> the views table; its patient-disjoint split, class weights and Table I."""
 
+import io
 import os
 import warnings
 from collections.abc import Sequence
@@ -7,42 +8,61 @@ from pathlib import Path
 
 import pandas as pd
 
-from mura_tf.data.findings import HARMLESS, Finding
+from mura_tf.data.findings import HARMLESS, SPLIT_NAMES, Finding
 from mura_tf.data.fracatlas import FRACATLAS_FRACTIONS, is_fracatlas, scan_fracatlas
-from mura_tf.data.layouts import find_dataset
+from mura_tf.data.layouts import find_dataset, scan
 from mura_tf.data.mura import is_mura, scan_mura
+from mura_tf.data.required import scoring_findings
+from mura_tf.data.splits import with_validation
 from mura_tf.data.table import SPLITS, VIEW_COLUMNS, as_labels
+from mura_tf.data.text import is_csv, read_text
 from mura_tf.terminal import Notice
 
 
 def load_views(
-    root: str | os.PathLike[str], seed: int = 0, *, progress: bool = False
+    root: str | os.PathLike[str],
+    seed: int = 0,
+    split: str | None = None,
+    *,
+    progress: bool = False,
 ) -> pd.DataFrame:
-    """Loads a data set of either layout, recognised by what the folder holds.
+    """Loads a data set of any layout, recognised by what the folder holds.
+
+    Besides those of `load_mura` and `load_fracatlas` there is a folder per class: `train/normal`,
+    `train/fractured` and the same for valid and test, or the two alone. It says nothing of study
+    types, studies and patients, so all is of the type "bone", and every image is its own study and
+    of its own patient, but that files of equal content are of one patient.
 
     Args:
-        root: a folder for `load_mura` or `load_fracatlas`, or the folder above it; or a CSV with
-            the columns of a views table, one row per radiograph.
-        seed: of FracAtlas' split; MURA brings its own.
+        root: a data set's folder, or one up to two folders above it; or a CSV with the columns of a
+            views table, one row per radiograph.
+        seed: of FracAtlas' split, and of `split`; MURA brings its own.
+        split: for a data set of a train split alone, what becomes its validation split, such as
+            "patient:0.15", see `with_validation`.
         progress: whether to show a progress bar.
 
     Returns:
         The views table, see `load_mura`.
 
     Raises:
-        FileNotFoundError: neither layout is there; the message describes both.
+        FileNotFoundError: no layout is there; the message describes them.
         ValueError: several data sets are there, or what the loader itself raises.
 
     Examples:
         >>> mt.load_views("demo").equals(mt.load_mura("demo/MURA-v1.1"))
         True
     """
-    if Path(root).suffix == ".csv":
-        return read_views(root)
-    folder = find_dataset(root)
-    if is_fracatlas(folder):
-        return load_fracatlas(folder, seed, progress=progress)
-    return load_mura(folder, progress=progress)
+    if is_csv(root):
+        views = read_views(root)
+        views = _accept(Path(root), views, scoring_findings(views))
+    else:
+        folder = find_dataset(root)
+        if is_fracatlas(folder):
+            found = scan_fracatlas(folder, seed, progress=progress)
+        else:
+            found = scan(folder, progress)
+        views = _accept(folder, *found)
+    return views if split is None else with_validation(views, split, seed)
 
 
 def load_mura(root: str | os.PathLike[str], *, progress: bool = False) -> pd.DataFrame:
@@ -55,7 +75,7 @@ def load_mura(root: str | os.PathLike[str], *, progress: bool = False) -> pd.Dat
     each listed image exists and can be read is for `check_views` to say.
 
     Args:
-        root: the MURA folder or the one above it.
+        root: the MURA folder, or one up to two folders above it.
         progress: whether to show a progress bar.
 
     Returns:
@@ -92,8 +112,8 @@ def load_fracatlas(
     the study type is hand, leg, hip or shoulder, or mixed where several are marked.
 
     Args:
-        root: the FracAtlas folder or the one above it; a partial copy will do if its `dataset.csv`
-            lists what is there.
+        root: the FracAtlas folder, or one up to two folders above it; a partial copy will do if its
+            `dataset.csv` lists what is there.
         seed: of the split.
         fractions: of the images in train, valid and test; positive, with sum 1; by default 0.70,
             0.15 and 0.15.
@@ -127,28 +147,59 @@ def load_fracatlas(
 def read_views(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Reads a views table from a CSV; keys stay text, a patient "007" is not the number 7.
 
+    Commas, semicolons or tabs part the columns, whose names may be in any case and order, and
+    others may lie between them. A path that is not absolute is one of the CSV's folder, or, where
+    there is no such file, of the folder one is in.
+
     A view that nothing is trained on, in valid or test, may have no label: it can be predicted, and
     has <NA> in the table. What selects an epoch on it or scores it asks for a label.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no CSV, lacks a column of a views table, has a split or label that
-            is none, or a view in train without a label.
+        ValueError: the file is no CSV, has no row, lacks a column of a views table or a value in
+            one, has a split or label that is none, or a view in train without a label.
     """
     try:
-        views = pd.read_csv(path, dtype=str, keep_default_na=False)[VIEW_COLUMNS]
-        for column, known in (("label", ("0", "1", "")), ("split", SPLITS)):
-            if unknown := sorted(set(views[column]) - set(known)):
-                raise ValueError(f"{column} {unknown[0]!r}")
-        if ((views.split == "train") & (views.label == "")).any():
-            raise ValueError("no label in the split train")
+        views = _table(read_text(path))
     except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
         raise ValueError(
             f"{path} must be a views table, a CSV with the columns {', '.join(VIEW_COLUMNS)}, "
             f"splits of {', '.join(SPLITS)} and labels 0 and 1, or none outside train. Received: "
             f"{error}."
         ) from None
-    return views.assign(label=as_labels(views.label))
+    folder = os.path.dirname(path)
+    views["path"] = [_beside(folder, one) for one in views["path"]]
+    return views.assign(label=as_labels(views["label"]))
+
+
+def _table(text: str) -> pd.DataFrame:
+    """The views of a CSV's text, with labels as text; ValueError says what is wrong with it."""
+    header = text.partition("\n")[0]
+    separator = max(",;\t", key=header.count)
+    views = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
+    views.columns = views.columns.str.strip().str.lower()
+    if lacking := [column for column in VIEW_COLUMNS if column not in views]:
+        raise ValueError(f"no column {', '.join(lacking)} in {header.strip()!r}")
+    views = views[VIEW_COLUMNS]
+    if views.empty:
+        raise ValueError("a header and no row")
+    for column in sorted(set(VIEW_COLUMNS) - {"label"}):
+        if (empty := views[column].str.strip() == "").any():
+            raise ValueError(f"no {column} on line {empty.idxmax() + 2}")
+    known = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+    views["split"] = views["split"].str.strip().str.lower().replace(known)
+    for column, allowed in (("label", ("0", "1", "")), ("split", SPLITS)):
+        if unknown := sorted(set(views[column]) - set(allowed)):
+            raise ValueError(f"{column} {unknown[0]!r}")
+    if ((views["split"] == "train") & (views["label"] == "")).any():
+        raise ValueError("no label in the split train")
+    return views
+
+
+def _beside(folder: str, path: str) -> str:
+    """`path`, or that path in `folder` if it is there."""
+    joined = os.path.join(folder, path)
+    return joined if joined != path and os.path.exists(joined) else path
 
 
 def _accept(folder: Path, views: pd.DataFrame, findings: list[Finding]) -> pd.DataFrame:

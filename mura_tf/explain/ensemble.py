@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mura_tf.data.radiograph import padded_boxes
+from mura_tf.data.cache import prepare
+from mura_tf.data.radiograph import padded_box
 from mura_tf.data.table import STUDY_KEY, VIEW_KEY, unsplit_key
 from mura_tf.data.tasks import ABNORMAL
 from mura_tf.data.views import load_views
@@ -136,17 +137,21 @@ class Ensemble:
     def inputs(self, views: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """What the members are given: images float32 (n, S, S, 3) and frames int (n, 4).
 
-        A frame is where the radiograph lies in its square, see `padded_boxes`.
-        """
-        from mura_tf.data.pipeline import load_images
+        A frame is where the radiograph lies in its square, see `padded_box`.
 
-        images = load_images(
-            views,
-            image_size=self.side,
-            preprocessing=self.preprocessing,
-            cache_dir=self._cache_dir,
-        )
-        return images, padded_boxes(views.path, self.side)
+        Raises:
+            ValueError: a file is not the one that the members predicted.
+        """
+        from mura_tf.data.pipeline import looked_up, preprocessing_table
+
+        prepared = prepare(views, self.side, self._cache_dir)
+        for study_type in views.study_type.unique():
+            rows = (views.study_type == study_type).to_numpy()
+            for run in self.members(study_type):
+                run.require_pictures(views[rows], prepared.digests[rows])
+        images = looked_up(prepared.images[prepared.rows], preprocessing_table(self.preprocessing))
+        frames = [padded_box(high, wide, self.side) for high, wide in prepared.sizes.tolist()]
+        return images, np.array(frames, int).reshape(-1, 4)
 
     def groups(self, views: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[Run], int | None]]:
         """The views by what is explained: their rows, the members for them, and the class.

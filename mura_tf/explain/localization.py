@@ -16,6 +16,7 @@ from mura_tf.data.fracatlas import is_fracatlas
 from mura_tf.data.layouts import find_dataset
 from mura_tf.data.radiograph import read_size
 from mura_tf.data.table import VIEW_KEY, unsplit_key
+from mura_tf.data.text import is_csv
 from mura_tf.evaluation.metrics import bootstrap_weights, interval
 from mura_tf.published import OVERALL
 
@@ -41,7 +42,7 @@ _COCO = Path("Annotations", "COCO JSON", "COCO_fracture_masks.json")
 
 def box_file(data: str | os.PathLike[str]) -> Path:
     """Where the boxes of a data set are, if it has any; beside a CSV, its `lesions.csv`."""
-    if Path(data).suffix == ".csv":
+    if is_csv(data):
         return Path(data).with_name("lesions.csv")
     folder = find_dataset(data)
     return folder / (_COCO if is_fracatlas(folder) else "lesions.csv")

@@ -145,7 +145,7 @@ def run_plan(
     *,
     engine: Engine | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
-    skip_bad: bool = False,
+    skip_bad: bool | float = False,
     tensorboard: bool = False,
     verbose: bool = True,
 ) -> dict[Path, str]:
@@ -236,7 +236,7 @@ def _check(
     plan: list[PlannedRun],
     views: pd.DataFrame,
     cache_dir: str | os.PathLike[str] | None,
-    skip_bad: bool,
+    skip_bad: bool | float,
     verbose: bool,
 ) -> dict[Path, int]:
     """Raises what would fail hours later; returns how many views each run trains on."""

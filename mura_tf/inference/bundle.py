@@ -17,8 +17,9 @@ import pandas as pd
 from mura_tf.cores import usable_cores
 from mura_tf.data.radiograph import (
     BadRadiographError,
+    decode_noted,
     padded_box,
-    read_radiograph,
+    read_content,
     resize_with_pad,
 )
 from mura_tf.data.tasks import ABNORMAL
@@ -418,8 +419,9 @@ def _decode(view: View, inputs: Mapping[str, Any] | None) -> None:
         view.radiograph = source
     else:
         try:
-            view.radiograph = read_radiograph(source)
+            view.radiograph, note = decode_noted(read_content(source), source)
         except BadRadiographError as error:
-            view.warnings.append(str(error).removeprefix(f"{source}: "))
+            view.warnings.append(error.reason)
             return
+        view.warnings += [note] if note else []
     view.warnings += picture_warnings(view.radiograph, inputs)

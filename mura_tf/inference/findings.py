@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mura_tf.data.looks import TINY_RANGE, look_at
+
 NOT_READ = "not read"
 DISAGREEMENT = 0.2
 """Deviation of the members' study probabilities from which they are said to disagree."""
-_BLANK = 8
-"""Fewer grey levels between the darkest and the brightest pixel are a blank picture."""
-_BORDER = 0.04
-"""Of the shorter side, taken for the border."""
 
 
 @dataclass
@@ -122,12 +120,12 @@ def picture_warnings(radiograph: np.ndarray, inputs: Mapping[str, Any] | None) -
         radiograph: uint8 (height, width).
         inputs: of `input_statistics`, of the training images; None where no run tells.
     """
-    low, high = int(radiograph.min()), int(radiograph.max())
-    if high - low < _BLANK:
-        return [f"blank: its grey levels lie between {low} and {high}"]
+    look = look_at(radiograph)
+    if look.high - look.low < TINY_RANGE:
+        return [f"blank: its grey levels lie between {look.low} and {look.high}"]
     warnings = []
-    if has_bright_border(radiograph):
-        warnings.append("inverted? its border is brighter than its middle")
+    if look.bright:
+        warnings.append("inverted? it and its border are bright, as in a negative")
     if inputs:
         scale = (inputs["high"] - inputs["low"]) / 255
         mean, deviation = (inputs["mean"] - inputs["low"]) / scale, inputs["deviation"] / scale
@@ -142,15 +140,3 @@ def picture_warnings(radiograph: np.ndarray, inputs: Mapping[str, Any] | None) -
                 f"theirs by {deviation:.0f}"
             )
     return warnings
-
-
-def has_bright_border(radiograph: np.ndarray) -> bool:
-    """Whether the border of a picture is bright and brighter than its middle, as in a negative."""
-    height, width = radiograph.shape
-    band = max(1, round(_BORDER * min(height, width)))
-    inside = np.zeros(radiograph.shape, bool)
-    inside[band : height - band, band : width - band] = True
-    if inside.all() or not inside.any():
-        return False
-    border, middle = np.median(radiograph[~inside]), np.median(radiograph[inside])
-    return bool(border > 160 and border > middle + 16)

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mura_tf.data.radiograph import BadRadiographError, read_content
+from mura_tf.data.radiograph import (
+    DICOM_SUFFIXES,
+    PLAIN_SUFFIXES,
+    BadRadiographError,
+    read_content,
+)
 
 if TYPE_CHECKING:
     from mura_tf.data.dicom import Header
@@ -19,7 +24,7 @@ if TYPE_CHECKING:
 ZIP_BYTES = 4 * 2**30
 """What a zip may hold, unpacked."""
 ZIP_FILES = 100_000
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", "")
+IMAGE_SUFFIXES = (*PLAIN_SUFFIXES, *DICOM_SUFFIXES, "")
 """What is taken for a radiograph in a folder; a file that is named is read whatever its name."""
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff")
 

@@ -60,7 +60,7 @@ def reproduce(
     *,
     engine: Engine | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
-    skip_bad: bool = False,
+    skip_bad: bool | float = False,
     progress: bool = False,
     **options: Any,
 ) -> tuple[TableReport | DocumentReport, dict[Path, str]]:

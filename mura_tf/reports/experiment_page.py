@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mura_tf.data.radiograph import BadRadiographError, fitted, read_radiograph
+from mura_tf.data.cache import picture_marks
+from mura_tf.data.radiograph import (
+    BadRadiographError,
+    decode_radiograph,
+    digest_of,
+    fitted,
+    read_content,
+)
 from mura_tf.data.table import STUDY_KEY
 from mura_tf.evaluation.metrics import THRESHOLD
 from mura_tf.evaluation.operating_points import Decisions
@@ -101,7 +108,7 @@ def write_scored(
         _reference_section(scores, systems[0]),
         decision_section(first, decisions[tuple(first[SYSTEM_KEY])]),
         _curves_section(systems, runs),
-        _views_section(systems[0], predictions),
+        _views_section(systems[0], predictions, runs),
         _runs_section(systems, runs),
     ]
     return write_page(path, "mura_tf report", sections)
@@ -252,11 +259,12 @@ image level, so it differs from the study-level one above.</p>
 {"".join(panels)}</section>"""
 
 
-def _views_section(system_rows: pd.DataFrame, predictions: pd.DataFrame) -> str:
+def _views_section(system_rows: pd.DataFrame, predictions: pd.DataFrame, runs: list[Run]) -> str:
     system = system_rows.iloc[0]
     chosen = (predictions[[*SYSTEM_KEY, "split"]] == system[[*SYSTEM_KEY, "split"]]).all(axis=1)
     predictions = predictions[chosen]
     views = view_probabilities(predictions)
+    predicted = {mark for run in runs for mark in run.pictures}
     outcomes = (  # label, decision
         ("Found: abnormal and said so", 1, 1),
         ("Cleared: normal and said so", 0, 0),
@@ -267,7 +275,9 @@ def _views_section(system_rows: pd.DataFrame, predictions: pd.DataFrame) -> str:
     for title, label, decision in outcomes:
         group = views[(views.label == label) & ((views.probability_study > THRESHOLD) == decision)]
         surest = _surest_views(group, decision)
-        figures = "".join(_view_figure(view, label == decision) for _, view in surest.iterrows())
+        figures = "".join(
+            _view_figure(view, label == decision, predicted) for _, view in surest.iterrows()
+        )
         figures = figures or '<p class="note">None in this split.</p>'
         groups.append(f"<div><h3>{title}</h3><div class='views'>{figures}</div></div>")
     return f"""<section><h2>A few views</h2>
@@ -286,10 +296,16 @@ def _surest_views(views: pd.DataFrame, decision: int) -> pd.DataFrame:
     return views.loc[turn.index].head(VIEWS_PER_OUTCOME)
 
 
-def _view_figure(view: pd.Series, right: bool) -> str:
+def _view_figure(view: pd.Series, right: bool, predicted: set[str]) -> str:
+    """A view with its radiograph, if its mark is among those of the `predicted` pictures."""
     label = "abnormal" if view.label else "normal"
     try:
-        image = read_radiograph(view.path)
+        content = read_content(view.path)
+        if predicted and not predicted.issuperset(
+            picture_marks(view.to_frame().T, [digest_of(content)])
+        ):
+            raise BadRadiographError(view.path, "another picture than the one that was predicted")
+        image = decode_radiograph(content, view.path)
     except BadRadiographError as error:
         picture = f'<p class="missing">{escaped(error)}</p>'
     else:

@@ -26,6 +26,8 @@ from mura_tf.terminal import track
 
 VIEW_SIDE = 448
 VIEWS_PER_ROW = 4
+TALLEST = 3
+"""Times its width is as high as a picture in a figure gets; a strip is drawn smaller."""
 BOX_COLOUR = (92, 184, 236)
 """RGB; the blue of `COLOURS` on black."""
 
@@ -122,7 +124,8 @@ def plot_study(
     rows = [list(row) for chunk in chunks for row in zip(*chunk, strict=True)]
     if len(pairs) == 1:
         rows, columns = [pairs[0]], 2
-    inches = [2.6 * max(one.shape[0] / one.shape[1] for one in row) for row in rows]
+    ratios = [max(one.shape[0] / one.shape[1] for one in row) for row in rows]
+    inches = [2.6 * min(ratio, TALLEST) for ratio in ratios]
     figure = Figure(figsize=(max(6.2, 2.6 * columns + 0.9), sum(inches) + 1.5))
     figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03)
     grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=inches)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mura_tf.data.splits import SPLIT_BY
+from mura_tf.data.text import read_text
 from mura_tf.files import write_json
 from mura_tf.models.backbones import find_backbone
 from mura_tf.models.specs import (
@@ -317,15 +318,22 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads a JSON file of a recipe's settings, any of them.
 
     Raises:
-        ValueError: the file does not hold one JSON object.
+        ValueError: the file does not hold one JSON object, or names a setting twice.
     """
     try:
-        settings = json.loads(Path(path).read_text(encoding="utf-8"))
+        settings = json.loads(read_text(path), object_pairs_hook=_each_once)
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
         raise ValueError(f"{path} must be JSON: {error}.") from None
     if not isinstance(settings, dict):
         raise ValueError(f"{path} must hold one JSON object. Received: {settings!r}.")
     return settings
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if twice := [name for name in found if [key for key, _ in pairs].count(name) > 1]:
+        raise ValueError(f"{', '.join(map(repr, twice))} is given more than once")
+    return found
 
 
 def _names_a_folder(name: object) -> bool:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from mura_tf.data.cache import picture_marks
 from mura_tf.evaluation.predictions import (
     SYSTEM_KEY,
     RunFolders,
@@ -148,6 +150,27 @@ class Run:
                 f"{self.path} was begun on Keras' backend {before!r}. Received: {backend!r}, which "
                 f"computes other last bits. Set KERAS_BACKEND={before}, or use another folder."
             )
+
+    def require_pictures(self, views: pd.DataFrame, digests: Iterable[str]) -> None:
+        """ValueError where a view's file is not the one that was predicted.
+
+        Args:
+            views: rows of `predictions`, with `path` as it is now.
+            digests: of each file's content, see `PreparedViews`.
+        """
+        marks = zip(picture_marks(views, digests), views.path, strict=True)
+        changed = [path for mark, path in marks if mark not in self.pictures]
+        if self.pictures and changed:
+            raise ValueError(
+                f"{len(changed)} of {len(views)} pictures are not those that {self.path} "
+                f"predicted, the first: {changed[0]}. Expected the files of the data set it was "
+                "trained with; their probabilities are of no other. Put them back, or train anew."
+            )
+
+    @cached_property
+    def pictures(self) -> frozenset[str]:
+        """`picture_marks` of the predicted views; empty of a run that did not note them."""
+        return frozenset(self.info.get("pictures", "").split())
 
     def model(self) -> "keras.Model":
         """The `keras.Model` of the best epoch, not compiled."""

@@ -4,7 +4,8 @@ import os
 
 import pandas as pd
 
-from mura_tf.data.cache import data_fingerprint, prepare_readable
+from mura_tf.data.cache import data_fingerprint, picture_marks, prepare, prepare_readable
+from mura_tf.data.required import scoring_findings
 from mura_tf.data.splits import deal_views, require_classes
 from mura_tf.training.recipe import Recipe
 
@@ -13,9 +14,10 @@ def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     """The views of the recipe's study types in `dealt_views`, checked for what training needs.
 
     Raises:
-        ValueError: an unknown study type, a split that is needed and lacking, a view to train or
-            select on without a label, a type whose training views have one label, or study types to
-            be told apart that are one.
+        ValueError: views that could not be scored, see `scoring_findings`; an unknown study type, a
+            split that is needed and lacking, a view to train or select on without a label, a type
+            without training views, or whose training views have one label, or study types to be
+            told apart that are one.
     """
     _require_labels(views, {"train", recipe.select_on})
     views = dealt_views(views, recipe)
@@ -27,6 +29,7 @@ def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
             f"Received: {', '.join(unknown)}."
         )
     chosen = views[views.study_type.isin(recipe.study_types or known)].reset_index(drop=True)
+    _require_scorable(chosen)
     _require_trainable(chosen, recipe)
     return chosen
 
@@ -48,7 +51,7 @@ def usable_views(
     recipe: Recipe,
     cache_dir: str | os.PathLike[str] | None = None,
     *,
-    skip_bad: bool = False,
+    skip_bad: bool | float = False,
     progress: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """Prepares the views at the recipe's size.
@@ -95,6 +98,14 @@ def _require_labels(views: pd.DataFrame, splits: set[str]) -> None:
         )
 
 
+def predicted_pictures(
+    views: pd.DataFrame, recipe: Recipe, cache_dir: str | os.PathLike[str] | None = None
+) -> list[str]:
+    """`picture_marks` of the views to be predicted, so that a picture replaced later is noticed."""
+    predicted = split_views(views, recipe)["predict"]
+    return picture_marks(predicted, prepare(predicted, recipe.side, cache_dir).digests)
+
+
 def _held_out(views: pd.DataFrame, is_train: pd.Series, recipe: Recipe) -> pd.Series:
     training, parts = views[is_train], (1 - recipe.holdout, recipe.holdout)
     require_classes(training, recipe.holdout_by, parts=2)
@@ -102,17 +113,30 @@ def _held_out(views: pd.DataFrame, is_train: pd.Series, recipe: Recipe) -> pd.Se
     return held.reindex(views.index, fill_value=False)
 
 
+def _require_scorable(views: pd.DataFrame) -> None:
+    """What scoring would refuse after hours of training."""
+    if findings := scoring_findings(views):
+        reasons = "; ".join(f"{one.path}: {one.reason}" for one in findings[:3])
+        more = f"; and {len(findings) - 3} more" if len(findings) > 3 else ""
+        raise ValueError(f"the views cannot be scored: {reasons}{more}.")
+
+
 def _require_trainable(chosen: pd.DataFrame, recipe: Recipe) -> None:
+    whose = "the data set"
+    if recipe.study_types:
+        whose = f"study_types {', '.join(recipe.study_types)}: the data set"
     if set(chosen.split) <= {"train", "holdout"}:
         raise ValueError(
-            "the data set needs a valid or a test split to report on. Received: train only. "
-            "Split it by patient with mura_tf.patient_split, or move patients into a folder valid."
+            f"{whose} needs a valid or a test split to report on. Received: train only. Hold out a "
+            "part of the patients (--split patient:0.15, in Python load_views(..., "
+            "split='patient:0.15')), move patients into a folder valid, or leave out the types "
+            "that have none."
         )
     needed = ["train", recipe.select_on]
     lacking = [split for split in needed if split not in set(chosen.split)]
     if lacking:
         raise ValueError(
-            f"the data set needs views in the splits {' and '.join(needed)}. Received: none in "
+            f"{whose} needs views in the splits {' and '.join(needed)}. Received: none in "
             f"{' and '.join(lacking)}."
             + (" Without a valid split, select on 'holdout'." if lacking == ["valid"] else "")
         )
@@ -125,10 +149,11 @@ def _require_trainable(chosen: pd.DataFrame, recipe: Recipe) -> None:
         )
     training = chosen[chosen.split == "train"]
     untrained = sorted(set(chosen.study_type) - set(training.study_type))
-    if untrained and recipe.task != "abnormality":
+    if untrained:
         raise ValueError(
-            f"every class of the task {recipe.task} needs training views. Received: none of "
-            f"{', '.join(untrained)}. Leave them out of the data set."
+            f"every study type needs training views. Received: none of {', '.join(untrained)}, in "
+            f"{' and '.join(chosen[chosen.study_type.isin(untrained)].split.unique())} alone. "
+            "Leave them out of the data set, or give some of them to train."
         )
     if recipe.task == "study_type":
         if len(set(chosen.study_type)) == 1:

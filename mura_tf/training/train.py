@@ -28,7 +28,12 @@ from mura_tf.training.image_level import ValidationAuroc, decided
 from mura_tf.training.model import compiled_model
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
-from mura_tf.training.selection import selected_views, split_views, usable_views
+from mura_tf.training.selection import (
+    predicted_pictures,
+    selected_views,
+    split_views,
+    usable_views,
+)
 
 
 class NonFiniteLossError(RuntimeError):
@@ -41,7 +46,7 @@ def train(
     run_dir: str | os.PathLike[str],
     *,
     cache_dir: str | os.PathLike[str] | None = None,
-    skip_bad: bool = False,
+    skip_bad: bool | float = False,
     tensorboard: bool = False,
     verbose: str | int = "auto",
 ) -> Run:
@@ -60,7 +65,7 @@ def train(
         run_dir: the run folder; made if it is missing.
         cache_dir: see `prepare`.
         skip_bad: whether to go on without unreadable files (listed in `skipped.csv`) instead of
-            stopping before the start.
+            stopping before the start; see `prepare_readable`.
         tensorboard: whether to write logs into `run_dir/tensorboard`.
         verbose: Keras' progress display; "auto" is a bar on a terminal and a line per epoch
             elsewhere, 0 silent.
@@ -68,7 +73,7 @@ def train(
     Raises:
         ValueError: views the recipe cannot be trained on; a run folder of another recipe, data set
             or backend; a damaged checkpoint; settings of Keras' that `require_backend` refuses.
-        BadViewsError: unreadable files, unless `skip_bad`.
+        BadViewsError: unreadable files, unless `skip_bad`; more than it lets pass is a ValueError.
         FileNotFoundError, ConnectionError: `weights` or `initial` cannot be had.
         NonFiniteLossError: the loss became NaN.
         OSError: the disk is full; the last checkpoint is kept.
@@ -103,7 +108,10 @@ def train(
                 problems.to_csv(part, index=False)
         run.require_data(fingerprint)
         if not run.finished:
-            info = run_facts(recipe, usable, fingerprint) | {"skipped": len(views) - len(usable)}
+            info = run_facts(recipe, usable, fingerprint) | {
+                "skipped": len(views) - len(usable),
+                "pictures": " ".join(predicted_pictures(usable, recipe, cache_dir)),
+            }
             best = run.path / "best.keras"
             if best.is_file() or Checkpoint(run.path).path.exists():
                 run.require_backend(info["backend"])

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from batches import COUNT, SIZE, code
 
-from mura_tf.data.radiograph import decode_radiograph
+from mura_tf.data.radiograph import decode_noted
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def no_decoding(monkeypatch):
         raise AssertionError(f"{path} was decoded")
 
     def start():
-        monkeypatch.setattr("mura_tf.data.cache.decode_radiograph", refuse)
+        monkeypatch.setattr("mura_tf.data.store.decode_noted", refuse)
 
     return start
 
@@ -32,9 +32,9 @@ def decoded(monkeypatch):
 
     def count(content, path):
         names.append(os.path.basename(path))
-        return decode_radiograph(content, path)
+        return decode_noted(content, path)
 
-    monkeypatch.setattr("mura_tf.data.cache.decode_radiograph", count)
+    monkeypatch.setattr("mura_tf.data.store.decode_noted", count)
     return names
 
 

@@ -12,7 +12,7 @@ from mura_tf.data.cache import prepare
 BUILDER = """
 import os, signal, sys
 import pandas as pd
-from mura_tf.data import cache
+from mura_tf.data import cache, store
 
 folder, log, die_at, first, last = sys.argv[1], sys.argv[2], sys.argv[3], *map(int, sys.argv[4:])
 paths = open(os.path.join(os.path.dirname(log), "paths.txt")).read().splitlines()[first:last]
@@ -25,7 +25,7 @@ def count(kind):
     if kind == die_where and seen[kind] == die_at:
         os.kill(os.getpid(), signal.SIGKILL)
 
-def decode(content, path, real=cache.decode_radiograph):
+def decode(content, path, real=store.decode_noted):
     count("d")
     os.write(log, (os.path.basename(path) + "\\n").encode())
     return real(content, path)
@@ -34,7 +34,7 @@ def fsync(handle, real=os.fsync):
     real(handle)
     count("w")  # the squares are on disk, their index lines are not
 
-cache.decode_radiograph, cache.os.fsync = decode, fsync
+store.decode_noted, store.os.fsync = decode, fsync
 print("ready", flush=True)
 sys.stdin.readline()
 cache.prepare(pd.DataFrame({"path": paths}), 32, folder)

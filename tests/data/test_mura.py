@@ -192,7 +192,9 @@ def test_tree_without_labels_or_images(mura):
     with pytest.raises(ValueError) as raised:
         load_mura(mura)
     assert "2 problems in" in str(raised.value)
-    assert "patient00009/study1_positive: the study has no PNG or JPEG file" in str(raised.value)
+    assert "patient00009/study1_positive: the study has no PNG, JPEG or DICOM file" in str(
+        raised.value
+    )
     assert "expected the end _positive or _negative" in str(raised.value)
 
 

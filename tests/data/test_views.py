@@ -22,7 +22,7 @@ def test_a_views_table_comes_back_from_its_csv(mura, tmp_path):
         ("split,study_type\ntrain,elbow\n", "must be a views table, a CSV with the columns split,"),
         ("", "must be a views table"),
         (f"{','.join(VIEW_COLUMNS)}\ntrain,elbow,p,s,v,2,v.png\n", "Received: label '2'"),
-        (f"{','.join(VIEW_COLUMNS)}\nval,elbow,p,s,v,1,v.png\n", "Received: split 'val'"),
+        (f"{','.join(VIEW_COLUMNS)}\nheld,elbow,p,s,v,1,v.png\n", "Received: split 'held'"),
     ],
     ids=["a column missing", "empty", "another label", "another split"],
 )

@@ -192,7 +192,7 @@ def test_a_bad_recipe_file(tmp_path, text, sentence):
 
 def test_a_recipe_file_that_is_no_text(tmp_path):
     (tmp_path / "recipe.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"recipe.json must be JSON: 'utf-8' codec"):
+    with pytest.raises(ValueError, match=r"recipe.json must be JSON: line 1 is not UTF-16"):
         Recipe.load(tmp_path / "recipe.json")
 
 

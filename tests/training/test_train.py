@@ -168,7 +168,9 @@ def test_a_mistake_in_the_recipe_can_be_mended_in_the_same_folder(mura, folder, 
 def test_bad_files_stop_the_run_before_it_starts(mura, tmp_path):
     bad = mura / "train/XR_ELBOW/patient00001/study1_positive/image2.png"
     bad.write_bytes(b"once upon a time")
-    with pytest.raises(BadViewsError, match=r"1 files cannot be used.*\n.*not a PNG or JPEG"):
+    with pytest.raises(
+        BadViewsError, match=r"1 files cannot be used.*\n.*not a PNG, JPEG or DICOM"
+    ):
         train(SHORT, load_mura(mura), tmp_path / "run")
     assert files(tmp_path / "run") == set()
 

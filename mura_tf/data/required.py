@@ -1,0 +1,87 @@
+"""What scoring requires of a views table, looked at before hours of training and not after."""
+
+import os
+from collections.abc import Iterable
+
+import pandas as pd
+
+from mura_tf.data.findings import Finding, few, studies_in_two_labels
+from mura_tf.data.table import SPLITS, VIEW_KEY
+from mura_tf.published import OVERALL
+
+
+def scoring_findings(views: pd.DataFrame) -> list[Finding]:
+    """Why a views table could be trained on and not be scored.
+
+    One row per view, one label per study, one spelling per study type, and none that is named as
+    the row of all types.
+    """
+    return [
+        *_views_twice(views),
+        *studies_in_two_labels(views),
+        *spelled_twice(views["study_type"], common_folder(views)),
+        *_reserved_name(views),
+    ]
+
+
+def types_in_one_split(views: pd.DataFrame) -> list[Finding]:
+    """Study types that cannot be trained on, or cannot be scored."""
+    trained = set(views.loc[views["split"] == "train", "study_type"])
+    scored = set(views.loc[views["split"] != "train", "study_type"])
+    if not trained or not scored:
+        return []
+    findings = []
+    for study_type in sorted(trained ^ scored):
+        group = views[views["study_type"] == study_type]
+        splits = [split for split in SPLITS if split in set(group["split"])]
+        lacking = "train" if study_type in scored else "valid or test"
+        reason = (
+            f"{study_type} has views in {' and '.join(splits)} alone; expected some in {lacking}"
+        )
+        mend = "Add some, or leave the type out"
+        findings.append(Finding(common_folder(group), "type in one split", f"{reason}. {mend}"))
+    return findings
+
+
+def spelled_twice(study_types: Iterable[str], where: str) -> list[Finding]:
+    """Study types whose names differ in case alone, or in spaces around them."""
+    spellings: dict[str, list[str]] = {}
+    for name in dict.fromkeys(study_types):
+        spellings.setdefault(name.strip().casefold(), []).append(name)
+    return [
+        Finding(
+            where,
+            "two spellings",
+            f"a study type is spelled {' and '.join(map(repr, names))}; expected one spelling. "
+            "Rename one",
+        )
+        for names in spellings.values()
+        if len(names) > 1
+    ]
+
+
+def common_folder(views: pd.DataFrame) -> str:
+    """The folder that all files of a table share; "" where there is none."""
+    folders = {os.path.dirname(os.path.abspath(path)) for path in views["path"]}
+    try:
+        return os.path.commonpath(folders)
+    except ValueError:  # no file, or on two drives
+        return ""
+
+
+def _views_twice(views: pd.DataFrame) -> list[Finding]:
+    again = views[views.duplicated(VIEW_KEY)]
+    if again.empty:
+        return []
+    names = ["/".join(map(str, key)) for key in again[VIEW_KEY].itertuples(index=False)]
+    reason = f"{few(names)}: these views are on more than one row; expected one row per view"
+    mend = "Delete the repetition, or give the views names of their own"
+    return [Finding(again["path"].iloc[0], "listed twice", f"{reason}. {mend}")]
+
+
+def _reserved_name(views: pd.DataFrame) -> list[Finding]:
+    reserved = views[views["study_type"].str.strip().str.casefold() == OVERALL]
+    if reserved.empty:
+        return []
+    reason = f"a study type is named {OVERALL!r}, as the row of all types; expected another name"
+    return [Finding(common_folder(reserved), "reserved name", f"{reason}. Rename it")]
