@@ -172,7 +172,7 @@ def _view_box(drawing: str) -> str:
     return drawing.partition('viewBox="')[2].partition('"')[0]
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: "Figure") -> bytes:
     """The figure as PNG, for radiographs."""
     drawing = io.BytesIO()
     figure.savefig(drawing, format="png", dpi=100)
