@@ -184,9 +184,17 @@ def channels_first():
     keras.config.set_image_data_format("channels_last")
 
 
-DOORS = (
-    "build_model predict_views cam heatmaps train run_plan Ensemble KerasMember export_member"
-).split()
+DOORS = [
+    "build_model",
+    "predict_views",
+    "cam",
+    "heatmaps",
+    "train",
+    "run_plan",
+    "Ensemble",
+    "KerasMember",
+    "export_member",
+]
 
 
 @pytest.mark.parametrize("door", DOORS)
