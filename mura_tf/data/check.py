@@ -51,9 +51,13 @@ def check_dataset(root: str | os.PathLike[str], progress: bool = False) -> pd.Da
         >>> len(mt.check_dataset("demo/MURA-v1.1"))
         0
     """
+    if is_csv(root):
+        try:
+            views = read_views(root)
+        except ValueError as error:
+            return _table([Finding(str(root), "no data set", str(error))])
+        return check_views(views, progress)
     try:
-        if is_csv(root):
-            return check_views(read_views(root), progress)
         folder = find_dataset(root)
         views, findings = scan(folder, progress)
     except (ValueError, OSError) as error:

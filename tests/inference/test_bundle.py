@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mura_tf.data.radiograph import read_radiograph
+from mura_tf.data.radiograph import read_content
 from mura_tf.evaluation.predictions import load_predictions, study_probabilities
 from mura_tf.explain.ensemble import Ensemble
 from mura_tf.inference.bundle import BATCH, Bundle
@@ -187,11 +187,11 @@ def test_a_single_view_where_training_had_more(bundle, study, tmp_path):
 def test_views_are_decoded_batch_by_batch(bundle, lesions, monkeypatch):
     decoded = []
 
-    def read(path, original=read_radiograph):
+    def read(path, original=read_content):
         decoded.append(path)
         return original(path)
 
-    monkeypatch.setattr("mura_tf.inference.bundle.read_radiograph", read)
+    monkeypatch.setattr("mura_tf.inference.bundle.read_content", read)
     files = sorted((lesions / "valid").rglob("*.png"))
     next(iter(bundle.findings(files * 8)))
     assert len(decoded) == BATCH < len(files) * 8
