@@ -32,7 +32,7 @@ SCRATCH = Recipe(
     select_on="holdout",
     holdout=0.2,
 )
-FIRST = replace(SCRATCH, optimizer="sgd:0", schedule="constant")
+FIRST = replace(SCRATCH, optimizer="torch_sgd:0", schedule="constant")
 RESNET = Recipe(
     backbone="resnet50_v1_5",  # torchvision's
     preprocessing="native",

@@ -216,7 +216,7 @@ def test_a_synthetic_set_and_the_cache_are_as_told(demo, cache_dir):
     assert header(demo / "MURA-v1.1" / "lesions.csv") == columns
     assert {"images.u8", "index.jsonl"} <= set(files(cache_dir / "32px"))
     lines = (cache_dir / "32px" / "index.jsonl").read_text(encoding="utf-8").splitlines()
-    (path, size, changed, digest), *_ = (
+    (path, size, changed, _, _, _, _, digest, *_), *_ = (
         entry for entry in map(json.loads, lines) if entry[0].startswith(str(demo))
     )
     assert Path(path).stat().st_size == size

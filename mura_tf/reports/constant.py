@@ -23,7 +23,7 @@ def called(studies: int, abnormal: float) -> str:
         studies: how many there are.
         abnormal: how many of them are called abnormal.
     """
-    if not studies or 0 < abnormal < studies:
+    if not studies or abnormal not in (0, studies):  # NaN, of a published system, is neither
         return ""
     return "abnormal" if abnormal else "normal"
 

@@ -26,6 +26,7 @@ from mura_tf.evaluation.predictions import (
     write_predictions,
 )
 from mura_tf.explain.ensemble import Ensemble
+from mura_tf.reports.decision_section import decisions_of
 from mura_tf.reports.experiment_page import write_scored
 from mura_tf.reports.score_plots import plot_reliability
 from mura_tf.reports.study_page import explain_studies, plot_study
@@ -305,6 +306,7 @@ def test_pages_show_them(members, lesions, tmp_path, eagerly):
     predictions = load_predictions(folders)
     with pytest.raises(ValueError, match="whose label is unknown"):
         score_systems(predictions)
-    scores = score_systems(predictions[predictions.label.notna()])
-    write_scored(finished_runs(folders), predictions, scores, tmp_path / "report.html")
+    known = predictions[predictions.label.notna()]
+    runs, scores = finished_runs(folders), score_systems(known)
+    write_scored(runs, predictions, scores, decisions_of(runs, known), tmp_path / "report.html")
     assert "labelled" in (tmp_path / "report.html").read_text()

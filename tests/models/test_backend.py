@@ -276,6 +276,7 @@ def test_a_public_name_whose_backend_is_not_installed():
 @pytest.mark.parametrize("name", ["numpy", "openvino"])
 def test_what_does_not_train_predicts_and_explains(mura, tmp_path, name):
     pytest.importorskip(name)
+    pytest.importorskip("jax", reason="Keras' NumPy backend takes parts of its JAX backend")
     views = mt.load_mura(mura)
     model = mt.build_model("small_cnn", None, image_size=32)
     model.save(tmp_path / "model.keras")

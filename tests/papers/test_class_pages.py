@@ -16,8 +16,8 @@ def pages_of(scores, tmp_path, title="Exp 6"):
     histories = [pd.DataFrame({"epoch": [1, 2, 3], "learning_rate": [1e-3, 1e-3, 2e-4]})]
     figures = class_figures(scores, histories, "exp_6")
     drawings = {stem: (svg(figure, stem), text) for stem, (figure, text) in figures.items()}
-    page = write_page(tmp_path / "page.html", title, [class_section(title, scores, drawings)])
-    return Page(page), "\n".join(class_lines(title, scores, drawings)), list(figures)
+    page = write_page(tmp_path / "page.html", title, [class_section(title, scores, drawings, None)])
+    return Page(page), "\n".join(class_lines(title, scores, drawings, None)), list(figures)
 
 
 def test_fig_30_stands_beside_ours_where_the_classes_are_its_fourteen(tmp_path):

@@ -238,7 +238,7 @@ def test_only_the_recipes_study_types_are_trained_and_predicted(views, tmp_path,
         (
             {},
             lambda views: views[views.split == "train"],
-            "a valid or a test split to report on. Received: train only. Split it by patient",
+            "a valid or a test split to report on. Received: train only. Hold out a part",
         ),
         (
             {},
@@ -248,7 +248,7 @@ def test_only_the_recipes_study_types_are_trained_and_predicted(views, tmp_path,
         (
             {"select_on": "holdout"},
             lambda views: views[views.split == "train"],
-            "a valid or a test split to report on. Received: train only. Split it by patient",
+            "a valid or a test split to report on. Received: train only. Hold out a part",
         ),
         (
             {"select_on": "holdout"},
