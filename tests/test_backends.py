@@ -18,6 +18,7 @@ import mura_tf as mt
 from mura_tf.cores import usable_cores
 from mura_tf.explain.heatmaps import methods_for, probabilities, raw_cam
 from mura_tf.explain.methods import METHODS
+from mura_tf.grid.engines import THREADS
 from mura_tf.training.checkpoint import Checkpoint
 from mura_tf.training.run import Run
 from mura_tf.training.train import NonFiniteLossError
@@ -285,6 +286,19 @@ def test_another_backend_does_not_go_on(views, stopped, tmp_path):
     assert before.items() <= {path.name: path.read_bytes() for path in tmp_path.iterdir()}.items()
 
 
+@pytest.mark.skipif(BACKEND != "jax" or sys.platform != "linux", reason="jax, as Linux shows it")
+def test_the_threads_of_jax_are_as_many_as_a_run_has_cores():
+    """It heeds none of the variables that TensorFlow and torch do, but NPROC, see `THREADS`."""
+    code = (
+        "import json, os, sys; import jax.numpy as jnp; jnp.ones(9).block_until_ready(); "
+        "threads = '/proc/self/task'; names = [open(f'{threads}/{thread}/comm').read() "
+        "for thread in os.listdir(threads)]; "
+        "json.dump(sum('XLAEigen' in name for name in names), sys.stdout)"
+    )
+    for cores in (1, 3):
+        assert python(code, **dict.fromkeys(THREADS, str(cores))) == cores
+
+
 # ------------------------------------------------------------------------------------------------
 # What is trained
 
@@ -386,5 +400,5 @@ def test_the_command_line(lesions, whole, tmp_path):
         status, printed, told = command(
             "explain", folder, "--data", lesions, "--methods", "saliency"
         )
-        assert status == 1
-        assert told.splitlines()[-1].startswith("Error: the method 'saliency' is tf-keras-vis'")
+        assert status == 2
+        assert "the method 'saliency' is tf-keras-vis', which" in " ".join(told.split())

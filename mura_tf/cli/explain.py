@@ -98,6 +98,9 @@ def explain(
 
     with waiting("Starting"):
         from mura_tf.explain.ensemble import Ensemble, require_order
+        from mura_tf.models.backend import require_backend
+
+    require_backend()
 
     with wrong_usage():
         require_order(order)
