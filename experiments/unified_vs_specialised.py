@@ -61,8 +61,8 @@ DENSENET = replace(
     schedule="step:0.3:3",
     patience=1,  # stops after the 2nd
 )
-ADAM = replace(DENSENET, optimizer="adam", weight_decay=0.0)
-ADAMW = replace(DENSENET, optimizer="adam")
+ADAM = replace(DENSENET, optimizer="torch_adam", weight_decay=0.0)
+ADAMW = replace(DENSENET, optimizer="adam")  # whose decay is decoupled, as that of PyTorch's AdamW
 """Keras' weight decay is AdamW's: it is taken off the weights, and not part of the gradient."""
 OPEN = ("image_size",)
 OPEN_FROM_SCRATCH = (*OPEN, "batch_size", "learning_rate", "max_epochs", "patience")
