@@ -113,6 +113,7 @@ class _QuietTensorFlow(MetaPathFinder):
                 try:
                     with _kept_back():
                         load(module)
+                        module.config.list_physical_devices()  # says where there is no CUDA
                 finally:
                     del os.environ[LEVEL]
                     if level:
