@@ -113,7 +113,8 @@ class _QuietTensorFlow(MetaPathFinder):
                 try:
                     with _kept_back():
                         load(module)
-                        module.config.list_physical_devices()  # says where there is no CUDA
+                        if hasattr(module, "config"):  # a name of TensorFlow's own
+                            module.config.list_physical_devices()  # says where there is no CUDA
                 finally:
                     del os.environ[LEVEL]
                     if level:
