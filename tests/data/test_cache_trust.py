@@ -15,7 +15,7 @@ import pytest
 
 from mura_tf.data import store as store_module
 from mura_tf.data.cache import compact_cache, prepare
-from mura_tf.data.radiograph import decode_noted, read_radiograph, resize_with_pad
+from mura_tf.data.radiograph import read_radiograph, resize_with_pad
 
 SIZE = 32
 
@@ -50,19 +50,6 @@ def another_process(monkeypatch):
     """What other tests have read counts for nothing here."""
     monkeypatch.setattr(store_module, "_CHECKED", set())
     return lambda: store_module._CHECKED.clear()
-
-
-@pytest.fixture
-def decoded(monkeypatch):
-    """The names of the files decoded from now on."""
-    names = []
-
-    def count(content, path):
-        names.append(os.path.basename(path))
-        return decode_noted(content, path)
-
-    monkeypatch.setattr("mura_tf.data.store.decode_noted", count)
-    return names
 
 
 def files(cache):
