@@ -98,8 +98,9 @@ def test_recipes_are_recipes():
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: f"{page.parent.name}-{page.stem}")
 def test_its_commands_parse(page):
     for block in blocks(page, "console"):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line.removeprefix("$ "), comments=True)
+        lines = block.replace("\\\n", " ").splitlines()
+        for line in (line for line in lines if line.startswith("$ ")):
+            words = shlex.split(line[2:], comments=True)
             if words[:1] == ["mura-tf"] and not re.search(r"\$[A-Z]|\.\.\.", line):
                 command = COMMANDS[words[1]]
                 command.make_context(words[1], words[2:], parent=typer.Context(command))

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from experiment_names import DOCUMENTS
 
 from mura_tf import (
     Run,
@@ -21,14 +22,6 @@ from mura_tf.papers.reproduce import find_experiment, reproduce
 from mura_tf.papers.routing import compose
 from mura_tf.published import published_table
 
-NAMES = (
-    "freezing",
-    "inputs",
-    "unified_vs_specialised",
-    "densenet169",
-    "fourteen_classes",
-    "resnet18",
-)
 PER_RUN = {"study_types": None, "member": 0, "initial": None, "stage": "imagenet"}
 TYPES = ["elbow", "wrist"]
 
@@ -45,7 +38,7 @@ def data(tmp_path_factory):
 def recipes(*, backbones, **settings):
     """One run of each kind that the documents have: document and system -> recipe."""
     found = {}
-    for name in NAMES:
+    for name in DOCUMENTS:
         experiment = find_experiment(name)
         options = {"settings": settings, "backbones": backbones}
         if any(system.per_type for system in experiment.systems):

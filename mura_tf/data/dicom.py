@@ -1,4 +1,4 @@
-"""One DICOM file -> one grey radiograph, and what its header says of it.
+"""One DICOM file -> one grey radiograph and what its header says of it, or why it is refused.
 
 Needs the extra `mura-tf[dicom]`: pydicom, with pylibjpeg's decoders for compressed pixels.
 """

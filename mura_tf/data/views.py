@@ -1,4 +1,4 @@
-"""A data set on disk -> the views table; its patient-disjoint split, class weights and Table I."""
+"""A data set on disk, or a CSV -> the views table."""
 
 import io
 import os

@@ -2,5 +2,6 @@
 intervals go out.
 
 Open `predictions` first. `metrics` has the formulas, `comparison` repeats and differences,
-`classes` the tasks with classes. Only `predict_views` needs Keras.
+`classes` the tasks with classes, `operating_points` the calibration, and what is normal, doubtful
+or abnormal. Only `predict_views` needs Keras.
 """

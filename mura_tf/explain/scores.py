@@ -96,7 +96,7 @@ def score_heatmaps(
     Args:
         ensemble: whose maps are scored.
         data: the data set with the boxes, see `load_boxes`.
-        methods: of `heatmap_methods.METHODS`; by default all that can explain the members.
+        methods: of `explain.methods.METHODS`; by default all that can explain the members.
         layer: see `explain.heatmaps`; for those of `methods` that take one.
         sanity: whether to add `deletion`, `insertion` and `randomized`; it takes several times as
             long.

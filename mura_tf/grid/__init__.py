@@ -2,5 +2,5 @@
 Ray, or said to have failed.
 
 Open `plan` first. `worker` is one such process, `engines` place them, `progress` shows them,
-`finished` tells which can be reported.
+`finished` tells which of them can be reported.
 """

@@ -1,7 +1,7 @@
-"""A backbone's name and a recipe's small languages come in, a flat `keras.Model` with the paper's
-head goes out.
+"""A backbone's name and a recipe's small languages come in, a flat `keras.Model` with a head, by
+default the paper's, goes out.
 
 Open `build` first: `build_model` is the door; `backbones` names the extractors, `resnet` has those
 that Keras lacks, `specs` the languages, `graph` the parts of a finished model, `keras_metrics` the
-kappa.
+kappa, `backend` what Keras computes on and what that can do.
 """

@@ -1,4 +1,4 @@
-"""Recipe + views -> run folder. The only code that changes weights."""
+"""Recipe + views -> run folder. The only code that trains."""
 
 import contextlib
 import dataclasses

@@ -7,20 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from command_line import assert_sentence, assert_wrong_usage, call
+from experiment_names import DOCUMENTS, TABLES
 from run_folders import FEW_STUDIES, finish, views_of
 
 from mura_tf.papers import reproduce as lib
 from mura_tf.training.recipe import find_settings
 
-TABLES = ["table_iii", "table_iv", "table_v", "table_vi", "tables_v_vi"]
-DOCUMENTS = [
-    "densenet169",
-    "fourteen_classes",
-    "freezing",
-    "inputs",
-    "resnet18",
-    "unified_vs_specialised",
-]
 SMALL = ["--backbones", "small_cnn", "--members", "2", "--repeats", "1"]
 
 

@@ -133,25 +133,20 @@ def test_a_jpeg_of_another_kind_is_called_what_it_is(marker, bits, kind):
         decode_radiograph(frame_replaced(marker, bits), "x")
 
 
-def test_no_jpeg_of_garbage_ends_in_anything_but_a_sentence():
-    content = jpeg(SMOOTH[:64, :64])
+@pytest.mark.parametrize(
+    ("content", "first", "times"),
+    [
+        (jpeg(SMOOTH[:64, :64]), 2, 2000),
+        (cv2.imencode(".png", SMOOTH[:64, :64])[1].tobytes(), 4, 500),
+    ],
+    ids=["jpeg", "png"],
+)
+def test_no_garbage_ends_in_anything_but_a_sentence(content, first, times):
+    """From byte `first` on, so that it is still taken for a file of its kind."""
     rng = np.random.default_rng(1)
-    for _ in range(2000):
+    for _ in range(times):
         garbled = bytearray(content)
-        for place in rng.integers(2, len(content), rng.integers(1, 8)):
-            garbled[place] = rng.integers(256)
-        try:
-            assert decode_radiograph(bytes(garbled), "x").ndim == 2
-        except BadRadiographError as error:
-            assert str(error).startswith("x: ")
-
-
-def test_no_png_of_garbage_ends_in_anything_but_a_sentence():
-    content = cv2.imencode(".png", SMOOTH[:64, :64])[1].tobytes()
-    rng = np.random.default_rng(1)
-    for _ in range(500):
-        garbled = bytearray(content)
-        for place in rng.integers(4, len(content), rng.integers(1, 8)):
+        for place in rng.integers(first, len(content), rng.integers(1, 8)):
             garbled[place] = rng.integers(256)
         try:
             assert decode_radiograph(bytes(garbled), "x").ndim == 2

@@ -2,11 +2,11 @@
 
 from types import SimpleNamespace
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from networks import of_one_convolution
 
 from mura_tf.data.pipeline import preprocessing_table
 from mura_tf.data.radiograph import read_radiograph
@@ -18,16 +18,7 @@ SYSTEM = ["backbone", "stage", "repeat"]
 
 @pytest.fixture(scope="module")
 def tiny():
-    """A model whose probabilities differ from image to image."""
-    keras.utils.set_random_seed(0)
-    layers = [
-        keras.Input((32, 32, 3)),
-        keras.layers.Rescaling(1 / 128),
-        keras.layers.Conv2D(8, 5, strides=3, activation="relu"),
-        keras.layers.Flatten(),
-        keras.layers.Dense(1, activation="sigmoid"),
-    ]
-    return keras.Sequential(layers, name="tiny")
+    return of_one_convolution()
 
 
 def test_predict_views_keeps_rows_order_and_columns(mura, tiny):

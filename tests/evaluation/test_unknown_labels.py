@@ -2,10 +2,10 @@
 
 import shutil
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
+from networks import of_one_convolution
 
 from mura_tf.data.check import check_views
 from mura_tf.data.counts import summarize
@@ -39,15 +39,7 @@ STUDY = ["split", "study_type", "patient", "study"]
 
 @pytest.fixture(scope="module")
 def model():
-    keras.utils.set_random_seed(0)
-    layers = [
-        keras.Input((32, 32, 3)),
-        keras.layers.Rescaling(1 / 128),
-        keras.layers.Conv2D(8, 5, strides=3, activation="relu"),
-        keras.layers.Flatten(),
-        keras.layers.Dense(1, activation="sigmoid"),
-    ]
-    return keras.Sequential(layers, name="tiny")
+    return of_one_convolution()
 
 
 @pytest.fixture(scope="module")

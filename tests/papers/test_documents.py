@@ -5,19 +5,11 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from experiment_names import DOCUMENTS
 from run_folders import TWO_TYPES, TYPES, views_of
 
 from mura_tf.papers.reproduce import find_experiment
 from mura_tf.training.recipe import Recipe
-
-NAMES = (
-    "freezing",
-    "inputs",
-    "unified_vs_specialised",
-    "densenet169",
-    "fourteen_classes",
-    "resnet18",
-)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +37,7 @@ def test_plans_are_the_documents(name, runs, tmp_path):
 
 
 def test_names_and_titles_tell_systems_apart():
-    for name in NAMES:
+    for name in DOCUMENTS:
         systems = find_experiment(name).systems
         assert len({one.name for one in systems}) == len({one.title for one in systems})
         assert len({one.title for one in systems}) == len(systems)

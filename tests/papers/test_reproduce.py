@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from experiment_names import DOCUMENTS, TABLES
 from run_folders import FEW_STUDIES, TYPES, finish, views_of
 
 from mura_tf.data.tasks import class_names
@@ -13,17 +14,6 @@ from mura_tf.papers.documents import Comparison
 from mura_tf.papers.parameters import ParameterTable
 from mura_tf.papers.tables import Experiment
 from mura_tf.training.recipe import Recipe
-
-TABLES = ["table_iii", "table_iv", "table_v", "table_vi", "tables_v_vi"]
-DOCUMENTS = [
-    "densenet169",
-    "fourteen_classes",
-    "freezing",
-    "inputs",
-    "resnet18",
-    "unified_vs_specialised",
-]
-
 
 # ------------------------------------------------------------------------------------------------
 # Experiments
