@@ -1,13 +1,28 @@
-"""The scores over classes as a page shows them, read back."""
+"""The scores over classes as a page shows them, read back; runs were never trained."""
 
+import base64
+
+import cv2
+import numpy as np
 import pandas as pd
+import pytest
 from class_predictions import TASK, predictions_of
+from document_runs import done
 from pages import Page
 from run_folders import TYPES
+from sklearn.metrics import accuracy_score, cohen_kappa_score
 
 from mura_tf.data.tasks import class_of
 from mura_tf.evaluation.classes import MACRO, MEASURES, MICRO, WEIGHTED, score_classes
-from mura_tf.papers.class_pages import class_figures, class_lines, class_section, published_report
+from mura_tf.papers.class_pages import (
+    class_figures,
+    class_lines,
+    class_section,
+    plot_samples,
+    published_report,
+)
+from mura_tf.papers.document_reports import report_comparison
+from mura_tf.papers.reproduce import find_experiment
 from mura_tf.reports.page import svg, write_page
 
 
@@ -70,3 +85,54 @@ def test_text_from_outside_is_text(tmp_path):
     page, text, _ = pages_of(score_classes(predictions_of(types=(nasty, "hand")), TASK), tmp_path)
     assert f"normal {nasty}" in [row[0] for row in page.tables[0]]
     assert '| normal <b>\\|"$x$ |' in text
+
+
+def test_classes_are_counted_as_classes(tmp_path):
+    """Accuracy is over the classes, kappa over abnormal and normal."""
+    experiment = find_experiment("fourteen_classes")
+    plan = done(experiment, tmp_path, systems=["exp_6"], members=2)
+    report = report_comparison(experiment, plan, tmp_path)
+    views = pd.concat([pd.read_csv(run.folder / "predictions.csv") for run in plan])
+    classes = [name for name in views if name.startswith("p:")]
+    assert len(classes) == 4
+    key = ["study_type", "patient", "study", "view", "label"]
+    means = views.groupby(key)[[*classes, "probability"]].mean().reset_index()
+    decided = means[classes].idxmax(axis=1).str[2:]
+    truth = means.label.map({0: "normal ", 1: "abnormal "}) + means.study_type
+    (overall,) = report.scores.query("study_type == 'overall'").itertuples()
+    assert overall.accuracy == pytest.approx(accuracy_score(truth, decided))
+    assert overall.published_accuracy == 0.79
+    kappa = cohen_kappa_score(means.label, means.probability > 0.5)
+    assert overall.kappa == pytest.approx(kappa)
+    (row,) = report.epochs.itertuples()
+    assert (row.published_loss, row.published_val_accuracy) == (0.37, 0.81)
+
+
+def test_samples_show_the_class_and_what_a_view_is_taken_for(tmp_path):
+    """The surest right one and the surest wrong one of each class, of images that are there."""
+    experiment = find_experiment("fourteen_classes")
+    plan = done(experiment, tmp_path, systems=["exp_1"])
+    folder = experiment.folder(tmp_path)
+    report = report_comparison(experiment, plan, tmp_path)
+    assert not (folder / "exp_1-samples.png").exists()  # nowhere.png
+    image = tmp_path / "image.png"
+    cv2.imwrite(str(image), np.arange(200, dtype=np.uint8).reshape(20, 10))
+    path = plan[0].folder / "predictions.csv"
+    table = pd.read_csv(path, dtype={"patient": str})
+    table.assign(path=str(image)).to_csv(path, index=False, na_rep="nan")
+    report = report_comparison(experiment, plan, tmp_path)
+    assert "](exp_1-samples.png)" in (folder / "table.md").read_text(encoding="utf-8")
+    png = base64.b64encode((folder / "exp_1-samples.png").read_bytes()).decode()
+    assert png in (folder / "report.html").read_text(encoding="utf-8")
+    classes = [name for name in table if name.startswith("p:")]
+    decided = table[classes].idxmax(axis=1).str[2:]
+    share = table[classes].max(axis=1)
+    truth = table.label.map({0: "normal ", 1: "abnormal "}) + table.study_type
+    expected = []
+    for right, mark in ((decided == truth, "\N{CHECK MARK}"), (decided != truth, "\N{BALLOT X}")):
+        best = share[right].groupby(truth[right]).idxmax()
+        rows = sorted(best, key=lambda row: -share[row])
+        expected += [f"{truth[row]}\n{mark} {decided[row]}, {share[row]:.2f}" for row in rows]
+    figure = plot_samples(report.decided)
+    shown = [axes.get_title() for axes in figure.axes if axes.images]
+    assert shown == expected and len(shown) == 8

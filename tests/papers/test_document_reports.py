@@ -1,68 +1,20 @@
 """Reports on the systems of documents 001 to 004, from runs that were never trained."""
 
-import base64
 import json
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from document_runs import done, with_accuracies
 from pages import listed, markdown
 from run_folders import TWO_TYPES, finish, views_of
 from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
 
-from mura_tf.data.tasks import abnormality_of, class_names, class_of
-from mura_tf.papers.class_pages import plot_samples
 from mura_tf.papers.document_reports import report_comparison
 from mura_tf.papers.reproduce import find_experiment
 from mura_tf.published import published_table
 from mura_tf.reports.numbers import NOTHING
 from mura_tf.training.run import Run
-from mura_tf.training.selection import dealt_views
-
-
-def done(experiment, out, *, lacking=(), **options):
-    """Writes finished runs of an experiment, but for `lacking`, and returns the plan."""
-    views = views_of(TWO_TYPES)
-    plan = experiment.plan(out, sorted(TWO_TYPES), **options)
-    for index, run in enumerate(plan):
-        if index not in lacking:
-            finish(run, views)
-            _with_accuracies(run)
-            if run.recipe.task != "abnormality":
-                _with_classes(run, views)
-    experiment.folder(out).mkdir(parents=True, exist_ok=True)
-    views.to_csv(experiment.folder(out) / "views.csv", index=False)
-    return plan
-
-
-def _with_accuracies(run):
-    path = run.folder / "history.csv"
-    history = pd.read_csv(path)
-    rng = np.random.default_rng([*run.folder.name.encode(), run.recipe.batch_size])
-    for column in ("accuracy", "val_accuracy"):
-        history[column] = rng.uniform(0, 1, len(history))
-    if run.recipe.task != "abnormality":
-        history["val_f1"] = rng.uniform(0, 1, len(history))
-    history.to_csv(path, index=False)
-
-
-def _with_classes(run, views):
-    """Class probabilities that are right about as often as not."""
-    path = run.folder / "predictions.csv"
-    predictions = pd.read_csv(path)
-    classes = class_names(views, run.recipe.task)
-    rng = np.random.default_rng([*run.folder.parent.parent.name.encode(), run.recipe.member])
-    outputs = rng.dirichlet(np.ones(len(classes)), len(predictions))
-    truth = pd.Categorical(class_of(predictions, run.recipe.task), classes).codes
-    outputs[np.arange(len(predictions)), truth] += 0.3
-    outputs /= outputs.sum(axis=1, keepdims=True)
-    predictions["probability"] = abnormality_of(outputs, classes)
-    for index, name in enumerate(classes):
-        predictions[f"p:{name}"] = outputs[:, index]
-    predictions.to_csv(path, index=False, na_rep="nan")
-    info = Run(run.folder).info | {"classes": list(classes)}
-    (run.folder / "run.json").write_text(json.dumps(info))
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +228,7 @@ def test_muras_readers_stand_beside_where_the_data_are_muras(tmp_path):
     plan = experiment.plan(tmp_path, sorted(counts), systems=systems)
     for run in plan:
         finish(run, reported)
-        _with_accuracies(run)
+        with_accuracies(run)
     path = experiment.folder(tmp_path) / "views.csv"
     pd.concat([trained, reported]).to_csv(path, index=False)
     report = report_comparison(experiment, plan, tmp_path)
@@ -388,99 +340,6 @@ def test_nothing_finished_is_a_sentence(tmp_path):
         report_comparison(experiment, plan, tmp_path)
 
 
-def routed_by_hand(plan, out):
-    """Writes what the routed system said: another type's specialist says 0.5 to a view more."""
-    runs = {(run.folder.parts[-3], run.folder.parts[-2]): run.folder for run in plan}
-    step = pd.read_csv(runs["study_types", "all"] / "predictions.csv", dtype={"patient": str})
-    step["recognised"] = step.filter(like="p:").idxmax(axis=1).str[2:]
-    key = ["study_type", "patient", "study", "view"]
-    rows = []
-    for study_type in TWO_TYPES:
-        folder = runs["two_linear_humerus", study_type]
-        said = pd.read_csv(folder / "predictions.csv", dtype={"patient": str})
-        said = said.merge(step[[*key, "recognised"]], on=key)
-        other = said.assign(probability=(said.probability + 0.5) % 1)
-        rows.append(said.where(said.recognised == study_type, other))
-    path = out / "resnet18/routed/predictions.csv"
-    path.parent.mkdir()
-    pd.concat(rows).to_csv(path, index=False)
-    return path
-
-
-def test_one_model_of_two_types_has_its_own_row(tmp_path):
-    experiment = find_experiment("unified_vs_specialised")
-    views = views_of({"finger": (20, 16), "hand": (20, 16), "wrist": (24, 20)})
-    systems = ["cnn_first_together", "cnn_first"]
-    plan = experiment.plan(tmp_path, ["finger", "hand", "wrist"], systems=systems)
-    for run in plan:
-        finish(run, views)
-        _with_accuracies(run)
-    views.to_csv(experiment.folder(tmp_path) / "views.csv", index=False)
-    report = report_comparison(experiment, plan, tmp_path)
-    rows = report.scores[report.scores.system == "cnn_first_together"].set_index("study_type")
-    assert list(rows.index) == ["finger", "wrist", "finger and wrist"]
-    assert rows.pooled.tolist() == [False, False, True]
-    assert rows.published_accuracy.tolist()[2] == 0.55 and rows.published_accuracy.isna().sum() == 2
-    (run,) = (run for run in plan if run.folder.parent.name == "finger+wrist")
-    table = pd.read_csv(run.folder / "predictions.csv")
-    expected = accuracy_score(table.label, table.probability > 0.5)
-    assert rows.accuracy["finger and wrist"] == pytest.approx(expected)
-    (shown,) = (row for row in markdown(tmp_path / experiment.name, "Result") if "for f" in row[0])
-    assert (shown[2], shown[5]) == ("finger, wrist", "0.550")
-    own = report.scores[report.scores.system == "cnn_first"].set_index("study_type")
-    assert not any(one.startswith("Study types of") for one in report.deviations)
-    assert own.published_accuracy.isna().all()  # of the elbow alone
-    losses = report.epochs.set_index("system").published_loss
-    assert losses["cnn_first_together"] == 0.047 and np.isnan(losses["cnn_first"])
-
-
-def test_images_are_counted_by_split_and_label_beside_the_documents(tmp_path):
-    experiment = find_experiment("unified_vs_specialised")
-    valid = views_of(TWO_TYPES)
-    train = views_of({"humerus": (60, 40), "wrist": (80, 60)}).assign(split="train")
-    train["patient"] = "train" + train.patient
-    views = pd.concat([train, valid], ignore_index=True)
-    views["path"] = views.index.astype(str)
-    plan = experiment.plan(tmp_path, sorted(TWO_TYPES), systems=["densenet121_unified"])
-    for run in plan:
-        finish(run, valid)
-        _with_accuracies(run)
-    views.to_csv(experiment.folder(tmp_path) / "views.csv", index=False)
-    report = report_comparison(experiment, plan, tmp_path)
-    dealt = dealt_views(views, plan[0].recipe)
-    headers, *rows = markdown(tmp_path / experiment.name, "Images by split and label")
-    assert headers == [
-        *("Study type", "Label", "Trained on", "Published", "Selected on", "Published"),
-        *("Reported", "Published"),
-    ]
-    published = {("humerus", "abnormal"): ("483", "116", "140"), ("wrist", "normal"): ("4,626",)}
-    for study_type, label, *cells in rows:
-        of_class = dealt[(dealt.study_type == study_type) & (dealt.label == (label == "abnormal"))]
-        counts = of_class.split.value_counts()
-        assert cells[::2] == [str(counts[name]) for name in ("train", "holdout", "valid")]
-        expected = published.get((study_type, label), ())
-        assert tuple(cells[1::2][: len(expected)]) == expected
-    assert len(rows) == 4
-    assert report.split_counts["count"].sum() == len(views)
-
-
-def test_chosen_epochs_stand_beside_the_documents(tmp_path):
-    experiment = find_experiment("unified_vs_specialised")
-    systems = ["resnet50_unified", "resnet50_specialised", "densenet121_unified"]
-    plan = done(experiment, tmp_path, systems=systems, members=2)
-    for member, run in enumerate(plan):
-        info = Run(run.folder).info | {"best_epoch": 1 + member % 2}
-        (run.folder / "run.json").write_text(json.dumps(info))
-    report_comparison(experiment, plan, tmp_path)
-    assert markdown(tmp_path / experiment.name, "Chosen epochs, by study type") == [
-        ["System", "humerus", "wrist", "overall"],
-        ["ResNet-50, unified", "\u2013", "\u2013", "1.5"],
-        ["published", "\u2013", "\u2013", "4"],
-        ["ResNet-50, specialised", "1.5", "1.5", "\u2013"],
-        ["published", "16", "4", "\u2013"],
-    ]
-
-
 def test_what_the_paper_froze_is_told_with_the_papers_choices(tmp_path):
     experiment = find_experiment("freezing")
     plan = done(experiment, tmp_path, members=2, backbones=["efficientnet_b0"])
@@ -500,57 +359,6 @@ def test_what_the_paper_froze_is_told_with_the_papers_choices(tmp_path):
     assert report.scores.published_accuracy.isna().all()
 
 
-def test_a_routed_system_is_scored_beside_one_model_and_told_specialists(tmp_path):
-    experiment = find_experiment("resnet18")
-    plan = done(experiment, tmp_path, systems=["routed"])
-    before = report_comparison(experiment, plan, tmp_path)
-    path = tmp_path / "resnet18/routed/predictions.csv"
-    told = f"{path}: study type recognised, then its model is not put together from these runs yet."
-    assert [one for one in before.missing if one.startswith(told)]
-    assert "routed" not in set(before.scores.system)
-    routed = pd.read_csv(routed_by_hand(plan, tmp_path), dtype={"patient": str})
-    report = report_comparison(experiment, plan, tmp_path)
-    assert report.missing == []
-    (overall,) = report.scores.query("system == 'routed' and study_type == 'overall'").itertuples()
-    decided = routed.probability > 0.5
-    assert overall.accuracy == pytest.approx(accuracy_score(routed.label, decided))
-    assert overall.kappa == pytest.approx(cohen_kappa_score(routed.label, decided))
-    assert overall.backbone == "resnet18"
-    right = (routed.recognised == routed.study_type).sum()
-    assert 0 < right < len(routed)
-    (remark,) = report.remarks
-    assert remark.startswith(
-        f"study type recognised, then its model: {right} of 124 views ({right / 124:.1%}) are taken"
-    )
-    assert remark in (tmp_path / "resnet18/table.md").read_text(encoding="utf-8")
-    values = report.scores.query("study_type == 'overall'").set_index("system").accuracy
-    claims = report.claims.query("measure == 'view_accuracy'").set_index("claim").value
-    ahead = claims["Recognising the study type, then asking its model, is ahead of one for all"]
-    assert ahead == pytest.approx(values["routed"] - values["frozen_two_linear"])
-    told = claims["Being told the study type is ahead of recognising it"]
-    assert told == pytest.approx(values["two_linear_humerus"] - values["routed"])
-    left_out = [one for one in report.deviations if one.startswith("Left out: ")]
-    assert left_out == ["Left out: frozen, linear; then frozen, abnormality."]
-    assert not any(one.startswith("Study types of") for one in report.deviations)
-
-
-def test_a_routed_system_of_other_runs_is_not_told(tmp_path):
-    experiment = find_experiment("resnet18")
-    plan = done(experiment, tmp_path, systems=["routed"])
-    path = routed_by_hand(plan, tmp_path)
-    table = pd.read_csv(path, dtype={"patient": str})
-    own = table.recognised == table.study_type
-    for changed in (
-        table.assign(probability=table.probability.where(~own, 0.123)),
-        table[1:],
-        table.assign(recognised="wrist"),
-    ):
-        changed.to_csv(path, index=False)
-        report = report_comparison(experiment, plan, tmp_path)
-        assert "is not put together from these runs yet" in report.missing[0]
-        assert "Left out: " in " ".join(report.deviations)
-
-
 def test_a_step_is_told_without_scores(tmp_path):
     experiment = find_experiment("resnet18")
     plan = done(experiment, tmp_path, systems=["intermediate_task", "frozen_two_linear"])
@@ -560,72 +368,6 @@ def test_a_step_is_told_without_scores(tmp_path):
     assert list(steps.index) == ["frozen_two_linear", "study_types", "intermediate_task"]
     assert not np.isnan(steps.val_f1["study_types"])
     assert np.isnan(steps.val_f1["intermediate_task"])
-
-
-def test_classes_are_counted_as_classes(tmp_path):
-    """Accuracy is over the classes, kappa over abnormal and normal."""
-    experiment = find_experiment("fourteen_classes")
-    plan = done(experiment, tmp_path, systems=["exp_6"], members=2)
-    report = report_comparison(experiment, plan, tmp_path)
-    views = pd.concat([pd.read_csv(run.folder / "predictions.csv") for run in plan])
-    classes = [name for name in views if name.startswith("p:")]
-    assert len(classes) == 4
-    key = ["study_type", "patient", "study", "view", "label"]
-    means = views.groupby(key)[[*classes, "probability"]].mean().reset_index()
-    decided = means[classes].idxmax(axis=1).str[2:]
-    truth = means.label.map({0: "normal ", 1: "abnormal "}) + means.study_type
-    (overall,) = report.scores.query("study_type == 'overall'").itertuples()
-    assert overall.accuracy == pytest.approx(accuracy_score(truth, decided))
-    assert overall.published_accuracy == 0.79
-    kappa = cohen_kappa_score(means.label, means.probability > 0.5)
-    assert overall.kappa == pytest.approx(kappa)
-    (row,) = report.epochs.itertuples()
-    assert (row.published_loss, row.published_val_accuracy) == (0.37, 0.81)
-
-
-def test_samples_show_the_class_and_what_a_view_is_taken_for(tmp_path):
-    """The surest right one and the surest wrong one of each class, of images that are there."""
-    experiment = find_experiment("fourteen_classes")
-    plan = done(experiment, tmp_path, systems=["exp_1"])
-    folder = experiment.folder(tmp_path)
-    report = report_comparison(experiment, plan, tmp_path)
-    assert not (folder / "exp_1-samples.png").exists()  # nowhere.png
-    image = tmp_path / "image.png"
-    cv2.imwrite(str(image), np.arange(200, dtype=np.uint8).reshape(20, 10))
-    path = plan[0].folder / "predictions.csv"
-    table = pd.read_csv(path, dtype={"patient": str})
-    table.assign(path=str(image)).to_csv(path, index=False, na_rep="nan")
-    report = report_comparison(experiment, plan, tmp_path)
-    assert "](exp_1-samples.png)" in (folder / "table.md").read_text(encoding="utf-8")
-    png = base64.b64encode((folder / "exp_1-samples.png").read_bytes()).decode()
-    assert png in (folder / "report.html").read_text(encoding="utf-8")
-    classes = [name for name in table if name.startswith("p:")]
-    decided = table[classes].idxmax(axis=1).str[2:]
-    share = table[classes].max(axis=1)
-    truth = table.label.map({0: "normal ", 1: "abnormal "}) + table.study_type
-    expected = []
-    for right, mark in ((decided == truth, "\N{CHECK MARK}"), (decided != truth, "\N{BALLOT X}")):
-        best = share[right].groupby(truth[right]).idxmax()
-        rows = sorted(best, key=lambda row: -share[row])
-        expected += [f"{truth[row]}\n{mark} {decided[row]}, {share[row]:.2f}" for row in rows]
-    figure = plot_samples(report.decided)
-    shown = [axes.get_title() for axes in figure.axes if axes.images]
-    assert shown == expected and len(shown) == 8
-
-
-def test_the_leaderboard_has_ours_at_its_place(tmp_path):
-    experiment = find_experiment("fourteen_classes")
-    plan = done(experiment, tmp_path, systems=["exp_1", "exp_6"])
-    report = report_comparison(experiment, plan, tmp_path)
-    heading = "The leaderboard that the document shows, with ours"
-    _, *rows = markdown(tmp_path / experiment.name, heading)
-    kappas = [float(row[2].split()[0]) for row in rows]
-    assert kappas == sorted(kappas, reverse=True) and len(rows) == 11 + 2
-    by_title = {row[0]: row[1:] for row in rows}
-    assert by_title["base-comb2-xuan-v3 (ensemble), jzhang, Availink"] == ["1", "0.843"]
-    assert by_title["dl-team7-dense121, the document's own"] == ["", "0.612"]
-    for row in report.scores.query("study_type == 'overall'").itertuples():
-        assert by_title[f"here: {row.title}"][1].startswith(f"{row.kappa:.3f} [")
 
 
 def test_a_split_by_image_is_said_to_leak(tmp_path):
@@ -654,7 +396,3 @@ def test_a_holdout_by_image_leaks_and_is_the_documents(tmp_path):
 def _other(tmp_path, views):
     views.to_csv(tmp_path / "fourteen_classes/views.csv", index=False)
     return tmp_path
-
-
-# ------------------------------------------------------------------------------------------------
-# The split
