@@ -98,8 +98,9 @@ def measured(kind: str, step: str, folder: Path) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--step", nargs=3, metavar=("KIND", "STEP", "FOLDER"), help="one, as JSON")
-    kind, step, folder = parser.parse_args().step or (None, None, None)
-    if kind:
+    one = parser.parse_args().step
+    if one:
+        kind, step, folder = one
         run = STEPS[kind](Path(folder))[step]
         started = time.perf_counter()
         run()
