@@ -30,7 +30,7 @@ from .data.study import study_data as study_data
 from .explain.heatmaps import cam as cam
 from .explain.heatmaps import heatmaps as heatmaps
 from .explain.ensemble import Ensemble as Ensemble
-from .explain.localization import load_boxes as load_boxes
+from .data.boxes import load_boxes as load_boxes
 from .reports.study_page import plot_study as plot_study
 from .reports.score_plots import plot_kappa as plot_kappa
 from .reports.curve_plots import plot_learning_curves as plot_learning_curves

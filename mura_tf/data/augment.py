@@ -26,8 +26,19 @@ class Augmenter:
         # mixed precision is for the model alone
         self._contrast = keras.layers.AutoContrast(value_range=(0, 255), dtype="float32")
 
-    def __call__(self, images: tf.Tensor, step_seed: tf.Tensor) -> tf.Tensor:
-        """Augments float32 (B, S, S, 1) in [0, 255]; `step_seed` is int32 (2,)."""
+    def __call__(
+        self, images: tf.Tensor, step_seed: tf.Tensor, lesions: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Augments a batch.
+
+        Args:
+            images: float32 (B, S, S, 1) in [0, 255].
+            step_seed: int32 (2,).
+            lesions: float32 (B, S, S, 1), which are warped as the images are; if there are any.
+
+        Returns:
+            Both.
+        """
         count, side = tf.shape(images)[0], images.shape[1]
 
         def drawn(name: str, parts: int = 1) -> list[tf.Tensor]:
@@ -38,18 +49,74 @@ class Augmenter:
 
         if self._specs.keys() & set(_WARPS):
             rotation, shift, shear, zoom = (self._specs.get(name, 0.0) for name in _WARPS)
-            images = warped(
-                images,
+            both = images if lesions is None else tf.concat([images, lesions], axis=-1)
+            both = warped(
+                both,
                 theta=rotation * drawn("rotation")[0],
                 shifts=[side * shift * one for one in drawn("shift", 2)],
                 shear=shear * drawn("shear")[0],
                 zooms=[1 + zoom * one for one in drawn("zoom", 2)],
             )
+            images, lesions = both[..., :1], None if lesions is None else both[..., 1:]
         if "autocontrast" in self._specs:
             chosen = (drawn("autocontrast")[0] + 1) / 2 < self._specs["autocontrast"]
             stretched = self._contrast(images, training=True)
             images = tf.where(chosen[:, None, None, None], stretched, images)
-        return images
+        for name, change in _GREY_CHANGES.items():
+            if name in self._specs:
+                images = change(images, self._specs[name] * drawn(name)[0][:, None, None, None])
+        if "erase" in self._specs:
+            images = erased(images, self._specs["erase"], drawn("erase", 6))
+        return images, lesions
+
+
+def contrasted(images: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
+    """Grey values spread about their mean, `tf.image.adjust_contrast` by 1 + amount; in [0, 255].
+
+    Args:
+        images: float32 (B, S, S, 1) in [0, 255].
+        amount: float32 (B, 1, 1, 1).
+    """
+    mean = tf.reduce_mean(images, axis=(1, 2), keepdims=True)
+    return tf.clip_by_value(mean + (1 + amount) * (images - mean), 0, 255)
+
+
+def brightened(images: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
+    """Grey values plus 255 * amount, in [0, 255]; see `contrasted`."""
+    return tf.clip_by_value(images + 255 * amount, 0, 255)
+
+
+def gamma_changed(images: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
+    """Grey values, as parts of 255, to the power of 1 + amount, or 1 / (1 - amount) below 0."""
+    power = tf.where(amount < 0, 1 / (1 - amount), 1 + amount)
+    return 255 * tf.pow(tf.clip_by_value(images / 255, 0, 1), power)
+
+
+_GREY_CHANGES = {"contrast": contrasted, "brightness": brightened, "gamma": gamma_changed}
+
+
+def erased(images: tf.Tensor, probability: float, drawn: list[tf.Tensor]) -> tf.Tensor:
+    """A rectangle of one grey value in some images (Zhong et al., "Random erasing", 2020).
+
+    It covers 2 to 20 % of the square and is 0.3 to 3.3 times as high as wide.
+
+    Args:
+        images: float32 (B, S, S, 1) in [0, 255].
+        probability: of an image.
+        drawn: six times float32 (B,) in [-1, 1): whether, the area, the shape, the grey value, and
+            the place from above and from the left.
+    """
+    whether, area, shape, grey, down, across = ((one + 1) / 2 for one in drawn)
+    side = images.shape[1]
+    area, ratio = 0.02 + 0.18 * area, tf.exp(np.log(0.3) + (np.log(3.3) - np.log(0.3)) * shape)
+    inside = (whether < probability)[:, None, None]
+    places = tf.range(side, dtype=tf.float32) + 0.5
+    for axis, share, start in ((2, area * ratio, down), (1, area / ratio, across)):
+        length = side * tf.sqrt(share)  # 0.81 of it at most
+        first = (start * (side - length))[:, None]
+        covered = (places >= first) & (places < first + length[:, None])
+        inside = inside & tf.expand_dims(covered, axis)
+    return tf.where(inside[..., None], 255 * grey[:, None, None, None], images)
 
 
 def warped(

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -10,10 +11,14 @@ import pandas as pd
 import tensorflow as tf
 
 from mura_tf.data.augment import Augmenter
-from mura_tf.data.cache import prepare
+from mura_tf.data.boxes import box_pixels
+from mura_tf.data.cache import PreparedViews, prepare
 from mura_tf.data.counts import class_weights as weights_of
+from mura_tf.data.radiograph import padded_box
 from mura_tf.models.backbones import IMAGENET_MEAN_BGR, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from mura_tf.models.specs import parse_augmentations
+
+Targets: TypeAlias = tf.Tensor | dict[str, tf.Tensor]
 
 
 def make_dataset(
@@ -28,6 +33,7 @@ def make_dataset(
     cache_dir: str | os.PathLike[str] | None = None,
     class_weights: Mapping[str, tuple[float, float]] | None = None,
     targets: np.ndarray | None = None,
+    boxes: pd.DataFrame | None = None,
     first_epoch: int = 0,
 ) -> tf.data.Dataset:
     """A `tf.data.Dataset` of batches; one pass over it is one epoch.
@@ -48,11 +54,14 @@ def make_dataset(
         cache_dir: see `prepare`.
         class_weights: (w0, w1) per study type, see `class_weights`; by default those of `views`.
         targets: float (n_views,) or (n_views, K), what the model learns instead of the label.
+        boxes: of `load_boxes`, to learn where lesions are as well.
         first_epoch: the number of the first pass, for a training that goes on.
 
     Returns:
         Batches (images float32 (B, S, S, 3), labels float32 (B,) or (B, K), sample_weight float32
-        (B,)).
+        (B,)). With `boxes`, in the labels' place {"labels": as above, "lesions": float32 (B, S,
+        S)}, 1 in a box and 0 outside, moved with the pixels; all -1 in an abnormal view without a
+        box, where nobody has said where its lesion is, if it shows it.
 
     Raises:
         BadViewsError: some files are unreadable.
@@ -87,6 +96,7 @@ def make_dataset(
     flip = "flip" in specs
     beyond = {name: value for name, value in specs.items() if value is not None}
     augmenter = Augmenter(beyond) if beyond else None
+    lesions = None if boxes is None else _Lesions(views, boxes, prepared)
     epoch_counter = iter(range(first_epoch, 2**31))
 
     @lru_cache(maxsize=2)
@@ -97,31 +107,38 @@ def make_dataset(
 
     def gather(
         epoch: np.int64, step: np.int64
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         chosen = epoch_order(int(epoch))[step * batch_size : (step + 1) * batch_size]
         squares = prepared.images[prepared.rows[chosen]]
+        masks = np.empty(0, np.float32) if lesions is None else lesions.masks(chosen)
         # step + 1, because 0 would repeat the order's
         draw = np.random.default_rng([seed, int(epoch), int(step) + 1])
         if flip:
             flipped = draw.random(len(chosen)) < 0.5
             squares[flipped] = squares[flipped, :, ::-1]
+            if lesions:
+                masks[flipped] = masks[flipped, :, ::-1]
         step_seed = draw.integers(2**31, size=2, dtype=np.int32)
         images = squares[..., None] if augmenter else looked_up(squares, table)
-        return images, labels[chosen], weights[chosen], step_seed
+        return images, labels[chosen], weights[chosen], masks, step_seed
 
-    def load(epoch: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def load(epoch: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, Targets, tf.Tensor]:
         dtype = tf.uint8 if augmenter else tf.float32
-        images, label, weight, step_seed = tf.numpy_function(
-            gather, [epoch, step], [dtype, tf.float32, tf.float32, tf.int32]
+        images, label, weight, masks, step_seed = tf.numpy_function(
+            gather, [epoch, step], [dtype, tf.float32, tf.float32, tf.float32, tf.int32]
         )
         images.set_shape((None, image_size, image_size, 1 if augmenter else 3))
         label.set_shape((None, *labels.shape[1:]))
         weight.set_shape((None,))
+        if lesions:
+            masks.set_shape((None, image_size, image_size, 1))
         if augmenter:
             step_seed.set_shape((2,))
-            grey = augmenter(tf.cast(images, tf.float32), step_seed)
+            grey, masks = augmenter(
+                tf.cast(images, tf.float32), step_seed, masks if lesions else None
+            )
             images = grey * tf.constant(table[1] - table[0]) + tf.constant(table[0])
-        return images, label, weight
+        return images, {"labels": label, "lesions": masks[..., 0]} if lesions else label, weight
 
     epochs = tf.data.Dataset.from_tensors(0).map(
         lambda _: tf.ensure_shape(
@@ -136,6 +153,26 @@ def make_dataset(
         .apply(tf.data.experimental.assert_cardinality(steps))
         .prefetch(4)
     )
+
+
+class _Lesions:
+    """Where the lesions of each view lie in its square, as far as that is known."""
+
+    def __init__(self, views: pd.DataFrame, boxes: pd.DataFrame, prepared: PreparedViews):
+        self._side = prepared.images.shape[1]
+        frames = [padded_box(high, wide, self._side) for high, wide in prepared.sizes.tolist()]
+        self._pixels = box_pixels(views, boxes, np.array(frames))
+        boxed = np.array([bool(parts) for parts in self._pixels])
+        self._unknown = (views.label == 1).to_numpy() & ~boxed
+
+    def masks(self, chosen: np.ndarray) -> np.ndarray:
+        """float32 (B, S, S, 1), see `make_dataset`."""
+        masks = np.zeros((len(chosen), self._side, self._side, 1), np.float32)
+        for mask, index in zip(masks, chosen, strict=True):
+            for part in self._pixels[index]:
+                mask[part] = 1
+        masks[self._unknown[chosen]] = -1
+        return masks
 
 
 def load_images(

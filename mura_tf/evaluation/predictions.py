@@ -50,6 +50,7 @@ def predict_views(
     views: pd.DataFrame,
     *,
     preprocessing: str = "caffe",
+    mirrored: bool = False,
     batch_size: int = EVALUATION_BATCH,
     cache_dir: str | os.PathLike[str] | None = None,
     classes: tuple[str, ...] = (),
@@ -66,6 +67,7 @@ def predict_views(
         views: views table; every row is predicted, in its order. A label may be any whole number,
             or NaN where it is unknown; where all are, there need be no such column.
         preprocessing: what the model was trained with, see `make_dataset`.
+        mirrored: whether to take the mean of each view and its mirror image.
         batch_size: views per step, 32 by default; it changes speed only.
         cache_dir: where prepared images are kept, see `prepare`.
         classes: of `class_names`, for a model with classes.
@@ -103,6 +105,9 @@ def predict_views(
         cache_dir=cache_dir,
     )
     outputs = model.predict(batches, verbose=0).astype(float)
+    if mirrored:
+        turned = batches.map(lambda images, *rest: (images[:, :, ::-1], *rest))
+        outputs = (outputs + model.predict(turned, verbose=0).astype(float)) / 2
     _require_columns(outputs, classes)
     by_class = {f"{CLASS_PREFIX}{name}": outputs[:, index] for index, name in enumerate(classes)}
     return views.assign(

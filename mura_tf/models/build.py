@@ -13,6 +13,7 @@ from keras import KerasTensor, Regularizer, layers
 
 from mura_tf.models.backbones import IMAGENET_STD_RGB, Backbone, find_backbone, require_weights
 from mura_tf.models.backend import require_backend
+from mura_tf.models.lesion_map import lesion_map
 from mura_tf.models.resnet import resnet
 from mura_tf.models.specs import PAPER_HEAD, parse_head, parse_trainable, require_batch_norm
 
@@ -82,10 +83,16 @@ def build_model(
 
     freeze(extractor, trainable)
 
-    features = extractor.output
+    features, said = extractor.output, []
     regularizer = keras.regularizers.L1L2(l1, l2) if l1 or l2 else None
     for index, (layer, values) in enumerate(parse_head(head)):
-        features = _HEAD_BUILDERS[layer](features, f"head{index}_{layer}", regularizer, *values)
+        name = f"head{index}_{layer}"
+        if layer == "map":
+            said.append(lesion_map(extractor, name, int(values[0])))
+        else:
+            features = _HEAD_BUILDERS[layer](features, name, regularizer, *values)
+    if said:
+        features = layers.Concatenate(name="head_with_map")([features, *said])
     output = layers.Dense(
         classes or 1,
         activation="softmax" if classes else "sigmoid",

@@ -156,6 +156,12 @@ def attention_maps(model: keras.Model) -> list[KerasTensor]:
     return [one.output for one in model.layers if re.fullmatch(r"head\d+_attention_\d+", one.name)]
 
 
+def lesion_logits(model: keras.Model) -> KerasTensor | None:
+    """The symbolic logits (B, h, w, 1) of the head's layer "map", if it has one."""
+    found = [one.output for one in model.layers if re.fullmatch(r"head\d+_map", one.name)]
+    return found[0] if found else None
+
+
 def require_flat(model: object) -> None:
     if not isinstance(model, keras.Model):
         raise ValueError(

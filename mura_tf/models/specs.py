@@ -24,17 +24,22 @@ HEAD_LAYERS = {
     "squeeze_excite:REDUCTION": "weighs channels by what they are on average (003, Fig. 16)",
     "attention:HEADS": "maps in [0, 1], one 1 x 1 convolution each; the feature maps weighed by "
     "each of them, side by side (003, Fig. 16)",
+    "map:STRIDE:WEIGHT": "where lesions are, a cell for every STRIDE pixels, from the backbone's "
+    "last maps and its finer ones; the cells' log-sum-exp goes to the output layer beside what is "
+    "pooled. WEIGHT is that of the data set's boxes in the loss; with 0 the label alone trains it",
 }
-_SPATIAL = ("squeeze_excite", "attention", "dropout", "batch_norm")
+_SPATIAL = ("squeeze_excite", "attention", "map", "dropout", "batch_norm")
 """What may stand before "pool" or "flatten"."""
 SCHEDULES = {
     "constant": "as it begins",
     "plateau:loss:FACTOR:EPOCHS": "times the factor after so many epochs without a training loss "
     "lower by 0.0001; val_loss for the validation loss; a fourth value is the least rate",
     "step:FACTOR:EPOCHS": "times the factor after every so many epochs",
+    "cosine:WARMUP": "rises in a line from 0 for so many epochs, or parts of one, then falls along "
+    "half a cosine to 0 at max_epochs; step by step",
 }
 # in the order in which they are applied, whatever the order they are named in; rotation to zoom are
-# one warp
+# one warp; what each draws hangs on its place, so a new one goes to the end
 AUGMENTATIONS = {
     "flip": "a horizontal flip of every second view; no value",
     "rotation": "degrees to either side",
@@ -42,6 +47,11 @@ AUGMENTATIONS = {
     "shear": "degrees to either side",
     "zoom": "fraction, in or out, height and width each on its own",
     "autocontrast": "probability of stretching the square's grey values to [0, 255]",
+    "contrast": "fraction by which grey values are spread or drawn together about their mean",
+    "brightness": "fraction of 255 that is added or taken away",
+    "gamma": "fraction: the exponent lies between 1 / (1 + fraction) and 1 + fraction",
+    "erase": "probability of a rectangle of one grey value, over 2 to 20 % of the square "
+    "(Zhong et al., 2020)",
 }
 TRAINABLE = {
     "all": "every layer",
@@ -52,6 +62,8 @@ TRAINABLE = {
 }
 OPTIMIZERS = {
     "adam": "Keras' Adam (0.9, 0.999); weight decay is taken off the weights, not the gradient",
+    "adamw": "Keras' AdamW (0.9, 0.999); weight decay likewise, of the kernels alone: biases and "
+    "batch normalization keep theirs",
     "sgd:MOMENTUM": "Keras' SGD; weight decay likewise",
     "torch_adam": "PyTorch's Adam (0.9, 0.999)",
     "torch_sgd:MOMENTUM": "PyTorch's SGD; in both, weight decay is added to the gradient of every "
@@ -86,6 +98,12 @@ class Step(NamedTuple):
     epochs: int
 
 
+class Cosine(NamedTuple):
+    """A learning rate that rises for some epochs, then falls to 0 along a cosine."""
+
+    warmup: float
+
+
 def parse_head(specs: tuple[str, ...]) -> list[HeadLayer]:
     """Splits each spec into its name and values, and checks all.
 
@@ -98,6 +116,8 @@ def parse_head(specs: tuple[str, ...]) -> list[HeadLayer]:
     parsed = [_parse_layer(spec) for spec in specs]
     names = [name for name, _ in parsed]
     turns = [index for index, name in enumerate(names) if name in ("pool", "flatten")]
+    if names.count("map") > 1:
+        raise ValueError(f"a head can have one 'map'. Received: {specs!r}.")
     if len(turns) != 1:
         raise ValueError(
             "a head goes from feature maps to vectors once, by 'pool' or by 'flatten'. Received: "
@@ -105,7 +125,7 @@ def parse_head(specs: tuple[str, ...]) -> list[HeadLayer]:
         )
     for index, name in enumerate(names):
         before = index < turns[0]
-        if (before and name not in _SPATIAL) or (not before and name in _SPATIAL[:2]):
+        if (before and name not in _SPATIAL) or (not before and name in _SPATIAL[:3]):
             where = "after" if before else "before"
             raise ValueError(
                 f"{specs[index]!r} must stand {where} {names[turns[0]]!r}. Received: {specs!r}."
@@ -126,11 +146,13 @@ def _parse_layer(spec: str) -> HeadLayer:
             return name, (_count(values[0]), *values[1:])
         if name == "residual" and len(values) == 2:
             return name, (_count(values[0]), _rate(values[1]))
+        if name == "map" and len(values) == 2:
+            return name, (_count(values[0]), _weight(values[1]))
     except (ValueError, IndexError):
         pass
     raise ValueError(
-        f"a layer of a head must be one of {', '.join(HEAD_LAYERS)}, with whole numbers from 1 up "
-        f"and rates from 0 to below 1. Received: {spec!r}."
+        f"a layer of a head must be one of {', '.join(HEAD_LAYERS)}, with whole numbers from 1 up, "
+        f"rates from 0 to below 1 and weights from 0 up. Received: {spec!r}."
     )
 
 
@@ -139,6 +161,13 @@ def _rate(text: str) -> float:
     if not 0 <= rate < 1:
         raise ValueError
     return rate
+
+
+def _weight(text: str) -> float:
+    weight = float(text)
+    if not 0 <= weight < float("inf"):
+        raise ValueError
+    return weight
 
 
 def _count(text: str) -> int:
@@ -216,7 +245,7 @@ def parse_optimizer(spec: str) -> tuple[str, float | None]:
     ('sgd', 0.9)
     """
     kind, _, value = str(spec).partition(":")
-    if spec in ("adam", "torch_adam"):
+    if spec in ("adam", "adamw", "torch_adam"):
         return spec, None
     with suppress(ValueError):
         if kind in ("sgd", "torch_sgd") and 0 <= float(value) < 1:
@@ -233,7 +262,33 @@ def require_batch_norm(name: object) -> None:
         raise ValueError(f"batch_norm must be one of {', '.join(BATCH_NORMS)}. Received: {name!r}.")
 
 
-def parse_schedule(spec: str) -> Plateau | Step | None:
+def boxes_weight(specs: tuple[str, ...]) -> float:
+    """How much the boxes of lesions count in the loss of a head: 0 without a map."""
+    return next((float(values[1]) for name, values in parse_head(specs) if name == "map"), 0.0)
+
+
+def parse_sizes(specs: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Splits "PIXELS:EPOCHS" each.
+
+    Raises:
+        ValueError: a spec that is not of that form, fewer than 32 pixels or no epoch.
+
+    >>> parse_sizes(("192:2", "256:3"))
+    [(192, 2), (256, 3)]
+    """
+    parsed = []
+    for spec in specs:
+        side, _, epochs = str(spec).partition(":")
+        if not (side.isdecimal() and epochs.isdecimal() and int(side) >= 32 and int(epochs) >= 1):
+            raise ValueError(
+                "a size of the first epochs must be PIXELS:EPOCHS, from 32 pixels and 1 epoch up, "
+                f"such as '256:3'. Received: {spec!r}."
+            )
+        parsed.append((int(side), int(epochs)))
+    return parsed
+
+
+def parse_schedule(spec: str) -> Plateau | Step | Cosine | None:
     """Splits a schedule of `SCHEDULES`; "constant" is None.
 
     >>> parse_schedule("plateau:val_loss:0.2:5:1e-7")
@@ -245,6 +300,8 @@ def parse_schedule(spec: str) -> Plateau | Step | None:
     with suppress(ValueError):
         if kind == "constant" and not values:
             return None
+        if kind == "cosine" and len(values) == 1 and 0 <= float(values[0]) < float("inf"):
+            return Cosine(float(values[0]))
         if kind == "step" and len(values) == 2:
             factor, epochs = float(values[0]), int(values[1])
             if 0 < factor < 1 and epochs >= 1:
@@ -255,6 +312,6 @@ def parse_schedule(spec: str) -> Plateau | Step | None:
             if 0 < factor < 1 and epochs >= 1 and least >= 0:
                 return Plateau(values[0], factor, epochs, least)
     raise ValueError(
-        f"schedule must be one of {', '.join(SCHEDULES)}, with factors between 0 and 1 and epochs "
-        f"from 1 up. Received: {spec!r}."
+        f"schedule must be one of {', '.join(SCHEDULES)}, with factors between 0 and 1, epochs "
+        f"from 1 up and a warm-up from 0 up. Received: {spec!r}."
     )

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from mura_tf.files import written_whole
-from mura_tf.models.specs import Plateau, Step, parse_schedule
+from mura_tf.models.specs import Plateau, Step, parse_schedule, parse_sizes
+from mura_tf.training.averaging import AveragedWeights
 from mura_tf.training.recipe import Recipe
 
 _REMEMBERED = {"stopping": ("wait", "best", "best_epoch"), "schedule": ("wait", "best")}
@@ -53,13 +54,17 @@ class Checkpoint(keras.callbacks.Callback):
             mode="min" if recipe.monitor == "val_loss" else "max",
             patience=recipe.patience + 1,  # Keras stops at its patience, the paper beyond it
             restore_best_weights=True,
+            start_from_epoch=sum(epochs for _, epochs in parse_sizes(recipe.first_sizes)),
         )
         self.schedule = _schedule(recipe)
+        averaged = AveragedWeights() if recipe.averaging else None
+        self._last_epoch = recipe.max_epochs
         self._remembered: dict[str, dict[str, Any]] = {}
         self._generators: list[np.ndarray] = []
         if self.path.exists():
             self._restore(model)
-        return [callback for callback in (self.stopping, self.schedule, self) if callback]
+        callbacks = (self.stopping, self.schedule, averaged, self)
+        return [callback for callback in callbacks if callback]
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         _set_generators(self._generators)
@@ -75,7 +80,7 @@ class Checkpoint(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, "learning_rate": float(rate)}
         self.history.append(row | {key: float(value) for key, value in logs.items()})
         self.seconds.append(time.perf_counter() - self._started)
-        last = epoch + 1 == self.params["epochs"]
+        last = epoch + 1 == self._last_epoch
         self.stopped = bool(self.model.stop_training) or last
         with full_disk_explained(self.path.parent):
             self._save()
@@ -98,7 +103,7 @@ class Checkpoint(keras.callbacks.Callback):
         arrays = {"memory": np.array(json.dumps(memory))}
         parts = {
             "state": map(keras.ops.convert_to_numpy, _state(self.model)),
-            "best": self.stopping.best_weights,
+            "best": self.stopping.best_weights or (),
             "generator": _generators(),
         }
         for name, part in parts.items():
@@ -111,7 +116,11 @@ class Checkpoint(keras.callbacks.Callback):
             with np.load(self.path, allow_pickle=False) as arrays:
                 memory = json.loads(str(arrays["memory"]))
                 states = [arrays[f"state_{index}"] for index in range(len(_state(model)))]
-                best = [arrays[f"best_{index}"] for index in range(len(model.weights))]
+                best = [
+                    arrays[f"best_{index}"]
+                    for index in range(len(model.weights))
+                    if "best_0" in arrays
+                ]
                 own = [arrays[f"generator_{index}"] for index in range(len(_generators()))]
             for variable, value in zip(_state(model), states, strict=True):
                 variable.assign(value)
@@ -123,7 +132,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.history, self.seconds = memory["history"], memory["seconds"]
         self.stopped = memory["stopped"]
         self._remembered = {name: memory[name] for name in _REMEMBERED}
-        self._remembered["stopping"]["best_weights"] = best
+        self._remembered["stopping"]["best_weights"] = best or None
         self._generators = own
         self.on_train_begin()
 

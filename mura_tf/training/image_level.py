@@ -32,8 +32,12 @@ class ValidationAuroc(keras.callbacks.Callback):
         self._batches, self._labels, self._classes = batches, labels, classes
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        outputs = self.model.predict(self._batches, verbose=0).astype(float)
-        logs["val_auroc"] = auroc(self._labels, abnormality_of(outputs, self._classes))
+        outputs = self.model.predict(self._batches, verbose=0)
+        if isinstance(outputs, list):  # beside a map's
+            outputs = outputs[0]
+        logs["val_auroc"] = auroc(
+            self._labels, abnormality_of(outputs.astype(float), self._classes)
+        )
 
 
 def decided(predictions: pd.DataFrame) -> dict[str, bool | float | None]:

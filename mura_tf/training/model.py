@@ -8,19 +8,35 @@ import keras
 
 from mura_tf.models.build import HEAD_NAMES, build_model
 from mura_tf.models.keras_metrics import CohenKappa, DataLoss
-from mura_tf.models.specs import parse_optimizer
+from mura_tf.models.specs import Cosine, boxes_weight, parse_optimizer, parse_schedule
+from mura_tf.training.locating import LocatingModel
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.torch_optimizers import TorchAdam, TorchSGD
 
 
-def compiled_model(recipe: Recipe, classes: tuple[str, ...], run_dir: Path) -> keras.Model:
+def compiled_model(
+    recipe: Recipe,
+    classes: tuple[str, ...],
+    run_dir: Path,
+    *,
+    side: int | None = None,
+    steps: int = 1,
+) -> keras.Model:
+    """The model of a recipe, with its weights, loss, metrics and optimizer.
+
+    Args:
+        classes: of `class_names`.
+        run_dir: what `recipe.initial` is relative to.
+        side: of its input, pixels; by default the recipe's.
+        steps: of an epoch, for schedules that go by step.
+    """
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16" if recipe.mixed_precision else "float32")
     try:
         model = build_model(
             recipe.backbone,
             None if recipe.initial else recipe.weights,
-            image_size=recipe.side,
+            image_size=side or recipe.side,
             head=recipe.head,
             classes=len(classes) or None,
             l1=recipe.l1,
@@ -32,7 +48,9 @@ def compiled_model(recipe: Recipe, classes: tuple[str, ...], run_dir: Path) -> k
         keras.config.set_dtype_policy(policy)
     if recipe.initial:
         _load_initial(model, run_dir / recipe.initial, recipe.initial_part)
-    optimizer = _optimizer(recipe)
+    if weight := boxes_weight(recipe.head):
+        model = LocatingModel.around(model, weight)
+    optimizer = _optimizer(recipe, steps)
     optimizer.build(model.trainable_variables)
     model.compile(
         optimizer=optimizer,
@@ -44,18 +62,40 @@ def compiled_model(recipe: Recipe, classes: tuple[str, ...], run_dir: Path) -> k
     return model
 
 
-def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     name, momentum = parse_optimizer(recipe.optimizer)
-    rate, decay = recipe.learning_rate, recipe.weight_decay
+    rate, decay = _learning_rate(recipe, steps), recipe.weight_decay
+    averaged = {}
+    if recipe.averaging:
+        averaged = {"use_ema": True, "ema_momentum": recipe.averaging}
     if name == "torch_sgd":
-        optimizer = TorchSGD(rate, momentum or 0.0, decay)
+        optimizer = TorchSGD(rate, momentum or 0.0, decay, **averaged)
     elif name == "torch_adam":
-        optimizer = TorchAdam(rate, decay)
+        optimizer = TorchAdam(rate, decay, **averaged)
     elif name == "sgd":
-        optimizer = keras.optimizers.SGD(rate, momentum, weight_decay=decay or None)
+        optimizer = keras.optimizers.SGD(rate, momentum, weight_decay=decay or None, **averaged)
+    elif name == "adamw":
+        optimizer = keras.optimizers.AdamW(rate, decay, 0.9, 0.999, **averaged)
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     else:
-        optimizer = keras.optimizers.Adam(rate, 0.9, 0.999, weight_decay=decay or None)
+        optimizer = keras.optimizers.Adam(rate, 0.9, 0.999, weight_decay=decay or None, **averaged)
     return keras.optimizers.LossScaleOptimizer(optimizer) if recipe.mixed_precision else optimizer
+
+
+def _learning_rate(
+    recipe: Recipe, steps: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """The rate itself, or, where it goes by step, what it is at each."""
+    schedule = parse_schedule(recipe.schedule)
+    if not isinstance(schedule, Cosine):
+        return recipe.learning_rate
+    rising = round(schedule.warmup * steps)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if rising else recipe.learning_rate,
+        max(recipe.max_epochs * steps - rising, 1),
+        warmup_target=recipe.learning_rate if rising else None,
+        warmup_steps=rising,
+    )
 
 
 def _metrics(classes: int) -> list[keras.metrics.Metric]:

@@ -23,6 +23,7 @@ from mura_tf.models.specs import (
     parse_head,
     parse_optimizer,
     parse_schedule,
+    parse_sizes,
     parse_trainable,
     require_batch_norm,
 )
@@ -38,7 +39,7 @@ TASKS = ("abnormality", "study_type", "type_and_abnormality")
 MONITORS = ("val_kappa", "val_loss", "val_accuracy", "val_f1", "val_auroc")
 """`val_f1` is the macro F1 of the tasks with classes; `val_auroc` is of abnormal against normal."""
 
-_LATER = ("batch_norm",)
+_LATER = ("first_sizes", "batch_norm", "averaging", "mirrored")
 """Settings that came after recipes had been written and hashed: told only where they are set."""
 
 
@@ -56,6 +57,8 @@ class Recipe:
         initial_part: "model", or "backbone": then the head is new.
         study_types: what it trains on; None for all types of the data set together.
         image_size: side of the square, pixels; None for the backbone's own (Table III).
+        first_sizes: sides of the first epochs, "PIXELS:EPOCHS" each, such as ("256:3",); the rest
+            of `max_epochs` has `image_size`, and only it is selected from.
         preprocessing: "caffe", the paper's sentence (zero-centred with the ImageNet mean, not
             scaled) as Keras has it, which is in the order BGR, "caffe_rgb", the same in RGB,
             "native", what the backbone was pretrained with, or "unit", [0, 1] (003).
@@ -73,12 +76,16 @@ class Recipe:
         learning_rate: at the start.
         weight_decay: the share of every weight that each step takes off it, times the learning
             rate, or adds to its gradient: see `specs.OPTIMIZERS`.
+        averaging: of the trained weights over the steps: the share of itself that the average keeps
+            at each (Keras' `ema_momentum`), 0 for none. The average is what is validated, selected
+            and kept.
         schedule: how the learning rate falls, see `specs.SCHEDULES`. The paper says "each time the
             training loss has stopped improving" and names no number of epochs: 1 is its literal
             reading.
         monitor: what selects the epoch and stops the run, of `MONITORS`, at image level.
         patience: epochs without a better `monitor` that are tolerated; one more ends the run.
         max_epochs: the run ends here if it did not before. The paper has no such limit.
+        mirrored: whether a view's probability is the mean of its own and its mirror image's.
         balance: what the loss weighs so that abnormal and normal count the same: "type", each study
             type (the paper's); "all", all views together, which leaves the types their shares;
             "none". A task with classes has "none".
@@ -109,6 +116,7 @@ class Recipe:
     initial_part: str = "model"
     study_types: tuple[str, ...] | None = None
     image_size: int | None = None
+    first_sizes: tuple[str, ...] = ()
     preprocessing: str = "caffe"
     augment: tuple[str, ...] = ("flip",)
     task: str = "abnormality"
@@ -121,10 +129,12 @@ class Recipe:
     optimizer: str = "adam"
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
+    averaging: float = 0.0
     schedule: str = "plateau:loss:0.1:1"
     monitor: str = "val_kappa"
     patience: int = 5
     max_epochs: int = 100
+    mirrored: bool = False
     balance: str = "type"
     select_on: str = "valid"
     holdout: float = 0.1
@@ -139,7 +149,7 @@ class Recipe:
         if not isinstance(self.backbone, str):
             raise ValueError(f"backbone must be text. Received: {self.backbone!r}.")
         find_backbone(self.backbone)
-        for name in ("study_types", "augment", "head"):  # JSON has lists only
+        for name in ("study_types", "first_sizes", "augment", "head"):  # JSON has lists only
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("weights", "initial"):
@@ -165,18 +175,21 @@ class Recipe:
         for name in ("l1", "l2", "weight_decay"):
             _require_number(self, name, "from 0 up", lambda rate: 0 <= rate < float("inf"))
         _require_number(self, "holdout", "above 0 and below 1", lambda part: 0 < part < 1)
+        _require_number(self, "averaging", "from 0 to below 1", lambda share: 0 <= share < 1)
         for name in (
             "learning_rate",
             "l1",
             "l2",
             "weight_decay",
+            "averaging",
             "holdout",
         ):  # 1 and 1.0 are one recipe, with one hash
             object.__setattr__(self, name, float(getattr(self, name)))
-        if not isinstance(self.mixed_precision, bool):
-            raise ValueError(
-                f"mixed_precision must be one of True, False. Received: {self.mixed_precision!r}."
-            )
+        for name in ("mixed_precision", "mirrored"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(
+                    f"{name} must be one of True, False. Received: {getattr(self, name)!r}."
+                )
         types = self.study_types
         if types is not None and not (
             isinstance(types, tuple) and types and all(map(_names_a_folder, types))
@@ -197,6 +210,7 @@ class Recipe:
         require_batch_norm(self.batch_norm)
         parse_optimizer(self.optimizer)
         parse_schedule(self.schedule)
+        self._require_first_sizes()
         if self.monitor == "val_f1" and self.task == "abnormality":
             raise ValueError(
                 "the monitor 'val_f1' needs a task with classes. Received: task 'abnormality'."
@@ -210,6 +224,23 @@ class Recipe:
             raise ValueError(
                 "only the task 'abnormality' has two labels to balance. Received: task "
                 f"{self.task!r} and balance {self.balance!r}. Use balance='none'."
+            )
+
+    def _require_first_sizes(self) -> None:
+        if not isinstance(self.first_sizes, tuple):
+            raise ValueError(
+                f"first_sizes must be a tuple such as ('256:3',). Received: {self.first_sizes!r}."
+            )
+        epochs = sum(epochs for _, epochs in parse_sizes(self.first_sizes))
+        if epochs >= self.max_epochs:
+            raise ValueError(
+                "first_sizes must leave epochs of max_epochs to image_size. Received: "
+                f"{self.first_sizes!r}, {epochs} of {self.max_epochs} epochs."
+            )
+        if self.first_sizes and "flatten" in self.head:
+            raise ValueError(
+                "a head with 'flatten' has one size; first_sizes need one that pools. Received: "
+                f"{self.head!r}."
             )
 
     @property
@@ -277,12 +308,11 @@ class Recipe:
 
     def written(self) -> dict[str, Any]:
         """`to_dict` as files have it: as it was before the settings of `_LATER`, unless set."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        return {
-            name: value
-            for name, value in self.to_dict().items()
-            if name not in _LATER or value != defaults[name]
-        }
+        settings = self.to_dict()
+        for name in _LATER:
+            if getattr(self, name) == getattr(type(self), name):
+                del settings[name]
+        return settings
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Recipe":

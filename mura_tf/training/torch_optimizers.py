@@ -18,12 +18,13 @@ class TorchSGD(keras.optimizers.SGD):
         learning_rate: as in Keras.
         momentum: in [0, 1).
         decay: of every trainable weight, biases and batch normalization's too.
+        settings: of any of Keras' optimizers.
 
     Source: the algorithm in PyTorch's documentation of `torch.optim.SGD`.
     """
 
-    def __init__(self, learning_rate: float, momentum: float, decay: float):
-        super().__init__(learning_rate, momentum)
+    def __init__(self, learning_rate: float, momentum: float, decay: float, **settings: object):
+        super().__init__(learning_rate, momentum, **settings)
         self.decay = decay
 
     def update_step(
@@ -46,12 +47,13 @@ class TorchAdam(keras.optimizers.Adam):
     Args:
         learning_rate: as in Keras.
         decay: of every trainable weight, biases and batch normalization's too.
+        settings: of any of Keras' optimizers.
 
     Source: the algorithm in PyTorch's documentation of `torch.optim.Adam`.
     """
 
-    def __init__(self, learning_rate: float, decay: float):
-        super().__init__(learning_rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+    def __init__(self, learning_rate: float, decay: float, **settings: object):
+        super().__init__(learning_rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8, **settings)
         self.decay = decay
 
     def update_step(

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib.util
+import itertools
 import os
 import time
 import warnings
@@ -15,12 +16,14 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from mura_tf.data.boxes import boxes_above
 from mura_tf.data.counts import class_weights
 from mura_tf.data.pipeline import input_statistics, make_dataset
 from mura_tf.data.tasks import class_names, targets_of
 from mura_tf.evaluation.predictions import EVALUATION_BATCH, predict_views, write_predictions
 from mura_tf.files import remove_parts, write_json, written_whole
 from mura_tf.models.backend import require_backend
+from mura_tf.models.specs import boxes_weight, parse_sizes
 from mura_tf.terminal import Notice
 from mura_tf.training.checkpoint import Checkpoint, full_disk_explained
 from mura_tf.training.facts import run_facts
@@ -168,61 +171,68 @@ def _train_and_predict(
     verbose: str | int,
 ) -> None:
     splits = split_views(views, recipe)
-    checkpoint = Checkpoint(run.path)
     keras.utils.set_random_seed(recipe.run_seed)
     classes = class_names(views, recipe.task)
-    model = compiled_model(recipe, classes, run.path)
-    finite = _StopOnNonFiniteLoss()
-    callbacks = checkpoint.attach(model, recipe)
-    recipe.save(run.path / "recipe.json")  # only now, so that a mistake before can be mended
+    boxes = boxes_above(splits["train"]) if boxes_weight(recipe.head) else None
+    weights = _loss_weights(splits["train"], recipe.balance)
+    steps = -(-len(splits["train"]) // recipe.batch_size)
     inputs: _Inputs = {
         "image_size": recipe.side,
         "preprocessing": recipe.preprocessing_mode,
         "cache_dir": cache_dir,
     }
     info |= {"classes": list(classes), "inputs": input_statistics(splits["train"], **inputs)}
-    write_json(run.path / "run.json", {"finished": False} | info)
-    weights = _loss_weights(splits["train"], recipe.balance)
-    training = make_dataset(
-        splits["train"],
-        batch_size=recipe.batch_size,
-        training=True,
-        seed=recipe.run_seed,
-        augment=recipe.augment,
-        targets=targets_of(splits["train"], recipe.task, classes),
-        first_epoch=checkpoint.epochs,
-        class_weights=weights,
-        **inputs,
-    )
-    selecting = make_dataset(
-        splits["select"],
-        batch_size=EVALUATION_BATCH,
-        training=False,
-        targets=targets_of(splits["select"], recipe.task, classes),
-        class_weights=weights,
-        **inputs,
-    )
-    if recipe.monitor == "val_auroc":
-        labels = splits["select"].label.to_numpy()
-        callbacks = [ValidationAuroc(selecting, labels, classes), *callbacks]
-    if not checkpoint.stopped:
+    for side, end in _sides(recipe):
+        inputs["image_size"] = side
+        checkpoint = Checkpoint(run.path)
+        model = compiled_model(recipe, classes, run.path, side=side, steps=steps)
+        callbacks = checkpoint.attach(model, recipe)
+        recipe.save(run.path / "recipe.json")  # only now, so that a mistake before can be mended
+        write_json(run.path / "run.json", {"finished": False} | info)
+        if checkpoint.stopped or checkpoint.epochs >= end:
+            continue
+        training = make_dataset(
+            splits["train"],
+            batch_size=recipe.batch_size,
+            training=True,
+            seed=recipe.run_seed,
+            augment=recipe.augment,
+            targets=targets_of(splits["train"], recipe.task, classes),
+            boxes=boxes,
+            first_epoch=checkpoint.epochs,
+            class_weights=weights,
+            **inputs,
+        )
+        selecting = make_dataset(
+            splits["select"],
+            batch_size=EVALUATION_BATCH,
+            training=False,
+            targets=targets_of(splits["select"], recipe.task, classes),
+            class_weights=weights,
+            **inputs,
+        )
+        if recipe.monitor == "val_auroc":
+            labels = splits["select"].label.to_numpy()
+            callbacks = [ValidationAuroc(selecting, labels, classes), *callbacks]
         if tensorboard:
             callbacks.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
+        finite = _StopOnNonFiniteLoss()
         with finite.refused_by_torch():
             model.fit(
                 training,
                 validation_data=selecting,
                 initial_epoch=checkpoint.epochs,
-                epochs=recipe.max_epochs,
+                epochs=end,
                 callbacks=[finite, *callbacks],
                 shuffle=False,  # make_dataset has done it
                 verbose=_verbosity(verbose),
             )
     model.set_weights(checkpoint.stopping.best_weights)
+    model = keras.Model(model.input, model.outputs[0], name=model.name)
 
     with full_disk_explained(run.path):
         with written_whole(run.path / "best.keras") as part:
-            keras.Model(model.input, model.output, name=model.name).save(part)
+            model.save(part)
         predictions = _predict(run, model, recipe, views, cache_dir)
         checkpoint.write_history()
         seconds = {
@@ -246,6 +256,7 @@ def _predict(
         model,
         split_views(views, recipe)["predict"],
         preprocessing=recipe.preprocessing_mode,
+        mirrored=recipe.mirrored,
         cache_dir=cache_dir,
         classes=class_names(views, recipe.task),
         backbone=recipe.backbone,
@@ -255,6 +266,16 @@ def _predict(
     )
     write_predictions(predictions, run.path / "predictions.csv")
     return predictions
+
+
+def _sides(recipe: Recipe) -> list[tuple[int, int]]:
+    """The sides that a run trains at, in their order, each with the epoch that it ends after."""
+    first = parse_sizes(recipe.first_sizes)
+    ends = itertools.accumulate(epochs for _, epochs in first)
+    return [
+        *zip((side for side, _ in first), ends, strict=True),
+        (recipe.side, recipe.max_epochs),
+    ]
 
 
 class _StopOnNonFiniteLoss(keras.callbacks.Callback):
