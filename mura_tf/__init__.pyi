@@ -29,6 +29,7 @@ from .evaluation.classes import score_classes as score_classes
 from .data.study import study_data as study_data
 from .explain.heatmaps import cam as cam
 from .explain.heatmaps import heatmaps as heatmaps
+from .explain.detection import boxes_of as boxes_of
 from .explain.ensemble import Ensemble as Ensemble
 from .data.boxes import load_boxes as load_boxes
 from .reports.study_page import plot_study as plot_study

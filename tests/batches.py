@@ -7,6 +7,7 @@ from mura_tf.data.pipeline import make_dataset
 SIZE = 32
 COUNT = 21
 VALUED = ["rotation:30", "shift:0.2", "shear:20", "zoom:0.3", "autocontrast:0.5"]
+VALUED += ["contrast:0.5", "brightness:0.3", "gamma:1", "erase:1"]
 """Augmentations."""
 
 

@@ -26,18 +26,13 @@ class Augmenter:
         # mixed precision is for the model alone
         self._contrast = keras.layers.AutoContrast(value_range=(0, 255), dtype="float32")
 
-    def __call__(
-        self, images: tf.Tensor, step_seed: tf.Tensor, lesions: tf.Tensor | None = None
-    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+    def __call__(self, images: tf.Tensor, step_seed: tf.Tensor) -> tf.Tensor:
         """Augments a batch.
 
         Args:
-            images: float32 (B, S, S, 1) in [0, 255].
+            images: float32 (B, S, S, C): grey values in [0, 255], and whatever else is to be warped
+                as they are, and nothing more.
             step_seed: int32 (2,).
-            lesions: float32 (B, S, S, 1), which are warped as the images are; if there are any.
-
-        Returns:
-            Both.
         """
         count, side = tf.shape(images)[0], images.shape[1]
 
@@ -49,15 +44,14 @@ class Augmenter:
 
         if self._specs.keys() & set(_WARPS):
             rotation, shift, shear, zoom = (self._specs.get(name, 0.0) for name in _WARPS)
-            both = images if lesions is None else tf.concat([images, lesions], axis=-1)
-            both = warped(
-                both,
+            images = warped(
+                images,
                 theta=rotation * drawn("rotation")[0],
                 shifts=[side * shift * one for one in drawn("shift", 2)],
                 shear=shear * drawn("shear")[0],
                 zooms=[1 + zoom * one for one in drawn("zoom", 2)],
             )
-            images, lesions = both[..., :1], None if lesions is None else both[..., 1:]
+        images, beside = images[..., :1], images[..., 1:]
         if "autocontrast" in self._specs:
             chosen = (drawn("autocontrast")[0] + 1) / 2 < self._specs["autocontrast"]
             stretched = self._contrast(images, training=True)
@@ -67,7 +61,7 @@ class Augmenter:
                 images = change(images, self._specs[name] * drawn(name)[0][:, None, None, None])
         if "erase" in self._specs:
             images = erased(images, self._specs["erase"], drawn("erase", 6))
-        return images, lesions
+        return tf.concat([images, beside], axis=-1)
 
 
 def contrasted(images: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:

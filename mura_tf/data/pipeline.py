@@ -134,9 +134,9 @@ def make_dataset(
             masks.set_shape((None, image_size, image_size, 1))
         if augmenter:
             step_seed.set_shape((2,))
-            grey, masks = augmenter(
-                tf.cast(images, tf.float32), step_seed, masks if lesions else None
-            )
+            grey = tf.cast(images, tf.float32)
+            both = augmenter(tf.concat([grey, masks], axis=-1) if lesions else grey, step_seed)
+            grey, masks = both[..., :1], both[..., 1:]
             images = grey * tf.constant(table[1] - table[0]) + tf.constant(table[0])
         return images, {"labels": label, "lesions": masks[..., 0]} if lesions else label, weight
 

@@ -13,7 +13,13 @@ from numpy.typing import ArrayLike
 from mura_tf.explain.maps import enlarged
 from mura_tf.explain.methods import METHODS, find_method
 from mura_tf.models.backend import require_backend
-from mura_tf.models.graph import affine_head, attention_maps, part_of, require_flat
+from mura_tf.models.graph import (
+    affine_head,
+    attention_maps,
+    lesion_logits,
+    part_of,
+    require_flat,
+)
 from mura_tf.terminal import Notice
 from mura_tf.training.run import Run
 
@@ -130,6 +136,11 @@ def raw_cam(
     Source: Zhou et al., "Learning deep features for discriminative localization", 2016.
     """
     model, index, images = _opened(model, images, of_class, takes_class=True)
+    if lesion_logits(model) is not None:
+        raise ValueError(
+            f"the logit of {model.name!r} is no mean over positions, for its head has a map, whose "
+            "log-sum-exp it adds. heatmaps(model, images, 'cam') shows the part that is pooled."
+        )
     bias = affine_head(model)[2][index]
     maps = _by_batches(lambda batch: METHODS["cam"].maps(model, batch, index, None), images)
     return maps, float(bias)
@@ -155,6 +166,8 @@ def methods_for(model: ModelOrRun) -> list[str]:
     """The methods of `METHODS` that can explain a `keras.Model` or `Run` on Keras' backend."""
     model = _keras_model(model)
     lacking = set() if attention_maps(model) else {"attention"}
+    if lesion_logits(model) is None:
+        lacking.add("learned")
     try:
         affine_head(model)
     except ValueError:

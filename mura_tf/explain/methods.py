@@ -17,6 +17,7 @@ from mura_tf.models.graph import (
     affine_head,
     attention_maps,
     layer_name,
+    lesion_logits,
     logits_of,
     made_once,
     part_of,
@@ -188,6 +189,17 @@ def _attention(model: keras.Model, images: np.ndarray, index: int, layer: str | 
     return np.asarray(extractor.predict_on_batch(images), np.float32).mean(axis=-1)
 
 
+def _learned(model: keras.Model, images: np.ndarray, index: int, layer: str | None) -> np.ndarray:
+    logits = lesion_logits(model)
+    if logits is None:
+        raise ValueError(
+            "learned shows the map of a head with the layer 'map:STRIDE:WEIGHT'. Received: "
+            f"{model.name!r} without one. Use another of {', '.join(METHODS)}."
+        )
+    extractor = part_of(model, "learned", lambda: keras.ops.sigmoid(logits[..., 0]))
+    return np.asarray(extractor.predict_on_batch(images), np.float32)
+
+
 def _visualized(
     name: str,
     model: keras.Model,
@@ -248,6 +260,9 @@ METHODS = {
     "smoothgrad": Method(_smoothgrad, f"Smilkov et al., 2017; {SMOOTH_SAMPLES} noisy copies"),
     "attention": Method(
         _attention, "the attention heads' own maps (003, Fig. 16)", takes_class=False, native=True
+    ),
+    "learned": Method(
+        _learned, "the map of a head that was trained on boxes", takes_class=False, native=True
     ),
 }
 

@@ -261,9 +261,10 @@ class Bundle:
         squares = np.stack([resize_with_pad(one, side) for one in radiographs])
         frames = np.array([padded_box(one.shape[0], one.shape[1], side) for one in radiographs])
         classes = self.facts["classes"]
+        mirrored = self.facts["recipe"].get("mirrored", False)
         said, heat, mapped = [], np.zeros(squares.shape, np.float32), 0
         for member in self._members_for(study_type):
-            reading = read_all(member, squares)
+            reading = read_all(member, squares, mirrored=mirrored)
             abnormal = [name.startswith(ABNORMAL) for name in classes] if classes else [True]
             said.append(reading.outputs[:, abnormal].sum(axis=1).clip(0, 1))
             if reading.maps is not None:

@@ -92,12 +92,20 @@ class KerasMember:
         return Reading(outputs, features @ self._kernel)
 
 
-def read_all(member: Member, squares: np.ndarray, batch: int = 8) -> Reading:
-    """`Member.read` batch by batch; squares uint8 (n, S, S)."""
+def read_all(
+    member: Member, squares: np.ndarray, batch: int = 8, *, mirrored: bool = False
+) -> Reading:
+    """`Member.read` batch by batch.
+
+    Args:
+        squares: uint8 (n, S, S).
+        mirrored: whether the outputs are the mean of each square's and its mirror image's.
+    """
     parts = [member.read(squares[start : start + batch]) for start in range(0, len(squares), batch)]
-    return Reading(
-        np.concatenate([part.outputs for part in parts]), _joined([part.maps for part in parts])
-    )
+    outputs = np.concatenate([part.outputs for part in parts])
+    if mirrored:
+        outputs = (outputs + read_all(member, squares[:, :, ::-1], batch).outputs) / 2
+    return Reading(outputs, _joined([part.maps for part in parts]))
 
 
 def _joined(maps: Sequence[np.ndarray | None]) -> np.ndarray | None:

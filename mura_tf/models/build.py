@@ -13,7 +13,7 @@ from keras import KerasTensor, Regularizer, layers
 
 from mura_tf.models.backbones import IMAGENET_STD_RGB, Backbone, find_backbone, require_weights
 from mura_tf.models.backend import require_backend
-from mura_tf.models.lesion_map import lesion_map
+from mura_tf.models.lesion_map import WITH_MAP, lesion_map
 from mura_tf.models.resnet import resnet
 from mura_tf.models.specs import PAPER_HEAD, parse_head, parse_trainable, require_batch_norm
 
@@ -92,7 +92,7 @@ def build_model(
         else:
             features = _HEAD_BUILDERS[layer](features, name, regularizer, *values)
     if said:
-        features = layers.Concatenate(name="head_with_map")([features, *said])
+        features = layers.Concatenate(name=WITH_MAP)([features, *said])
     output = layers.Dense(
         classes or 1,
         activation="softmax" if classes else "sigmoid",

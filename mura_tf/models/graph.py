@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import KerasTensor, layers
 
+from mura_tf.models.lesion_map import WITH_MAP
+
 Made = TypeVar("Made")
 _MADE: weakref.WeakKeyDictionary[keras.Model, dict[Hashable, Any]] = weakref.WeakKeyDictionary()
 """model -> name -> what was made of it."""
@@ -53,7 +55,7 @@ def affine_head(model: keras.Model) -> tuple[KerasTensor, np.ndarray, np.ndarray
 
     Returns:
         (features, kernel, bias): the symbolic tensor (B, h, w, C) that is pooled, and the affine
-        map (C, K), (K,) from its mean to the logits.
+        map (C, K), (K,) from its mean to the logits. What a map of the head adds is left out.
     """
     output = _output_layer(model)
     kernel, bias = (np.asarray(part, float) for part in _kernel_and_bias(output))
@@ -65,6 +67,8 @@ def affine_head(model: keras.Model) -> tuple[KerasTensor, np.ndarray, np.ndarray
         elif isinstance(layer, layers.Dense) and layer.activation is keras.activations.linear:
             inner, shift = _kernel_and_bias(layer)
             kernel, bias = inner @ kernel, bias + shift @ kernel
+        elif layer.name == WITH_MAP:
+            kernel = kernel[: layer.input[0].shape[-1]]
         elif not isinstance(layer, layers.Dropout):
             raise ValueError(
                 "cam needs a head of global average pooling, then batch normalization, dropout or "

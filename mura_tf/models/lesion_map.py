@@ -8,6 +8,8 @@ from keras import KerasTensor, layers, ops
 
 CHANNELS = 128
 """Of the feature maps on the way down."""
+WITH_MAP = "head_with_map"
+"""The name of the layer that puts a map's log-sum-exp beside what is pooled."""
 PRIOR = 0.01
 """The probability that each cell begins with (Lin et al., "Focal loss", 2017)."""
 

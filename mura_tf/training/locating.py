@@ -1,11 +1,14 @@
 """Training a head's map beside the label, where boxes say where the lesions are."""
 
-from typing import Any
+from typing import TypeAlias
 
 import keras
 from keras import KerasTensor, ops
 
 from mura_tf.models.graph import lesion_logits
+
+Targets: TypeAlias = KerasTensor | dict[str, KerasTensor]
+"""Labels, or what `make_dataset` has with boxes."""
 
 
 class LocatingModel(keras.Model):
@@ -27,10 +30,10 @@ class LocatingModel(keras.Model):
 
     def compute_loss(
         self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
+        x: KerasTensor,
+        y: Targets,
+        y_pred: list[KerasTensor],
+        sample_weight: KerasTensor | None = None,
         training: bool = True,
     ) -> KerasTensor:
         probabilities, logits = y_pred
@@ -40,8 +43,12 @@ class LocatingModel(keras.Model):
         return loss
 
     def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
-    ) -> dict[str, Any]:
+        self,
+        x: KerasTensor,
+        y: Targets,
+        y_pred: list[KerasTensor],
+        sample_weight: KerasTensor | None = None,
+    ) -> dict[str, KerasTensor]:
         return super().compute_metrics(x, _labels(y), y_pred[0], sample_weight)
 
 
@@ -49,8 +56,8 @@ def map_loss(lesions: KerasTensor, logits: KerasTensor) -> KerasTensor:
     """The focal loss of a map, over the share of it that lesions cover.
 
     A cell's target t is the share of its pixels that lie in a box, over the largest share in its
-    view; its loss is (t - p)**2 * cross entropy(t, p), and the batch's their sum over the sum of the
-    targets, or 1 if that is more. Views whose lesions are unknown do not count.
+    view; its loss is (t - p)**2 * cross entropy(t, p), and the batch's is their sum over the sum of
+    the targets, or 1 if that is more. Views whose lesions are unknown do not count.
 
     Args:
         lesions: float32 (B, S, S), 1 in a box, 0 outside, all -1 where that is unknown.
@@ -68,5 +75,5 @@ def map_loss(lesions: KerasTensor, logits: KerasTensor) -> KerasTensor:
     return ops.sum(known * distance * entropy) / ops.maximum(ops.sum(targets), 1.0)
 
 
-def _labels(y: Any) -> Any:
+def _labels(y: Targets) -> KerasTensor:
     return y["labels"] if isinstance(y, dict) else y

@@ -11,7 +11,7 @@ from batches import SIZE, VALUED, dataset, one_pass
 from keras.src.legacy.preprocessing.image import apply_affine_transform
 
 from mura_tf.data import augment
-from mura_tf.data.augment import Augmenter, warped
+from mura_tf.data.augment import Augmenter, brightened, contrasted, erased, gamma_changed, warped
 from mura_tf.models.specs import AUGMENTATIONS
 
 
@@ -187,6 +187,63 @@ def test_what_is_uncovered_is_as_the_nearest_pixel(tmp_path, views, spec):
         flat = views.iloc[[0] * 16].assign(path=path)
         images = one_pass(dataset(flat, training=True, augment=(spec,)))[0]
         np.testing.assert_allclose(images, level, atol=1e-3)
+
+
+# Grey values, against TensorFlow's own of one image
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (contrasted, lambda one, amount: tf.image.adjust_contrast(one, 1 + amount)),
+        (brightened, lambda one, amount: tf.image.adjust_brightness(one, 255 * amount)),
+        (
+            gamma_changed,
+            lambda one, amount: (
+                255
+                * tf.image.adjust_gamma(one / 255, 1 + amount if amount > 0 else 1 / (1 - amount))
+            ),
+        ),
+    ],
+)
+def test_grey_values_change_as_tensorflow_changes_them(change, expected):
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0, 255, (8, 16, 16, 1)).astype(np.float32)
+    amounts = rng.uniform(-0.5, 0.5, 8).astype(np.float32)
+    found = change(tf.constant(images), tf.constant(amounts[:, None, None, None])).numpy()
+    assert found.min() >= 0 and found.max() <= 255
+    for image, amount, one in zip(images, amounts, found, strict=True):
+        wanted = np.clip(expected(image, amount), 0, 255)
+        np.testing.assert_allclose(one, wanted, atol=1e-2)
+        assert np.abs(one - image).max() > 1
+
+
+def test_erased_is_one_rectangle_of_one_grey_value():
+    rng = np.random.default_rng(0)
+    draws = [tf.constant(rng.uniform(-1, 1, 200).astype(np.float32)) for _ in range(6)]
+    found = erased(tf.fill((200, 64, 64, 1), -1.0), 0.5, draws).numpy()[..., 0]
+    hit = (found >= 0).any(axis=(1, 2))
+    assert 70 < hit.sum() < 130
+    for image in found[hit]:
+        rows, columns = np.nonzero(image >= 0)
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert len(rows) == height * width
+        assert len(np.unique(image[image >= 0])) == 1
+        assert 0.01 < height * width / 64**2 < 0.23  # 0.02 to 0.2, and a pixel more or less
+        assert 0.2 < height / width < 4.5
+
+
+def test_what_stands_beside_the_grey_values_is_warped_alone():
+    rng = np.random.default_rng(0)
+    grey = rng.uniform(0, 255, (6, 32, 32, 1)).astype(np.float32)
+    both = tf.constant(np.concatenate([grey, grey], axis=-1))
+    everything = Augmenter({"rotation": 20.0, "contrast": 0.5, "gamma": 0.5, "erase": 1.0})
+    warps = Augmenter({"rotation": 20.0})
+    seed = tf.constant([3, 4])
+    changed, beside = np.moveaxis(everything(both, seed).numpy(), -1, 0)
+    expected = warps(tf.constant(grey), seed).numpy()[..., 0]
+    np.testing.assert_array_equal(beside, expected)
+    assert np.abs(changed - expected).max() > 10
 
 
 # The one warp, against Keras' own of ImageDataGenerator

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mura_tf.data.boxes import load_boxes
 from mura_tf.data.pipeline import make_dataset
 from mura_tf.data.table import STUDY_KEY, VIEW_KEY
 from mura_tf.data.tasks import class_names
@@ -15,7 +16,6 @@ from mura_tf.data.views import load_mura
 from mura_tf.evaluation.predictions import load_predictions, study_probabilities, view_probabilities
 from mura_tf.explain.ensemble import Ensemble
 from mura_tf.explain.heatmaps import cam
-from mura_tf.explain.localization import load_boxes
 from mura_tf.training.run import Run
 
 pytestmark = pytest.mark.usefixtures("eagerly")

@@ -6,11 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
+from mura_tf.data.boxes import load_boxes
 from mura_tf.data.radiograph import read_radiograph
 from mura_tf.data.views import load_mura
 from mura_tf.evaluation.predictions import predict_views
 from mura_tf.explain.ensemble import Ensemble
-from mura_tf.explain.localization import load_boxes
 from mura_tf.models.build import build_model
 from mura_tf.reports.study_page import BOX_COLOUR, explain_studies, overlaid, plot_study
 

@@ -1,0 +1,162 @@
+"""Boxes of lesions, and the pixels of a view's square that they cover."""
+
+import json
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from mura_tf.data.boxes import box_masks, boxes_above, load_boxes
+from mura_tf.data.radiograph import padded_box, read_radiograph, resize_with_pad
+from mura_tf.data.table import VIEW_KEY
+from mura_tf.data.views import load_fracatlas, load_mura
+
+SIDE = 20
+
+
+def test_synthetic_boxes_are_the_bright_squares(lesions):
+    views = load_mura(lesions)
+    boxes = load_boxes(lesions.parent, views)
+    assert len(boxes) == (views.label == 1).sum()
+    frames = np.array([padded_box(*read_radiograph(path).shape, 64) for path in views.path])
+    masks = box_masks(views, boxes, frames, 64)
+    for view, mask in zip(views.itertuples(), masks, strict=True):
+        square = resize_with_pad(read_radiograph(view.path), 64)
+        assert mask.any() == view.label
+        assert np.mean((square > 150) == mask) > 0.99  # the edge is interpolated
+
+
+def test_boxes_of_other_views_are_left_out(lesions):
+    views = load_mura(lesions)
+    chosen = views[(views.split == "valid") & (views.study_type == "wrist")]
+    boxes = load_boxes(lesions, chosen)
+    assert 0 < len(boxes) == (chosen.label == 1).sum()
+    assert set(boxes.split + boxes.study_type) == {"validwrist"}
+
+
+@pytest.fixture
+def fracatlas_tree(tmp_path):
+    """Four readable images of FracAtlas' layout, two with boxes; returns its folder."""
+    folder = tmp_path / "FracAtlas"
+    rows = ["image_id,hand,leg,hip,shoulder,mixed,fractured"]
+    images, annotations = [], []
+    for number in range(40):
+        name, label = f"IMG{number:07d}.jpg", number % 2
+        parent = folder / "images" / ("Non_fractured", "Fractured")[label]
+        parent.mkdir(parents=True, exist_ok=True)
+        image = np.random.default_rng(number).integers(0, 256, (60, 40), np.uint8)
+        cv2.imwrite(str(parent / name), image)
+        rows.append(f"{name},1,0,0,0,0,{label}")
+        if label:  # drawn on the image before it was shrunk by two
+            images.append({"id": number, "width": 80, "height": 120, "file_name": name})
+            annotations.append({"image_id": number, "bbox": [8.0, 12.0, 20.0, 30.0]})
+    annotations.append({"image_id": 1, "bbox": [60.0, 100.0, 10.0, 10.0]})
+    (folder / "dataset.csv").write_text("\n".join(rows))
+    (folder / "Annotations" / "COCO JSON").mkdir(parents=True)
+    content = {"images": images, "annotations": annotations}
+    coco_of(folder).write_text(json.dumps(content))
+    return folder
+
+
+def coco_of(folder):
+    return folder / "Annotations/COCO JSON/COCO_fracture_masks.json"
+
+
+def test_fracatlas_boxes_are_fractions_of_the_image_they_were_drawn_on(fracatlas_tree):
+    views = load_fracatlas(fracatlas_tree)
+    boxes = load_boxes(fracatlas_tree, views)
+    assert len(boxes) == 21
+    assert boxes.groupby("view").size().loc["IMG0000001.jpg"] == 2
+    first = boxes[["x", "y", "width", "height"]].drop_duplicates().to_numpy()
+    np.testing.assert_allclose(
+        sorted(first.tolist()), [[0.1, 0.1, 0.25, 0.25], [0.75, 100 / 120, 0.125, 10 / 120]]
+    )
+    test = views[views.split == "test"]
+    assert set(load_boxes(fracatlas_tree, test)["view"]) == set(test[test.label == 1]["view"])
+
+
+def change_coco(folder, change):
+    content = json.loads(coco_of(folder).read_text())
+    change(content)
+    coco_of(folder).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda coco: coco["annotations"][0].update(bbox=[70, 0, 20, 5]), "lies outside"),
+        (lambda coco: coco["annotations"][0].update(bbox=[-0.3, 0, 0.2, 5]), "lies outside"),
+        (lambda coco: coco["annotations"][0].update(bbox=[0, 300, 9, 0.5]), "lies outside"),
+        (
+            lambda coco: coco["images"][0].update(width=120, height=80),
+            "is of an image of another shape. Received: .*IMG0000001.jpg with 40x60 pixels",
+        ),
+        (lambda coco: coco.pop("images"), "must be FracAtlas' COCO JSON"),
+        (lambda coco: coco["annotations"][0].update(image_id=7777), "must be FracAtlas' COCO"),
+    ],
+)
+def test_boxes_that_do_not_fit(fracatlas_tree, change, sentence):
+    change_coco(fracatlas_tree, change)
+    with pytest.raises(ValueError, match=sentence):
+        load_boxes(fracatlas_tree, load_fracatlas(fracatlas_tree))
+
+
+def test_no_boxes(mura):
+    with pytest.raises(FileNotFoundError, match=r"there is no .*lesions.csv. Use a synthetic"):
+        load_boxes(mura, load_mura(mura))
+
+
+def test_a_damaged_lesions_csv(mura):
+    (mura / "lesions.csv").write_text("split,study_type\ntrain,elbow\n")
+    with pytest.raises(ValueError, match="must be a CSV with the columns split, study_type, pati"):
+        load_boxes(mura, load_mura(mura))
+
+
+def views_of(*names):
+    table = pd.DataFrame({"view": names, "split": "valid", "study_type": "elbow", "study": "s1"})
+    return table.assign(patient=[f"p{index}" for index in range(len(names))])
+
+
+def boxes_of(views, *boxes):
+    columns = ["x", "y", "width", "height"]
+    return pd.concat([views[VIEW_KEY], pd.DataFrame(boxes, columns=columns)], axis=1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_box_masks_hold_the_pixels_whose_centre_is_inside(seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(0, 0.6, 2)
+    width, height = rng.uniform(0.1, 0.4, 2)
+    views, frame = views_of("a.png"), (3, 0, 14, 20)
+    (mask,) = box_masks(views, boxes_of(views, (x, y, width, height)), np.array([frame]), SIDE)
+    for row in range(SIDE):
+        for column in range(SIDE):
+            across, down = (column + 0.5 - 0) / 20, (row + 0.5 - 3) / 14
+            inside = x <= across < x + width and y <= down < y + height
+            assert mask[row, column] == inside
+
+
+def test_a_tiny_box_keeps_one_pixel():
+    views = views_of("a.png", "b.png")
+    boxes = boxes_of(views, (0.51, 0.51, 0.001, 0.001), (0.9999, 0.0, 0.0001, 0.001))
+    masks = box_masks(views, boxes, np.array([(0, 0, 20, 20)] * 2), SIDE)
+    assert [np.argwhere(mask).tolist() for mask in masks] == [[[10, 10]], [[0, 19]]]
+
+
+@pytest.mark.parametrize("data", ["lesions", "fracatlas_tree"])
+def test_boxes_are_found_above_the_files(request, data):
+    folder = request.getfixturevalue(data)
+    views = (load_mura if data == "lesions" else load_fracatlas)(folder)
+    assert boxes_above(views).equals(load_boxes(folder, views))
+
+
+def test_boxes_above_files_of_two_data_sets(lesions, fracatlas_tree):
+    views = pd.concat([load_mura(lesions), load_fracatlas(fracatlas_tree)], ignore_index=True)
+    parts = [load_boxes(lesions, views), load_boxes(fracatlas_tree, views)]
+    assert boxes_above(views).equals(pd.concat(parts, ignore_index=True))
+
+
+def test_no_boxes_above(mura):
+    with pytest.raises(FileNotFoundError, match=r"needs a data set that has them.* 'map:16:0'"):
+        boxes_above(load_mura(mura))
