@@ -32,7 +32,7 @@ def built(backbone="small_cnn", side=32, seed=1, **settings):
     # logits around 0, or a float32 probability could not tell them
     kernel /= max(1, np.abs(logits_of(model).predict_on_batch(images) - bias).max())
     output.set_weights([kernel, bias])
-    if "cam" in methods_for(model):  # and something to see
+    if "cam" in methods_for(model) and "learned" not in methods_for(model):  # something to see
         for index in range(len(bias)):
             maps, _ = raw_cam(model, images, index if len(bias) > 1 else None)
             kernel[:, index] *= 1 if maps.max() > 0 else -1

@@ -34,7 +34,9 @@ def lesion_map(extractor: keras.Model, name: str, stride: int) -> KerasTensor:
     """
     side, maps = extractor.input_shape[1], extractor.output
     finer = _last_of_each_side(extractor)
-    ways = {side // one: one for one in _doubled(maps.shape[1], finer) if side % one == 0}
+    ways = {
+        side // one: one for one in _doubled(maps.shape[1], finer) if side % one == 0 and one < side
+    }
     if stride not in ways:
         raise ValueError(
             "a map's STRIDE must be that of feature maps of the backbone which its last ones come "

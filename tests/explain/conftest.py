@@ -19,3 +19,9 @@ def classifier():
 def attentive():
     with run_eagerly():
         return built(head=HEAD_003)
+
+
+@pytest.fixture(scope="module")
+def mapped():
+    with run_eagerly():
+        return built(head=("map:4:1", "pool", "batch_norm"))

@@ -12,14 +12,15 @@ from scipy.ndimage import zoom
 
 from mura_tf.explain import heatmaps as explain
 from mura_tf.explain import methods as heatmap_methods
-from mura_tf.explain.heatmaps import cam, heatmaps
+from mura_tf.explain.heatmaps import cam, heatmaps, raw_cam
 from mura_tf.explain.methods import METHODS
 from mura_tf.models.build import build_model
-from mura_tf.models.graph import layer_name, logits_of
+from mura_tf.models.graph import affine_head, layer_name, logits_of
 
 pytestmark = pytest.mark.usefixtures("eagerly")
-NATIVE = ["cam", "attention"]
+NATIVE = ["cam", "attention", "learned"]
 """The methods that need no tf-keras-vis."""
+OF_ANY_HEAD = [name for name in METHODS if name not in ("attention", "learned")]
 
 
 def linear_model(side=8):
@@ -34,7 +35,27 @@ def linear_model(side=8):
 # Against an oracle
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "attention"])
+def test_learned_is_the_heads_map(mapped):
+    images = images_of(32)
+    logits = keras.Model(mapped.input, mapped.get_layer("head0_map").output)
+    expected = 1 / (1 + np.exp(-logits.predict_on_batch(images)[..., 0]))
+    assert expected.shape == (2, 8, 8)
+    assert_map_of(heatmaps(mapped, images, "learned"), expected)
+
+
+def test_a_head_with_a_map_is_explained_at_what_it_pools(mapped):
+    """CAM has the part of the logit that is pooled; Grad-CAM all that comes through these maps."""
+    images = images_of(32)
+    features, kernel, _ = affine_head(mapped)
+    maps = keras.Model(mapped.input, features).predict_on_batch(images) @ kernel[:, 0]
+    assert_map_of(heatmaps(mapped, images, "cam"), maps)
+    grad_cam = heatmaps(mapped, images, "grad_cam", layer="stage4_relu")
+    np.testing.assert_allclose(heatmaps(mapped, images, "grad_cam"), grad_cam, atol=1e-5)
+    with pytest.raises(ValueError, match="is no mean over positions, for its head has a map"):
+        raw_cam(mapped, images)
+
+
+@pytest.mark.parametrize("method", OF_ANY_HEAD)
 def test_a_map_depends_on_its_image_alone(small, method):
     images = images_of(32, explain.BATCH + 1)
     maps = heatmaps(small, images, method)
@@ -240,7 +261,7 @@ def test_a_wrong_layer_lists_the_candidates(small):
         heatmaps(small, images_of(32), "cam", layer="stage4_relu")
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "attention"])
+@pytest.mark.parametrize("method", OF_ANY_HEAD)
 def test_classes_need_a_class(classifier, method):
     with pytest.raises(ValueError, match=r"has 4 classes.* Give one of 0 to 3"):
         heatmaps(classifier, images_of(32), method)
@@ -254,6 +275,11 @@ def test_an_unknown_method(small):
 def test_no_attention_to_show(small):
     with pytest.raises(ValueError, match="maps of a head with the layer 'attention:HEADS'"):
         heatmaps(small, images_of(32), "attention")
+
+
+def test_no_learned_map_to_show(small):
+    with pytest.raises(ValueError, match="the map of a head with the layer 'map:STRIDE:WEIGHT'"):
+        heatmaps(small, images_of(32), "learned")
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in NATIVE])

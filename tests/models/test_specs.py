@@ -6,6 +6,7 @@ from mura_tf.models.specs import (
     HEAD_LAYERS,
     OPTIMIZERS,
     PAPER_HEAD,
+    Cosine,
     Plateau,
     Step,
     parse_augmentation,
@@ -49,7 +50,7 @@ def test_augmentations_are_named_once_each():
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("", r"an augmentation must be one of flip, rotation, .*autocontrast\. Received: ''"),
+        ("", r"an augmentation must be one of flip, rotation, .*autocontrast, .* Received: ''"),
         ("Flip", r"an augmentation must be one of .*Received: 'Flip'"),
         (3, r"an augmentation must be one of .*Received: 3"),
         ("flip:0.5", r"the augmentation 'flip' takes no value\. Received: 'flip:0\.5'"),
@@ -88,6 +89,8 @@ def test_a_bad_augmentation(spec, sentence):
         (parse_schedule, "plateau:loss:0.1:1", Plateau("loss", 0.1, 1, 0.0)),
         (parse_schedule, "plateau:val_loss:.2:5:1e-7", Plateau("val_loss", 0.2, 5, 1e-7)),
         (parse_schedule, "step:0.3:3", Step(0.3, 3)),
+        (parse_schedule, "cosine:0.5", Cosine(0.5)),
+        (parse_optimizer, "adamw", ("adamw", None)),
     ],
 )
 def test_a_spec_is_split(parse, spec, parsed):
@@ -114,6 +117,9 @@ def test_a_spec_is_split(parse, spec, parsed):
                 "step:0.3",
                 "step:3:3",
                 "constant:1",
+                "cosine",
+                "cosine:-1",
+                "cosine:nan",
             )
         ],
     ],
@@ -134,6 +140,7 @@ def test_every_layer_of_a_head_is_parsed():
     head = (
         "squeeze_excite:16",
         "attention:3",
+        "map:16:0.5",
         "pool",
         "batch_norm",
         "dropout:0.5",
@@ -161,6 +168,10 @@ def test_every_layer_of_a_head_is_parsed():
         (("pool", "dense:8:tanh"), "Received: 'dense:8:tanh'"),
         (("pool", "dropout:1"), "Received: 'dropout:1'"),
         (("pool:2",), "Received: 'pool:2'"),
+        (("pool", "map:16:1"), "'map:16:1' must stand before 'pool'"),
+        (("map:16:1", "map:8:1", "pool"), "a head can have one 'map'"),
+        (("map:16", "pool"), "Received: 'map:16'"),
+        (("map:16:-1", "pool"), "Received: 'map:16:-1'"),
     ],
 )
 def test_a_head_that_cannot_be(head, sentence):
