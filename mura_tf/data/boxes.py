@@ -118,14 +118,28 @@ def box_pixels(
 ) -> list[list[tuple[slice, slice]]]:
     """The rows and columns of each box of each view, see `box_masks`."""
     pixels: list[list[tuple[slice, slice]]] = [[] for _ in range(len(views))]
-    place = {key: index for index, key in enumerate(_keys(views))}
-    for key, box in zip(_keys(boxes), boxes[_BOX].to_numpy(float), strict=True):
-        if key in place:
-            top, left, height, width = frames[place[key]]
-            rows = _covered(top + box[1] * height, box[3] * height)
-            columns = _covered(left + box[0] * width, box[2] * width)
-            pixels[place[key]].append((rows, columns))
+    for index, x, y, width, height in squares_of(views, boxes, frames).itertuples(index=False):
+        pixels[index].append((_covered(y, height), _covered(x, width)))
     return pixels
+
+
+def squares_of(views: pd.DataFrame, boxes: pd.DataFrame, frames: np.ndarray) -> pd.DataFrame:
+    """Each box in its view's padded square.
+
+    Args:
+        views, boxes, frames: see `box_masks`.
+
+    Returns:
+        `view`, the number of its row in `views`, and `x, y, width, height`, pixels.
+    """
+    place = {key: index for index, key in enumerate(_keys(views))}
+    rows = []
+    for key, (x, y, width, height) in zip(_keys(boxes), boxes[_BOX].to_numpy(float), strict=True):
+        if key in place:
+            top, left, high, wide = frames[place[key]]
+            box = (left + x * wide, top + y * high, width * wide, height * high)
+            rows.append((place[key], *box))
+    return pd.DataFrame(rows, columns=["view", *_BOX])
 
 
 def _covered(start: float, length: float) -> slice:

@@ -31,6 +31,7 @@ def make_dataset(
     preprocessing: str = "caffe",
     augment: tuple[str, ...] = ("flip",),
     cache_dir: str | os.PathLike[str] | None = None,
+    resize: str = "bilinear",
     class_weights: Mapping[str, tuple[float, float]] | None = None,
     targets: np.ndarray | None = None,
     boxes: pd.DataFrame | None = None,
@@ -51,7 +52,7 @@ def make_dataset(
             RGB), "tf" ([-1, 1]), "torch" (ImageNet mean and deviation), "unit" ([0, 1]) or "raw"
             ([0, 255]).
         augment: see `specs.AUGMENTATIONS`; ignored unless `training`.
-        cache_dir: see `prepare`.
+        cache_dir, resize: see `prepare`.
         class_weights: (w0, w1) per study type, see `class_weights`; by default those of `views`.
         targets: float (n_views,) or (n_views, K), what the model learns instead of the label.
         boxes: of `load_boxes`, to learn where lesions are as well.
@@ -89,7 +90,7 @@ def make_dataset(
         raise ValueError(f"batch_size must be a whole number from 1 up. Received: {batch_size}.")
     table = preprocessing_table(preprocessing)
     specs = parse_augmentations(augment) if training else {}
-    prepared = prepare(views, image_size, cache_dir)
+    prepared = prepare(views, image_size, cache_dir, resize=resize)
     labels = np.asarray(views.label if targets is None else targets, np.float32)
     weights = _sample_weights(views, class_weights)
     count, steps = len(views), -(-len(views) // batch_size)
@@ -181,18 +182,19 @@ def load_images(
     image_size: int,
     preprocessing: str = "caffe",
     cache_dir: str | os.PathLike[str] | None = None,
+    resize: str = "bilinear",
 ) -> np.ndarray:
     """All views at once, as a model is given them: float32 (n_views, S, S, 3).
 
     Args:
-        views, image_size, preprocessing, cache_dir: see `make_dataset`.
+        views, image_size, preprocessing, cache_dir, resize: see `make_dataset`.
 
     Examples:
         >>> views = mt.load_mura("demo/MURA-v1.1")
         >>> mt.load_images(views[:3], image_size=64).shape
         (3, 64, 64, 3)
     """
-    prepared = prepare(views, image_size, cache_dir)
+    prepared = prepare(views, image_size, cache_dir, resize=resize)
     return looked_up(prepared.images[prepared.rows], preprocessing_table(preprocessing))
 
 
@@ -202,17 +204,18 @@ def input_statistics(
     image_size: int,
     preprocessing: str,
     cache_dir: str | os.PathLike[str] | None = None,
+    resize: str = "bilinear",
 ) -> dict[str, float | str]:
     """What a model's inputs look like, to know others by.
 
     Args:
-        views, image_size, preprocessing, cache_dir: see `make_dataset`.
+        views, image_size, preprocessing, cache_dir, resize: see `make_dataset`.
 
     Returns:
         `low` and `high`, what black and white become; `mean` and `deviation` of the values,
         padding included, in up to 256 views evenly spread over the table; `preprocessing`.
     """
-    prepared = prepare(views, image_size, cache_dir)
+    prepared = prepare(views, image_size, cache_dir, resize=resize)
     spread = np.unique(np.linspace(0, len(views) - 1, 256).astype(int))
     counts = np.bincount(prepared.images[prepared.rows[spread]].ravel(), minlength=256)
     values = preprocessing_table(preprocessing).astype(float)

@@ -18,6 +18,8 @@ FORMATS = "PNG, JPEG or DICOM"
 PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg")
 DICOM_SUFFIXES = (".dcm", ".dicom")
 """By which a folder's images are told from other files; the content decides how they are read."""
+RESIZES = ("bilinear", "area")
+"""How a radiograph comes to its square: see `resize_with_pad`."""
 READER_VERSION = 2
 """Another number wherever a file becomes other grey levels than before; caches are made anew."""
 
@@ -112,23 +114,26 @@ def is_dicom(content: bytes) -> bool:
     return content[128:132] == b"DICM"
 
 
-def resize_with_pad(image: np.ndarray, size: int) -> np.ndarray:
+def resize_with_pad(image: np.ndarray, size: int, resize: str = "bilinear") -> np.ndarray:
     """Resizes to fit a square and pads with black, as `tf.image.resize_with_pad` does.
 
     Bilinear with half-pixel centres and no antialiasing; within one grey level of TensorFlow's
-    float result.
+    float result. By "area", a pixel of a radiograph that is made smaller is the mean over all that
+    it covers, so that nothing thin falls between; one that is made larger is bilinear as well.
 
     Args:
         image: uint8 (height, width).
         size: side of the square, pixels.
+        resize: of `RESIZES`.
 
     Returns:
         uint8 (size, size).
     """
     top, left, height, width = padded_box(image.shape[0], image.shape[1], size)
     square = np.zeros((size, size), np.uint8)
+    shrinks = resize == "area" and max(image.shape) > size
     square[top : top + height, left : left + width] = cv2.resize(
-        image, (width, height), interpolation=cv2.INTER_LINEAR
+        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     )
     return square
 

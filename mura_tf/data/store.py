@@ -109,9 +109,9 @@ class Store:
     kill leaves behind is overwritten. Files of equal content share a square.
     """
 
-    def __init__(self, cache_dir: Path, image_size: int):
-        self.folder = cache_dir / f"{image_size}px"
-        self.size = image_size
+    def __init__(self, cache_dir: Path, image_size: int, resize: str = "bilinear"):
+        self.folder = cache_dir / (f"{image_size}px" + f"-{resize}" * (resize != "bilinear"))
+        self.size, self.resize = image_size, resize
         self.index_path = self.folder / "index.jsonl"
         self.images_path = self.folder / "images.u8"
         with self._failures_explained("made"):
@@ -278,7 +278,7 @@ class Store:
             image, note = decode_noted(content, file.path)
         except BadRadiographError as error:
             return error
-        square = resize_with_pad(image, self.size)
+        square = resize_with_pad(image, self.size, self.resize)
         spread = int(image.max()) - int(image.min())
         if spread < TINY_RANGE:
             note = f"{note}; " * bool(note) + f"all of it lies within {spread + 1} grey levels"

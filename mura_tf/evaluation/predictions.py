@@ -53,6 +53,7 @@ def predict_views(
     mirrored: bool = False,
     batch_size: int = EVALUATION_BATCH,
     cache_dir: str | os.PathLike[str] | None = None,
+    resize: str = "bilinear",
     classes: tuple[str, ...] = (),
     backbone: str | None = None,
     stage: str = "imagenet",
@@ -69,7 +70,7 @@ def predict_views(
         preprocessing: what the model was trained with, see `make_dataset`.
         mirrored: whether to take the mean of each view and its mirror image.
         batch_size: views per step, 32 by default; it changes speed only.
-        cache_dir: where prepared images are kept, see `prepare`.
+        cache_dir, resize: where prepared images are kept, and how they are made, see `prepare`.
         classes: of `class_names`, for a model with classes.
         backbone: name for the table; the model's own name by default.
         stage, repeat, member: which of the paper's runs the model is, for the table.
@@ -103,6 +104,7 @@ def predict_views(
         training=False,
         preprocessing=preprocessing,
         cache_dir=cache_dir,
+        resize=resize,
     )
     outputs = model.predict(batches, verbose=0).astype(float)
     if mirrored:

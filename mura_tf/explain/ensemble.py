@@ -100,13 +100,15 @@ class Ensemble:
                 f"{self.runs[0].recipe.task!r}. Expected runs with another task. One map of a "
                 "class is mura_tf.cam(run, images, 'elbow')."
             )
-        inputs = {(run.recipe.side, run.recipe.preprocessing_mode) for run in self.runs}
+        inputs = {
+            (run.recipe.side, run.recipe.resize, run.recipe.preprocessing_mode) for run in self.runs
+        }
         if len(inputs) > 1:
             raise ValueError(
                 "the members of an ensemble must have one image size and preprocessing. Received: "
                 f"{sorted(inputs)}. Name fewer runs."
             )
-        ((self.side, self.preprocessing),) = inputs
+        ((self.side, self._resize, self.preprocessing),) = inputs
         views = view_probabilities(chosen)
         if self.runs[0].info.get("classes"):
             told = decided_views(chosen)[[*VIEW_KEY, "true_class", "decided", "share"]]
@@ -144,7 +146,7 @@ class Ensemble:
         """
         from mura_tf.data.pipeline import looked_up, preprocessing_table
 
-        prepared = prepare(views, self.side, self._cache_dir)
+        prepared = prepare(views, self.side, self._cache_dir, resize=self._resize)
         for study_type in views.study_type.unique():
             rows = (views.study_type == study_type).to_numpy()
             for run in self.members(study_type):

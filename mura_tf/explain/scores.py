@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 from scipy.integrate import trapezoid
 
+from mura_tf.data.boxes import box_masks, load_boxes, squares_of
 from mura_tf.data.table import VIEW_KEY
+from mura_tf.explain.detection import IOUS, average_precision, boxes_of
 from mura_tf.explain.ensemble import Ensemble
 from mura_tf.explain.heatmaps import ModelOrRun, heatmaps, methods_for, probabilities
 from mura_tf.explain.localization import (
-    box_masks,
     box_scores,
     chance_maps,
     frame_masks,
-    load_boxes,
     overview,
     score_table,
 )
@@ -167,6 +167,35 @@ def score_heatmaps(
         method: box_scores(maps, masks, inside) | values[method] for method, maps in heat.items()
     }
     return score_table(by_method, views, seed=seed)
+
+
+def score_detections(
+    ensemble: Ensemble, data: str | os.PathLike[str], methods: Iterable[str]
+) -> pd.DataFrame:
+    """The average precision of the boxes that heatmaps give, on every view of the reported split.
+
+    A box's confidence is the highest heat inside, times the probability of its view: normal views
+    have no true box, so what is found there is wrong.
+
+    Args:
+        ensemble, data, methods: see `score_heatmaps`.
+
+    Returns:
+        A row per method and each of `detection.IOUS`: `method, iou, average_precision, views, true`
+        (boxes) and `found`.
+    """
+    views = ensemble.reported
+    _, frames = ensemble.inputs(views)
+    true = squares_of(views, load_boxes(data, views), frames)
+    rows = []
+    for method in methods:
+        found = boxes_of(ensemble.heatmaps(views, method))
+        found["confidence"] *= views.probability.to_numpy()[found.view]
+        for iou in IOUS:
+            precision = average_precision(found, true, iou)
+            rows.append((method, iou, precision, len(views), len(true), len(found)))
+    columns = ["method", "iou", "average_precision", "views", "true", "found"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _scores_before(path: Path) -> pd.DataFrame | None:

@@ -223,7 +223,9 @@ class Bundle:
                 )
             return
         squares = [
-            resize_with_pad(view.radiograph, recogniser["image_size"])
+            resize_with_pad(
+                view.radiograph, recogniser["image_size"], recogniser.get("resize", "bilinear")
+            )
             for view in finding.views
             if view.radiograph is not None
         ]
@@ -256,12 +258,12 @@ class Bundle:
 
     def _read_views(self, study_type: str, views: list[View]) -> np.ndarray:
         """Sets each view's heatmap; returns float (n_views, members), of abnormality."""
-        side = self.facts["image_size"]
+        side, recipe = self.facts["image_size"], self.facts["recipe"]
+        resize, mirrored = recipe.get("resize", "bilinear"), recipe.get("mirrored", False)
         radiographs = [view.radiograph for view in views if view.radiograph is not None]
-        squares = np.stack([resize_with_pad(one, side) for one in radiographs])
+        squares = np.stack([resize_with_pad(one, side, resize) for one in radiographs])
         frames = np.array([padded_box(one.shape[0], one.shape[1], side) for one in radiographs])
         classes = self.facts["classes"]
-        mirrored = self.facts["recipe"].get("mirrored", False)
         said, heat, mapped = [], np.zeros(squares.shape, np.float32), 0
         for member in self._members_for(study_type):
             reading = read_all(member, squares, mirrored=mirrored)

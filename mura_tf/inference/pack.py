@@ -152,11 +152,14 @@ def _of_one_system(runs: list[Run]) -> list[Run]:
             -len({run.recipe.member for run in group}),
         ),
     )
-    inputs = {(run.recipe.side, run.recipe.preprocessing_mode, run.recipe.task) for run in chosen}
+    inputs = {
+        (recipe.side, recipe.preprocessing_mode, recipe.task, recipe.resize, recipe.mirrored)
+        for recipe in (run.recipe for run in chosen)
+    }
     if len(inputs) > 1:
         raise ValueError(
-            "the members of a bundle must have one image size, preprocessing and task. Received: "
-            f"{sorted(inputs)}. Name fewer runs."
+            "the members of a bundle must have one image size, preprocessing, task, resize and "
+            f"mirrored. Received: {sorted(inputs)}. Name fewer runs."
         )
     return chosen
 
@@ -192,6 +195,7 @@ def _recogniser_facts(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "file": os.fspath(_model_file(run)),
         "classes": list(run.info["classes"]),
         "image_size": run.recipe.side,
+        "resize": run.recipe.resize,
         "preprocessing": run.recipe.preprocessing_mode,
         "recipe_hash": run.recipe.hash,
     }

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mura_tf.data.radiograph import RESIZES
 from mura_tf.data.splits import SPLIT_BY
 from mura_tf.data.text import read_text
 from mura_tf.files import write_json
@@ -39,7 +40,7 @@ TASKS = ("abnormality", "study_type", "type_and_abnormality")
 MONITORS = ("val_kappa", "val_loss", "val_accuracy", "val_f1", "val_auroc")
 """`val_f1` is the macro F1 of the tasks with classes; `val_auroc` is of abnormal against normal."""
 
-_LATER = ("first_sizes", "batch_norm", "averaging", "mirrored")
+_LATER = ("first_sizes", "resize", "batch_norm", "averaging", "mirrored")
 """Settings that came after recipes had been written and hashed: told only where they are set."""
 
 
@@ -59,6 +60,7 @@ class Recipe:
         image_size: side of the square, pixels; None for the backbone's own (Table III).
         first_sizes: sides of the first epochs, "PIXELS:EPOCHS" each, such as ("256:3",); the rest
             of `max_epochs` has `image_size`, and only it is selected from.
+        resize: "bilinear", the paper's, or "area", antialiased; see `resize_with_pad`.
         preprocessing: "caffe", the paper's sentence (zero-centred with the ImageNet mean, not
             scaled) as Keras has it, which is in the order BGR, "caffe_rgb", the same in RGB,
             "native", what the backbone was pretrained with, or "unit", [0, 1] (003).
@@ -117,6 +119,7 @@ class Recipe:
     study_types: tuple[str, ...] | None = None
     image_size: int | None = None
     first_sizes: tuple[str, ...] = ()
+    resize: str = "bilinear"
     preprocessing: str = "caffe"
     augment: tuple[str, ...] = ("flip",)
     task: str = "abnormality"
@@ -158,6 +161,7 @@ class Recipe:
             if not isinstance(getattr(self, name), str | None):
                 raise ValueError(f"{name} must be text or None. Received: {getattr(self, name)!r}.")
         _require(self, "preprocessing", PREPROCESSINGS)
+        _require(self, "resize", RESIZES)
         _require(self, "task", TASKS)
         _require(self, "monitor", MONITORS)
         _require(self, "balance", ("type", "all", "none"))

@@ -64,7 +64,7 @@ def usable_views(
         ValueError: without them, what is left cannot be trained on.
     """
     views, problems, prepared = prepare_readable(
-        views, recipe.side, cache_dir, skip_bad=skip_bad, progress=progress
+        views, recipe.side, cache_dir, resize=recipe.resize, skip_bad=skip_bad, progress=progress
     )
     if len(problems):
         _require_trainable(views, recipe)
@@ -103,7 +103,8 @@ def predicted_pictures(
 ) -> list[str]:
     """`picture_marks` of the views to be predicted, so that a picture replaced later is noticed."""
     predicted = split_views(views, recipe)["predict"]
-    return picture_marks(predicted, prepare(predicted, recipe.side, cache_dir).digests)
+    prepared = prepare(predicted, recipe.side, cache_dir, resize=recipe.resize)
+    return picture_marks(predicted, prepared.digests)
 
 
 def _held_out(views: pd.DataFrame, is_train: pd.Series, recipe: Recipe) -> pd.Series:

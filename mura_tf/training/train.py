@@ -159,6 +159,7 @@ class _Inputs(TypedDict):
     image_size: int
     preprocessing: str
     cache_dir: str | os.PathLike[str] | None
+    resize: str
 
 
 def _train_and_predict(
@@ -180,6 +181,7 @@ def _train_and_predict(
         "image_size": recipe.side,
         "preprocessing": recipe.preprocessing_mode,
         "cache_dir": cache_dir,
+        "resize": recipe.resize,
     }
     info |= {"classes": list(classes), "inputs": input_statistics(splits["train"], **inputs)}
     for side, end in _sides(recipe):
@@ -258,6 +260,7 @@ def _predict(
         preprocessing=recipe.preprocessing_mode,
         mirrored=recipe.mirrored,
         cache_dir=cache_dir,
+        resize=recipe.resize,
         classes=class_names(views, recipe.task),
         backbone=recipe.backbone,
         stage=recipe.stage,

@@ -15,11 +15,13 @@ from caches import SIZE, files, images_in, squares, table
 
 from mura_tf.data.cache import (
     BadViewsError,
+    compact_cache,
     data_fingerprint,
     default_cache_dir,
     prepare,
     prepare_readable,
 )
+from mura_tf.data.radiograph import read_radiograph, resize_with_pad
 from mura_tf.data.views import load_mura
 from mura_tf.terminal import Notice
 
@@ -101,6 +103,19 @@ def test_each_size_has_its_own_folder(views, cache):
     prepare(views, SIZE, cache)
     assert prepare(views, 48, cache).images.shape == (6, 48, 48)
     assert sorted(path.name for path in cache.iterdir()) == ["32px", "48px"]
+
+
+def test_each_way_to_a_square_has_its_own_folder(views, cache):
+    plain = squares(prepare(views, 20, cache)).copy()
+    area = squares(prepare(views, 20, cache, resize="area"))
+    for path, square in zip(views.path, area, strict=True):
+        assert np.array_equal(square, resize_with_pad(read_radiograph(path), 20, "area"))
+    assert not np.array_equal(area, plain)
+    assert np.array_equal(squares(prepare(views, 20, cache)), plain)
+    assert sorted(path.name for path in cache.iterdir()) == ["20px", "20px-area"]
+    assert compact_cache(20, cache, resize="area") == (0, 6)
+    with pytest.raises(ValueError, match=r"must be one of bilinear, area\. Received: 'cubic'"):
+        prepare(views, 20, cache, resize="cubic")
 
 
 def test_a_changed_file_is_prepared_again(views, cache, decoded):

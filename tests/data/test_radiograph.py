@@ -78,6 +78,29 @@ def test_resize_with_pad_is_tensorflows_within_one_grey_level():
         assert off_by(square, expected) <= 1, (height, width, size)
 
 
+def shares(pixels, cells):
+    """What each pixel has of each cell of a coarser row: float (cells, pixels), rows of 1."""
+    edges = np.arange(cells + 1)[:, None] * pixels / cells
+    ends = np.minimum(edges[1:], np.arange(1, pixels + 1))
+    return np.maximum(ends - np.maximum(edges[:-1], np.arange(pixels)), 0) * cells / pixels
+
+
+@pytest.mark.parametrize("shape", [(454, 373), (300, 512), (700, 90), (384, 384)])
+@pytest.mark.parametrize("size", [64, 256])
+def test_resize_by_area_is_the_mean_over_what_a_pixel_covers(shape, size):
+    image = np.random.default_rng(3).integers(0, 256, shape, np.uint8)
+    top, left, height, width = padded_box(*shape, size)
+    expected = np.zeros((size, size))
+    means = shares(shape[0], height) @ image @ shares(shape[1], width).T
+    expected[top : top + height, left : left + width] = means
+    assert off_by(resize_with_pad(image, size, "area"), expected) <= 0.51
+
+
+def test_resize_by_area_of_what_is_made_larger_is_bilinear():
+    image = np.random.default_rng(4).integers(0, 256, (40, 30), np.uint8)
+    assert np.array_equal(resize_with_pad(image, 64, "area"), resize_with_pad(image, 64))
+
+
 @pytest.mark.parametrize(
     ("shape", "size"),
     [

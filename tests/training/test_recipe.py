@@ -19,6 +19,7 @@ OTHER = {
     "study_types": ("elbow", "wrist"),
     "image_size": 96,
     "first_sizes": ("64:2",),
+    "resize": "area",
     "preprocessing": "native",
     "augment": ("flip", "rotation:30", "autocontrast:0.5"),
     "task": "study_type",
@@ -48,7 +49,7 @@ OTHER = {
     "member": 4,
 }
 """For every setting a value that is not its default."""
-LATER = ("first_sizes", "batch_norm", "averaging", "mirrored")
+LATER = ("first_sizes", "resize", "batch_norm", "averaging", "mirrored")
 """Settings that recipes had not when some were written and hashed."""
 
 
