@@ -47,6 +47,7 @@ parser.add_argument("data")
 parser.add_argument("backbone", choices=["mobilenet_v2_035", "efficientnet_v2_b0"])
 parser.add_argument("weights")
 parser.add_argument("--epochs", type=int, default=10)
+parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
 arguments = parser.parse_args()
 
 keras.utils.set_random_seed(0)
@@ -99,5 +100,5 @@ row = {
     "seconds": round(time.perf_counter() - started),
 }
 print(pd.Series(row).to_string())
-out = Path(__file__).parent / "results" / f"plain_keras_{arguments.backbone}.csv"
+out = arguments.out / f"plain_keras_{arguments.backbone}.csv"
 pd.DataFrame([row]).to_csv(out, index=False)

@@ -9,12 +9,17 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
+from eager import run_eagerly
 
 from mura_tf.data.radiograph import read_content
+from mura_tf.data.views import load_mura
 from mura_tf.evaluation.predictions import load_predictions, study_probabilities
 from mura_tf.explain.ensemble import Ensemble
 from mura_tf.inference.bundle import BATCH, Bundle
 from mura_tf.inference.findings import FINDING_COLUMNS, VIEW_COLUMNS
+from mura_tf.inference.pack import pack
+from mura_tf.training.recipe import Recipe
+from mura_tf.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +38,28 @@ def test_plain_files_get_the_probabilities_of_the_predictions_table(bundle, memb
         assert row.type_from == "given"
         assert row.probability == pytest.approx(by_patient[row.study.rpartition("/")[0]], abs=1e-5)
     assert list(found) == FINDING_COLUMNS and list(found.attrs["views"]) == VIEW_COLUMNS
+
+
+def test_a_recipe_that_mirrors_and_resizes_by_area_is_read_as_it_predicted(lesions, tmp_path):
+    recipe = Recipe(
+        "small_cnn",
+        None,
+        image_size=32,
+        resize="area",
+        mirrored=True,
+        head=("map:4:0.5", "pool"),
+        preprocessing="native",
+        max_epochs=1,
+        learning_rate=0.01,
+    )
+    with run_eagerly():
+        run = train(recipe, load_mura(lesions), tmp_path / "run", verbose=0)
+    found = pack([run.path], tmp_path / "modern.mura").read([lesions / "valid/XR_WRIST"])
+    expected = study_probabilities(run.predictions)
+    expected = expected[expected.study_type == "wrist"].set_index("patient").probability
+    for row in found.itertuples():
+        patient = row.study.split("/")[-2]
+        assert row.probability == pytest.approx(expected[patient], abs=1e-5)
 
 
 def test_run_folders_read_as_their_bundle_does(bundle, members, study):

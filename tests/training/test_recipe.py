@@ -249,7 +249,7 @@ WHOLE = ["batch_size", "patience", "max_epochs"]
         ("head", "pool", r"head must be a tuple of specs\. Received: 'pool'"),
         ("head", ("dropout:0.5",), r"from feature maps to vectors once, by 'pool' or by"),
         ("trainable", "last:0", "trainable must be one of all, none, last:N, .*: 'last:0'"),
-        ("optimizer", "sgd", "optimizer must be one of adam, sgd:MOMENTUM, .*: 'sgd'"),
+        ("optimizer", "sgd", "optimizer must be one of adam, adamw, sgd:MOM.*: 'sgd'"),
         ("schedule", "cosine", r"schedule must be one of constant, plateau:.*: 'cosine'"),
         ("study_types", "elbow", r"study_types must be a tuple of names such as .*: 'elbow'"),
         (
