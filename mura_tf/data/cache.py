@@ -198,10 +198,14 @@ def compact_cache(
     return _store(image_size, cache_dir, resize).compact()
 
 
-def data_fingerprint(views: pd.DataFrame, digests: np.ndarray) -> str:
-    """A hash of what a table says and its files hold; where they lie does not matter."""
+def data_fingerprint(
+    views: pd.DataFrame, digests: np.ndarray, boxes: pd.DataFrame | None = None
+) -> str:
+    """A hash of what tables say and files hold; where they lie does not matter."""
     lines = views.drop(columns="path").assign(digest=digests).astype(str).fillna("unknown")
     rows = sorted("\t".join(row) for row in lines.itertuples(index=False))
+    if boxes is not None:
+        rows += sorted("\t".join(row) for row in boxes.astype(str).itertuples(index=False))
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
 

@@ -36,7 +36,17 @@ SET_HERE = {
     "repeat": "`repeats` (--repeats) says how many there are",
 }
 """Settings that a plan sets run by run, and what chooses them."""
-SELECTING = ("study_types", "task", "select_on", "holdout", "holdout_by", "seed", "side", "resize")
+SELECTING = (
+    "study_types",
+    "task",
+    "select_on",
+    "holdout",
+    "holdout_by",
+    "seed",
+    "side",
+    "resize",
+    "head",
+)
 """What decides which views a run uses; runs that agree in it are checked once."""
 ATTEMPTS = 2
 """A run that fails is tried once more: a machine's fault is often gone by then."""

@@ -4,9 +4,11 @@ import os
 
 import pandas as pd
 
+from mura_tf.data.boxes import boxes_above
 from mura_tf.data.cache import data_fingerprint, picture_marks, prepare, prepare_readable
 from mura_tf.data.required import scoring_findings
 from mura_tf.data.splits import deal_views, require_classes
+from mura_tf.models.specs import boxes_weight
 from mura_tf.training.recipe import Recipe
 
 
@@ -57,18 +59,23 @@ def usable_views(
     """Prepares the views at the recipe's size.
 
     Returns:
-        The readable views; `path, reason` of the others; `data_fingerprint` of the readable ones.
+        The readable views; `path, reason` of the others; `data_fingerprint` of the readable ones,
+        and of the boxes where they are learned from.
 
     Raises:
         BadViewsError: some files are unreadable, unless `skip_bad`.
         ValueError: without them, what is left cannot be trained on.
+        FileNotFoundError: boxes that the recipe's head is to be trained on.
     """
     views, problems, prepared = prepare_readable(
         views, recipe.side, cache_dir, resize=recipe.resize, skip_bad=skip_bad, progress=progress
     )
     if len(problems):
         _require_trainable(views, recipe)
-    return views, problems, data_fingerprint(views, prepared.digests)
+    boxes = None
+    if boxes_weight(recipe.head):
+        boxes = boxes_above(split_views(views, recipe)["train"])
+    return views, problems, data_fingerprint(views, prepared.digests, boxes)
 
 
 def split_views(views: pd.DataFrame, recipe: Recipe) -> dict[str, pd.DataFrame]:

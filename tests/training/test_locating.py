@@ -1,6 +1,7 @@
 """Training on boxes: the loss of a map, beside the label's, and that a map learns where."""
 
 import dataclasses
+import shutil
 
 import keras
 import numpy as np
@@ -115,6 +116,20 @@ def test_a_map_learns_where_lesions_are(lesions, tmp_path):
     masks = box_masks(seen, boxes_above(seen), frames, 32)
     hits = [mask[one == one.max()].any() for mask, one in zip(masks, heat, strict=True)]
     assert np.mean(hits) >= 0.75
+
+
+def test_boxes_are_a_part_of_the_data(lesions, tmp_path):
+    """A run is not gone on with on others."""
+    shutil.copytree(lesions, tmp_path / "MURA-v1.1")
+    views = load_mura(tmp_path)
+    recipe = dataclasses.replace(MAPPED, max_epochs=1)
+    train(recipe, views, tmp_path / "run", verbose=0)
+    table = tmp_path / "MURA-v1.1/lesions.csv"
+    table.write_text(table.read_text().replace(",8,10", ",8,9"))
+    with pytest.raises(ValueError, match="was trained on a data set with the fingerprint"):
+        train(recipe, views, tmp_path / "run", verbose=0)
+    without = dataclasses.replace(recipe, head=("pool",))
+    assert train(without, views, tmp_path / "other", verbose=0).finished
 
 
 def test_a_data_set_without_boxes(mura, folder):
