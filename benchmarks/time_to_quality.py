@@ -33,8 +33,8 @@ def of_recipe(data: str, recipe: Recipe, folder: Path) -> pd.DataFrame:
 def of_plain_script(data: str, weights: str, folder: Path, epochs: int) -> pd.DataFrame:
     """The same of `plain_keras.py`, by when it prints its epochs."""
     folder.mkdir()
-    command = [sys.executable, "-u", PLAIN, data, "efficientnet_v2_b0", weights]
-    command += ["--epochs", str(epochs), "--out", folder]
+    command = [sys.executable, "-u", str(PLAIN), data, "efficientnet_v2_b0", weights]
+    command += ["--epochs", str(epochs), "--out", str(folder)]
     rows, started = [], None
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import importlib.util
-import itertools
 import os
 import time
 import warnings
@@ -184,7 +183,9 @@ def _train_and_predict(
         "resize": recipe.resize,
     }
     info |= {"classes": list(classes), "inputs": input_statistics(splits["train"], **inputs)}
-    for side, end in _sides(recipe):
+
+    def trained(side: int, end: int) -> tuple[keras.Model, Checkpoint]:
+        """What is there after the epoch `end`, the last of those with squares of that side."""
         inputs["image_size"] = side
         checkpoint = Checkpoint(run.path)
         model = compiled_model(recipe, classes, run.path, side=side, steps=steps)
@@ -192,7 +193,7 @@ def _train_and_predict(
         recipe.save(run.path / "recipe.json")  # only now, so that a mistake before can be mended
         write_json(run.path / "run.json", {"finished": False} | info)
         if checkpoint.stopped or checkpoint.epochs >= end:
-            continue
+            return model, checkpoint
         training = make_dataset(
             splits["train"],
             batch_size=recipe.batch_size,
@@ -229,6 +230,13 @@ def _train_and_predict(
                 shuffle=False,  # make_dataset has done it
                 verbose=_verbosity(verbose),
             )
+        return model, checkpoint
+
+    done = 0
+    for side, epochs in parse_sizes(recipe.first_sizes):
+        done += epochs
+        trained(side, done)
+    model, checkpoint = trained(recipe.side, recipe.max_epochs)
     model.set_weights(checkpoint.stopping.best_weights)
     model = keras.Model(model.input, model.outputs[0], name=model.name)
 
@@ -269,16 +277,6 @@ def _predict(
     )
     write_predictions(predictions, run.path / "predictions.csv")
     return predictions
-
-
-def _sides(recipe: Recipe) -> list[tuple[int, int]]:
-    """The sides that a run trains at, in their order, each with the epoch that it ends after."""
-    first = parse_sizes(recipe.first_sizes)
-    ends = itertools.accumulate(epochs for _, epochs in first)
-    return [
-        *zip((side for side, _ in first), ends, strict=True),
-        (recipe.side, recipe.max_epochs),
-    ]
 
 
 class _StopOnNonFiniteLoss(keras.callbacks.Callback):
