@@ -11,7 +11,7 @@ from keras import layers
 
 from mura_tf.explain.ensemble import Ensemble
 from mura_tf.explain.localization import SCORES
-from mura_tf.explain.scores import KEY, score_heatmaps, write_scores
+from mura_tf.explain.scores import KEY, score_detections, score_heatmaps, write_scores
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -51,6 +51,25 @@ def test_maps_of_the_lesion_find_the_lesion(scores):
     assert overall.gain_low["cam", "pointing"] > 0
     assert overall.gain_low["cam", "energy"] > 0
     assert not overall.gain_low["uniform", "pointing"] > 0
+
+
+def test_boxes_of_maps_of_the_lesion_are_the_lesions(bright, lesions, monkeypatch):
+    """Normal views, whose maps are empty, have none; made hot, they cost precision."""
+    found = score_detections(bright, lesions, ["cam"]).set_index("iou")
+    assert found.average_precision[[0.1, 0.3]].tolist() == [1, 1]
+    assert found.average_precision[0.5] > 0.5
+    assert (found.views == len(bright.reported)).all()
+    abnormal = bright.reported.label == 1
+    assert (found.true == abnormal.sum()).all() and (found.found == abnormal.sum()).all()
+
+    def hot_everywhere(views, method):
+        return heatmaps(views, method) + (views.label == 0).to_numpy()[:, None, None]
+
+    heatmaps = bright.heatmaps
+    monkeypatch.setattr(bright, "heatmaps", hot_everywhere)
+    worse = score_detections(bright, lesions, ["cam"]).set_index("iou")
+    assert (worse.found == len(bright.reported)).all()
+    assert worse.average_precision[0.3] < 1
 
 
 def test_every_method_and_study_type_has_every_score(scores, bright):
