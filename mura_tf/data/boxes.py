@@ -13,7 +13,8 @@ from mura_tf.data.radiograph import read_size
 from mura_tf.data.table import VIEW_KEY, unsplit_key
 from mura_tf.data.text import is_csv
 
-_BOX = ["x", "y", "width", "height"]
+BOX = ["x", "y", "width", "height"]
+"""From the top left corner."""
 _COCO = Path("Annotations", "COCO JSON", "COCO_fracture_masks.json")
 
 
@@ -134,12 +135,12 @@ def squares_of(views: pd.DataFrame, boxes: pd.DataFrame, frames: np.ndarray) -> 
     """
     place = {key: index for index, key in enumerate(_keys(views))}
     rows = []
-    for key, (x, y, width, height) in zip(_keys(boxes), boxes[_BOX].to_numpy(float), strict=True):
+    for key, (x, y, width, height) in zip(_keys(boxes), boxes[BOX].to_numpy(float), strict=True):
         if key in place:
             top, left, high, wide = frames[place[key]]
             box = (left + x * wide, top + y * high, width * wide, height * high)
             rows.append((place[key], *box))
-    return pd.DataFrame(rows, columns=["view", *_BOX])
+    return pd.DataFrame(rows, columns=["view", *BOX])
 
 
 def _covered(start: float, length: float) -> slice:
@@ -161,7 +162,7 @@ def _fracatlas_boxes(path: Path) -> pd.DataFrame:
         content = json.loads(path.read_text(encoding="utf-8"))
         images = pd.DataFrame(content["images"]).set_index("id")
         drawn = images.loc[[one["image_id"] for one in content["annotations"]]]
-        boxes = pd.DataFrame([one["bbox"] for one in content["annotations"]], columns=_BOX)
+        boxes = pd.DataFrame([one["bbox"] for one in content["annotations"]], columns=BOX)
         sizes = drawn[["file_name", "width", "height"]].to_numpy()
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
@@ -176,10 +177,10 @@ def _fracatlas_boxes(path: Path) -> pd.DataFrame:
 def _synthetic_boxes(path: Path) -> pd.DataFrame:
     try:
         boxes = pd.read_csv(path, dtype=str, keep_default_na=False)
-        return boxes[[*VIEW_KEY, *_BOX]].astype(dict.fromkeys(_BOX, float))
+        return boxes[[*VIEW_KEY, *BOX]].astype(dict.fromkeys(BOX, float))
     except (ValueError, KeyError) as error:
         raise ValueError(
-            f"{path} must be a CSV with the columns {', '.join([*VIEW_KEY, *_BOX])}, and "
+            f"{path} must be a CSV with the columns {', '.join([*VIEW_KEY, *BOX])}, and "
             f"is not: {error}. Write the data set again with `mura-tf synthesize`."
         ) from None
 
@@ -199,7 +200,7 @@ def _as_fractions(boxes: pd.DataFrame, path: Path) -> pd.DataFrame:
     )
     other_shape = (of_width / of_height / (widths / heights) - 1).abs() > 0.02
     ends = fractions.x + fractions.width, fractions.y + fractions.height
-    outside = (fractions[_BOX] < -0.01).any(axis=1) | (ends[0] > 1.01) | (ends[1] > 1.01)
+    outside = (fractions[BOX] < -0.01).any(axis=1) | (ends[0] > 1.01) | (ends[1] > 1.01)
     outside |= (ends[0] <= 0) | (ends[1] <= 0) | (fractions.x >= 1) | (fractions.y >= 1)
     for wrong, what in (
         (other_shape, "is of an image of another shape"),
@@ -210,7 +211,7 @@ def _as_fractions(boxes: pd.DataFrame, path: Path) -> pd.DataFrame:
             size = "x".join(str(length) for length in reversed(sizes[one.path]))
             raise ValueError(
                 f"{path}: {wrong.sum()} boxes do not fit their views, the first: "
-                f"{', '.join(f'{name}={one[name]:g}' for name in _BOX)} {what}. Received: "
+                f"{', '.join(f'{name}={one[name]:g}' for name in BOX)} {what}. Received: "
                 f"{one.path} with {size} pixels. Restore the images the boxes were drawn on."
             )
-    return fractions[[*VIEW_KEY, *_BOX]]
+    return fractions[[*VIEW_KEY, *BOX]]

@@ -5,7 +5,8 @@ import pandas as pd
 import scipy.ndimage
 from numpy.typing import ArrayLike
 
-BOX = ["x", "y", "width", "height"]
+from mura_tf.data.boxes import BOX
+
 IOUS = (0.1, 0.3, 0.5)
 """From which intersection over union on a box counts as found."""
 _RECALLS = np.linspace(0, 1, 101)

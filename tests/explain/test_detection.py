@@ -10,7 +10,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mura_tf.explain.detection import BOX, IOUS, average_precision, boxes_of, overlap
+from mura_tf.data.boxes import BOX
+from mura_tf.explain.detection import IOUS, average_precision, boxes_of, overlap
 
 
 def boxes(*rows):
