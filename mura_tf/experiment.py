@@ -18,6 +18,7 @@ from mura_tf.evaluation.predictions import (
 )
 from mura_tf.files import written_whole
 from mura_tf.grid.plan import plan_runs, run_plan
+from mura_tf.grid.progress import failures_told
 from mura_tf.grid.worker import RunError
 from mura_tf.published import OVERALL
 from mura_tf.reports.constant import constant_systems
@@ -76,10 +77,7 @@ def run_experiment(
     plan = plan_runs(recipe, out, types, scheme=scheme, members=members, repeats=repeats)
     failed = run_plan(plan, views, out, verbose=verbose, **settings)
     if failed:
-        raise RunError(
-            f"{len(failed)} of {len(plan)} runs are not finished; the others are. "
-            + "; ".join(f"{folder}: {reason}" for folder, reason in failed.items())
-        )
+        raise RunError(failures_told(failed, len(plan), reasons=not verbose))
     return report_runs([run.folder for run in plan], out, progress=verbose)
 
 

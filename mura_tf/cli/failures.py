@@ -46,8 +46,8 @@ def _failures_as_sentences() -> Iterator[None]:
         raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(128 + signal.SIGPIPE) from None
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        raise typer.Exit(141) from None
+    except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
         print(f"Error: {_sentence(error)}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

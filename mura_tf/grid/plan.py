@@ -20,6 +20,7 @@ from mura_tf.grid.worker import RunError
 from mura_tf.models.backbones import require_weights
 from mura_tf.models.backend import require_backend
 from mura_tf.terminal import track
+from mura_tf.training.failures import is_shortage, shortage
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
 from mura_tf.training.selection import selected_views, split_views, usable_views
@@ -49,7 +50,8 @@ SELECTING = (
 )
 """What decides which views a run uses; runs that agree in it are checked once."""
 ATTEMPTS = 2
-"""A run that fails is tried once more: a machine's fault is often gone by then."""
+"""A run that fails is tried once more, unless that is of no use: a machine's fault is often gone by
+then."""
 
 
 class PlannedRun(NamedTuple):
@@ -161,8 +163,9 @@ def run_plan(
 ) -> dict[Path, str]:
     """Trains what is not finished yet, each run in a process of its own.
 
-    A run waits for the one it starts from. One that fails is tried once more, then it is reported,
-    with those that needed it, and the rest goes on. Stopped in any way, the same call goes on from
+    A run waits for the one it starts from. One that fails is tried once more, unless it would fail
+    the same way (a wrong setting, no network, too little memory); then it is reported, with those
+    that needed it, and the rest goes on. Stopped in any way, the same call goes on from
     there: finished runs are left alone, and begun ones resume.
 
     Args:
@@ -305,13 +308,13 @@ def _execute(
                 future.result()
                 _require_finished(run.folder)
             except Exception as error:
-                reason = _reason(error)
-                if attempts[run.folder] < ATTEMPTS:
-                    board.retried(run, reason)
+                failure = _failure(error, run.recipe)
+                if attempts[run.folder] < ATTEMPTS and not failure.final:
+                    board.retried(run, str(failure))
                     submit(run)
                 else:
-                    failed[run.folder] = reason
-                    board.failed(run, reason)
+                    failed[run.folder] = str(failure)
+                    board.failed(run, str(failure))
             else:
                 finished.add(run.folder)
                 board.finished(run)
@@ -327,8 +330,12 @@ def _require_finished(folder: Path) -> None:
         )
 
 
-def _reason(error: Exception) -> str:
-    """The run's own sentence, or what the engine says in a line."""
+def _failure(error: Exception, recipe: Recipe) -> RunError:
+    """The run's own failure, or what the engine says in a line."""
     cause = getattr(error, "cause", None) or error  # Ray wraps what a task has raised
+    if isinstance(cause, RunError):
+        return cause
+    if is_shortage(cause):  # Ray ends a task before the system does
+        return RunError(shortage(recipe), final=True)
     text = str(cause) or type(cause).__name__
-    return text if isinstance(cause, RunError) else text.splitlines()[0]
+    return RunError(text.splitlines()[0])

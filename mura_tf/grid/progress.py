@@ -6,6 +6,7 @@ It reads the run folders only, so it shows runs on other machines as well.
 import json
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ from mura_tf.training.run import Run
 if TYPE_CHECKING:
     from mura_tf.grid.plan import PlannedRun
 
+NAMED = 3
+"""Folders that are named of those that failed for one reason."""
 STATES = ("done", "running", "waiting", "failed")
 
 
@@ -42,6 +45,7 @@ class Board:
         self._seen_before = self._seen = self._images_seen()
         self._began = time.monotonic()
         self._rate = 0.0
+        self._told: dict[str, Path] = {}
         self._console = Output(quiet=not shown)
         self._live: Live | None = None
         if shown and self._console.is_terminal:
@@ -97,7 +101,15 @@ class Board:
             self._rate = (self._seen - self._seen_before) / (time.monotonic() - self._began)
 
     def _say(self, run: "PlannedRun", what: str, reason: str) -> None:
-        line = f"[red]{what}:[/] {escape(str(run.folder))}: {escape(reason)}"
+        """A line, with the reason if it is told for the first time."""
+        first = self._told.get(_of_any_run(reason, run.folder))
+        if first is None:
+            self._told[_of_any_run(reason, run.folder)] = run.folder
+            line = f"[red]{what}:[/] {escape(str(run.folder))}: {escape(reason)}"
+        elif first == run.folder:
+            line = f"[red]{what} again:[/] {escape(str(run.folder))}"
+        else:
+            line = f"[red]{what}:[/] {escape(str(run.folder))}, as {escape(str(first))} did"
         self._console.print(line, soft_wrap=True)
 
     def _is_running(self, folder: Path) -> bool:
@@ -138,6 +150,32 @@ class Board:
         for (backbone, stage), states in counts.items():
             table.add_row(backbone, stage, *(str(states[state] or "") for state in STATES))
         return table
+
+
+def failures_told(failed: Mapping[Path, str], planned: int, *, reasons: bool) -> str:
+    """How many runs failed for the same reason, and the first of them.
+
+    Args:
+        failed: folder -> reason, of `run_plan`.
+        planned: how many runs there were.
+        reasons: whether to say these, too, each once; they are told above if the board was shown.
+    """
+    folders: dict[str, list[Path]] = {}
+    for folder, reason in failed.items():
+        folders.setdefault(_of_any_run(reason, folder), []).append(folder)
+    told = []
+    for reason, alike in folders.items():
+        names = ", ".join(map(str, alike[:NAMED])) + ", ..." * (len(alike) > NAMED)
+        who = f"{len(alike)} runs ({names})" if len(alike) > 1 else names
+        told.append(f"{who}: {reason}" if reasons else who)
+    others = "; the others are" if len(failed) < planned else ""
+    above = "" if reasons else "Why is told above: "
+    return f"{len(failed)} of {planned} runs are not finished{others}. {above}{'; '.join(told)}"
+
+
+def _of_any_run(reason: str, folder: Path) -> str:
+    """A reason without the name of the run's folder."""
+    return reason.replace(str(folder), "...")
 
 
 def _epochs(folder: Path) -> int:

@@ -8,6 +8,7 @@ safe at any moment.
 import contextlib
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -34,11 +35,27 @@ main()
 """
 """Of the process. Both `-m` and `-c` let it import from the folder it works in, where a keras.py or
 random.py of the user's may lie; that is "" in `sys.path`, which goes first of all. What the user
-has set (PYTHONPATH, site packages, a virtual environment) stays, and `mura_tf` is this one."""
+has set (PYTHONPATH, site packages, a virtual environment) stays, and `mura_tf` is this one. Nothing
+else is imported before `main` can tell what fails."""
+
+FINAL = 2
+"""How a worker ends that would end so again; after 1 another try may do better."""
+_KILLED = 9
+"""SIGKILL, a name that Windows has not."""
+_KILLS = Path("/proc/vmstat")
+"""Where Linux counts, as `oom_kill`, the processes that it ended for want of memory."""
 
 
 class RunError(RuntimeError):
-    """A run failed; the message is its sentence."""
+    """A run failed; the message is its sentence.
+
+    Attributes:
+        final: whether another try would fail the same way.
+    """
+
+    def __init__(self, message: str, final: bool = False):
+        super().__init__(message)
+        self.final = final
 
 
 def train_in_process(
@@ -63,6 +80,7 @@ def train_in_process(
     folder = Path(order["directory"], order["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     package = os.path.abspath(mura_tf.__file__)
+    kills = _kills()
     with open(folder / LOG, "wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-u", "-c", _PROGRAM, package, str(Path(package).parents[1])],
@@ -82,32 +100,74 @@ def train_in_process(
             process.wait()
     (folder / STARTED).unlink(missing_ok=True)
     if process.returncode:
-        raise RunError(_reason(folder / LOG, process.returncode))
+        raise _failure(folder / LOG, process.returncode, order["recipe"], _kills() > kills)
     (folder / LOG).unlink(missing_ok=True)
 
 
-def _reason(log: Path, status: int) -> str:
-    """The sentence the worker wrote last, or what its end means."""
-    _, *sentences = re.split("^Error: ", log.read_text(errors="replace"), flags=re.MULTILINE)
-    if status == 1 and sentences:
-        return sentences[-1].strip()
+def _failure(log: Path, status: int, recipe: Mapping[str, Any], killed: bool) -> RunError:
+    """The sentence the worker wrote last, or what its end means.
+
+    Args:
+        log: what it wrote.
+        status: its exit status, or minus the signal that ended it.
+        recipe: of its run, as in its order.
+        killed: whether the system ended a process meanwhile for want of memory.
+    """
+    from mura_tf.training.failures import is_shortage, shortage
+    from mura_tf.training.recipe import Recipe
+
+    said = log.read_text(encoding="utf-8", errors="replace")
+    _, *sentences = re.split("^Error: ", said, flags=re.MULTILINE)
+    if status in (1, FINAL) and sentences:
+        return RunError(sentences[-1].strip(), final=status == FINAL)
+    if is_shortage(said[-2000:]) or (killed and status == -_KILLED):
+        return RunError(shortage(Recipe.from_dict(recipe)), final=True)
+    if status == -_KILLED:
+        return RunError(
+            f"the process was killed by signal 9, by somebody or for want of memory, see {log}"
+        )
     if status < 0:
-        return f"the process was killed by signal {-status} (9: often too little memory), see {log}"
-    return f"the process ended with status {status}, see {log}"
+        return RunError(f"the process was killed by signal {-status}, see {log}")
+    return RunError(f"the process ended with status {status}, see {log}")
+
+
+def _kills() -> int:
+    """How many processes this machine has ended for want of memory, as far as it tells."""
+    with contextlib.suppress(OSError):
+        for line in _KILLS.read_text(encoding="ascii").splitlines():
+            name, count = line.split()
+            if name == "oom_kill":
+                return int(count)
+    return 0
 
 
 def main() -> None:
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
-        host = {"plan": order["plan"], "host": os.uname().nodename, "process": os.getpid()}
+        host = {"plan": order["plan"], "host": platform.node(), "process": os.getpid()}
         write_json(Path(order["folder"]) / STARTED, host)
         _train(order)
     except Exception as error:
         traceback.print_exc()
-        told = isinstance(error, ValueError | OSError | ImportError | RuntimeError)
+        told = isinstance(error, ValueError | OSError | ImportError | RuntimeError | MemoryError)
         print(f"Error: {error}" if told else f"Error: {type(error).__name__}: {error}")
-        sys.exit(1)
+        sys.exit(FINAL if _is_final(error) else 1)
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether another try would fail the same way.
+
+    Not of what the system itself refuses, which has a number, nor of pictures that could be read
+    when the plan was checked: another machine, or this one a little later, may do better.
+    """
+    from mura_tf.data.cache import BadViewsError
+    from mura_tf.training.failures import NonFiniteLossError
+
+    if isinstance(error, OSError):
+        return error.errno is None
+    final = ValueError | ImportError | MemoryError | NonFiniteLossError
+    return isinstance(error, final) and not isinstance(error, BadViewsError)
 
 
 def _train(order: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 from mura_tf.files import written_whole
 from mura_tf.models.specs import Plateau, Step, parse_schedule, parse_sizes
 from mura_tf.training.averaging import AveragedWeights
+from mura_tf.training.failures import is_shortage
 from mura_tf.training.recipe import Recipe
 
 _REMEMBERED = {"stopping": ("wait", "best", "best_epoch"), "schedule": ("wait", "best")}
@@ -125,6 +126,8 @@ class Checkpoint(keras.callbacks.Callback):
             for variable, value in zip(_state(model), states, strict=True):
                 variable.assign(value)
         except Exception as error:
+            if is_shortage(error):
+                raise
             raise ValueError(
                 f"{self.path} is damaged or of another version: {error}. Expected the checkpoint "
                 "of an unfinished run. Delete it to train this run from its beginning."

@@ -26,6 +26,7 @@ from mura_tf.models.specs import boxes_weight, parse_sizes
 from mura_tf.terminal import Notice
 from mura_tf.training.checkpoint import Checkpoint, full_disk_explained
 from mura_tf.training.facts import run_facts
+from mura_tf.training.failures import NonFiniteLossError, shortage_explained
 from mura_tf.training.image_level import ValidationAuroc, decided
 from mura_tf.training.model import compiled_model
 from mura_tf.training.recipe import Recipe
@@ -36,10 +37,6 @@ from mura_tf.training.selection import (
     split_views,
     usable_views,
 )
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite; the message names the epoch and the step."""
 
 
 def train(
@@ -78,6 +75,7 @@ def train(
         BadViewsError: unreadable files, unless `skip_bad`; more than it lets pass is a ValueError.
         FileNotFoundError, ConnectionError: `weights` or `initial` cannot be had.
         NonFiniteLossError: the loss became NaN.
+        MemoryError: memory ran out; the message names a batch size to try.
         OSError: the disk is full; the last checkpoint is kept.
         ImportError: `tensorboard`, or weights of KerasHub, without their extras.
 
@@ -100,7 +98,7 @@ def train(
         )
     run = Run(Path(run_dir))
     run.path.mkdir(parents=True, exist_ok=True)
-    with FileLock(run.path / ".lock"):
+    with FileLock(run.path / ".lock"), shortage_explained(recipe):
         remove_parts(run.path)
         run.require_recipe(recipe)
         views = selected_views(views, recipe)

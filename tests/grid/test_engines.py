@@ -19,7 +19,7 @@ from mura_tf.cores import usable_cores
 from mura_tf.data.views import load_mura
 from mura_tf.grid import engines
 from mura_tf.grid.engines import LocalEngine, RayEngine
-from mura_tf.grid.plan import _reason, plan_runs, run_plan
+from mura_tf.grid.plan import _failure, plan_runs, run_plan
 from mura_tf.grid.worker import RunError
 from mura_tf.models.backend import keras_settings
 from mura_tf.training.recipe import Recipe
@@ -230,11 +230,13 @@ def test_what_a_run_gets_of_ray_and_how_it_ends(endless, monkeypatch, capfd):
 
         for order, sentence in (
             (endless.order | {"views": "none.csv"}, "[Errno 2] No such file or directory: 'none."),
+            (endless.order | {"recipe": {"seed": -1}}, "seed must be a whole number"),
             ({"what": "die"}, "The worker died unexpectedly while executing this task."),
         ):
-            reason = _reason(engine.submit(order).exception())
-            assert reason.startswith(sentence)
-            assert "\n" not in reason
+            failure = _failure(engine.submit(order).exception(), RECIPE)
+            assert str(failure).startswith(sentence)
+            assert "\n" not in str(failure)
+            assert failure.final == ("seed" in sentence)
 
         engine.submit(endless.order)
         endless.wait_until_begun()

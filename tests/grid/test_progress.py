@@ -2,6 +2,7 @@
 
 import functools
 import io
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from mura_tf.files import write_json
 from mura_tf.grid import progress
 from mura_tf.grid.plan import plan_runs
-from mura_tf.grid.progress import Board, duration
+from mura_tf.grid.progress import Board, duration, failures_told
 from mura_tf.terminal import Output
 from mura_tf.training.recipe import Recipe
 
@@ -77,15 +78,35 @@ def test_a_line_per_run_and_no_control_codes(plan, images, clock, capsys):
         board.finished(whole)
         board.retried(first, "the disk [/full] is full")
         board.failed(first, "the disk is full")
+        board.failed(first, "the disk is full")
         board.failed(second, "a line\nand another")
+        board.failed(third, f"see {third.folder}/log.txt")
+        board.failed(second, f"see {second.folder}/log.txt")
     assert capsys.readouterr().out.splitlines() == [
         "1 of 4 runs were finished before.",
         f"2 of 4 done: {whole.folder}, 5 epochs; 5.0 images/s, about 18.0 s left",
         f"failed and is tried again: {first.folder}: the disk [/full] is full",
         f"failed: {first.folder}: the disk is full",
+        f"failed again: {first.folder}",
         f"failed: {second.folder}: a line",
         "and another",
+        f"failed: {third.folder}: see {third.folder}/log.txt",
+        f"failed: {second.folder}, as {third.folder} did",
     ]
+
+
+def test_a_reason_is_told_once_with_how_many_and_the_first(plan):
+    folders = [Path(f"out/{number}") for number in range(5)]
+    failed = {folder: f"see {folder}/log.txt" for folder in folders}
+    failed[Path("out/alone")] = "the disk is full"
+    names = "5 runs (out/0, out/1, out/2, ...)"
+    assert failures_told(failed, 9, reasons=True) == (
+        "6 of 9 runs are not finished; the others are. "
+        f"{names}: see .../log.txt; out/alone: the disk is full"
+    )
+    assert failures_told(failed, 6, reasons=False) == (
+        f"6 of 6 runs are not finished. Why is told above: {names}; out/alone"
+    )
 
 
 def test_a_run_that_decides_nothing_is_told(plan, images, clock, capsys):

@@ -18,8 +18,9 @@ from mura_tf.data.cache import BadViewsError
 from mura_tf.data.views import load_mura
 from mura_tf.files import write_json
 from mura_tf.grid.engines import LocalEngine
-from mura_tf.grid.plan import PlannedRun, _reason, plan_runs, run_plan
+from mura_tf.grid.plan import PlannedRun, _failure, plan_runs, run_plan
 from mura_tf.grid.worker import RunError
+from mura_tf.training.failures import shortage
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
 from mura_tf.training.selection import selected_views, usable_views
@@ -38,11 +39,13 @@ class FakeEngine:
     Attributes:
         fails: folder -> how many times a run fails before it succeeds.
         lost: folders in which nothing is found afterwards.
+        final: whether another try is of no use.
         begun: folders, one per submitted order.
     """
 
-    def __init__(self, fails=None, lost=()):
+    def __init__(self, fails=None, lost=(), final=False):
         self.fails, self.lost, self.begun, self.closed = dict(fails or {}), lost, [], False
+        self._final = final
         self._pool = ThreadPoolExecutor(4)
 
     def submit(self, order):
@@ -60,7 +63,7 @@ class FakeEngine:
         time.sleep(0.05)
         if self.fails.get(folder):
             self.fails[folder] -= 1
-            raise RunError(f"no luck with {folder.parent.name}")
+            raise RunError(f"no luck with {folder.parent.name}", self._final)
         if folder not in self.lost:
             finish(folder)
 
@@ -142,13 +145,23 @@ def test_a_run_that_fails_is_tried_once_more(views, out, plan, capsys):
     assert "failed: " not in printed
 
 
+def test_what_cannot_mend_itself_is_not_tried_again(views, out, plan, capsys):
+    elbow = plan[1].folder
+    engine = FakeEngine(fails={elbow: 1}, final=True)
+    assert run_plan(plan, views, out, engine=engine) == {elbow: "no luck with elbow"}
+    assert Counter(engine.begun) == {run.folder: 1 for run in plan}
+    assert capsys.readouterr().out.count("no luck") == 1
+
+
 def test_a_run_that_fails_twice_is_reported_and_the_rest_goes_on(views, out, plan, capsys):
     elbow = plan[1].folder
     engine = FakeEngine(fails={elbow: 99})
     assert run_plan(plan, views, out, engine=engine) == {elbow: "no luck with elbow"}
     assert Counter(engine.begun) == {run.folder: 1 for run in plan} | {elbow: 2}
     assert all(Run(run.folder).finished for run in plan if run.folder != elbow)
-    assert f"failed: {elbow}: no luck with elbow\n" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed.count("no luck") == 1
+    assert f"failed again: {elbow}\n" in printed
 
 
 def test_what_needs_a_failed_run_is_not_begun(views, out, plan):
@@ -193,17 +206,20 @@ class WrappedError(Exception):
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("error", "reason", "final"),
     [
-        (RunError("2 files:\n  a.png\n  b.png"), "2 files:\n  a.png\n  b.png"),
-        (WrappedError(RunError("it is full.")), "it is full."),
-        (WrappedError(ImportError("no mura_tf\nTraceback")), "no mura_tf"),
-        (OSError("the node is dead\n[state-dump]"), "the node is dead"),
-        (TimeoutError(), "TimeoutError"),
+        (RunError("2 files:\n  a.png\n  b.png"), "2 files:\n  a.png\n  b.png", False),
+        (WrappedError(RunError("it is full.")), "it is full.", False),
+        (WrappedError(RunError("no network.", final=True)), "no network.", True),
+        (WrappedError(ImportError("no mura_tf\nTraceback")), "no mura_tf", False),
+        (OSError("the node is dead\n[state-dump]"), "the node is dead", False),
+        (TimeoutError(), "TimeoutError", False),
+        (type("OutOfMemoryError", (Exception,), {})("a node's\n..."), shortage(RECIPE), True),
     ],
 )
-def test_a_reason_is_the_runs_own_sentence_or_a_line(error, reason):
-    assert _reason(error) == reason
+def test_a_reason_is_the_runs_own_sentence_or_a_line(error, reason, final):
+    failure = _failure(error, RECIPE)
+    assert (str(failure), failure.final) == (reason, final)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -407,6 +423,6 @@ def test_two_jobs_and_a_run_that_cannot_be_trained(views, tmp_path, out, capsys)
     assert all(Run(run.folder).finished for run in plan[2:])
     assert set(Run(plan[4].folder).predictions.study_type) == {"wrist"}
     printed = capsys.readouterr().out
-    assert printed.count("is tried again") == 1
+    assert "is tried again" not in printed
     assert "Traceback" not in printed
     assert "Traceback" in (plan[0].folder / "log.txt").read_text()

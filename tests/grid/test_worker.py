@@ -1,7 +1,9 @@
 """A run in a process of its own: what it leaves behind, and how it ends."""
 
+import dataclasses
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -9,7 +11,9 @@ import sys
 import pytest
 
 from mura_tf.data.views import load_mura
-from mura_tf.grid.worker import RunError, _reason, train_in_process
+from mura_tf.grid import worker
+from mura_tf.grid.worker import FINAL, RunError, _failure, train_in_process
+from mura_tf.training.failures import shortage
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
 
@@ -76,7 +80,7 @@ def test_while_it_works_it_says_where(endless, tmp_path):
     with pytest.raises(RunError, match="killed by signal 9"):
         train_in_process(endless.order, {}, look)
     assert seen.pop("process") not in (0, os.getpid())
-    assert seen == {"plan": "a plan", "host": os.uname().nodename}
+    assert seen == {"plan": "a plan", "host": platform.node()}
 
 
 def test_a_worker_stops_when_its_parent_is_killed(endless):
@@ -93,23 +97,86 @@ def test_a_worker_stops_when_its_parent_is_killed(endless):
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "sentence", "final"),
     [
-        ({"views": "nowhere.csv"}, "^.*No such file or directory: 'nowhere.csv'$"),
-        ({"recipe": {"seed": -1}}, "^seed must be a whole number from 0 up. Received: -1.$"),
-        ({"recipe": None}, "^TypeError: 'NoneType' object is not iterable$"),  # nobody foresaw it
+        ({"views": "nowhere.csv"}, "^.*No such file or directory: 'nowhere.csv'$", False),
+        ({"recipe": {"seed": -1}}, "^seed must be a whole number from 0 up. Received: -1.$", True),
+        # nobody foresaw it
+        ({"recipe": None}, "^TypeError: 'NoneType' object is not iterable$", False),
     ],
 )
-def test_a_run_that_fails_says_why(order, change, sentence, tmp_path):
-    with pytest.raises(RunError, match=sentence):
+def test_a_run_that_fails_says_why(order, change, sentence, final, tmp_path):
+    with pytest.raises(RunError, match=sentence) as caught:
         train_in_process(order | change, {})
+    assert caught.value.final == final
     folder = tmp_path / "runs/one"
     assert "Traceback" in (folder / "log.txt").read_text()
     assert {path.name for path in folder.iterdir()} == {"log.txt"}
 
 
+def changed(order, **settings):
+    return order | {"recipe": dataclasses.replace(RECIPE, **settings).to_dict()}
+
+
+@pytest.mark.parametrize("content", [None, "once upon a time"])
+def test_weights_that_cannot_be_read_need_no_second_try(order, tmp_path, content):
+    if content:
+        (tmp_path / "some.h5").write_text(content)
+    with pytest.raises(RunError, match=r"some\.h5") as caught:
+        train_in_process(changed(order, weights="some.h5"), {})
+    assert caught.value.final
+
+
+def test_without_a_network_there_is_no_second_try(order, tmp_path):
+    closed = {"KERAS_HOME": str(tmp_path / "keras"), "https_proxy": "http://127.0.0.1:9"}
+    order = changed(order, backbone="mobilenet_v2_035", weights="imagenet")
+    with pytest.raises(
+        RunError, match=r"cannot be downloaded: .*Go online once, or give"
+    ) as caught:
+        train_in_process(order, closed)
+    assert caught.value.final
+
+
+def test_memory_that_runs_out_is_a_sentence_with_the_batch_size_to_try(order):
+    """A layer of 25 GiB, and 16 GiB of addresses."""
+    resource = pytest.importorskip("resource")
+    if not hasattr(resource, "prlimit"):
+        pytest.skip("this system limits no other process")
+    order = changed(order, image_size=512, head=("flatten", "dense:50000"))
+    limit = 16 * 2**30
+    with pytest.raises(
+        RunError, match=r"^memory ran out .* at 512 px\. Try batch_size 4"
+    ) as caught:
+        train_in_process(
+            order,
+            {},
+            lambda process: resource.prlimit(process.pid, resource.RLIMIT_AS, (limit,) * 2),
+        )
+    assert caught.value.final
+
+
+@pytest.mark.parametrize("kills", [7, 8])
+def test_a_kill_for_want_of_memory_is_told_by_the_systems_count(
+    order, tmp_path, monkeypatch, kills
+):
+    vmstat = tmp_path / "vmstat"
+    vmstat.write_text("nr_free_pages 9\noom_kill 7\n")
+    monkeypatch.setattr(worker, "_KILLS", vmstat)
+
+    def kill(process):
+        vmstat.write_text(f"nr_free_pages 1\noom_kill {kills}\n")
+        process.kill()
+
+    sentence = (
+        "memory ran out with batch_size 8 at 32" if kills > 7 else "killed by signal 9, by som"
+    )
+    with pytest.raises(RunError, match=sentence) as caught:
+        train_in_process(order, {}, kill)
+    assert caught.value.final == (kills > 7)
+
+
 def test_a_killed_process_is_named_by_its_signal(order):
-    with pytest.raises(RunError, match=r"killed by signal 9 .*too little memory.*one/log.txt$"):
+    with pytest.raises(RunError, match=r"by signal 9, .* want of memory, see .*one/log.txt$"):
         train_in_process(order, {}, lambda process: process.kill())
 
 
@@ -120,22 +187,23 @@ def test_a_process_that_dies_before_it_reads_its_order(order, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("log", "status", "reason"),
+    ("log", "status", "reason", "final"),
     [
-        ("1/1 - 2s\nError: it is full.\n", 1, "it is full."),
-        ("Error: Keras says: ValueError: no\n", 1, "Keras says: ValueError: no"),
-        ("Error: 2 files:\n  a.png\n  b.png\n", 1, "2 files:\n  a.png\n  b.png"),
-        ("Error: another library's\nError: ours\n", 1, "ours"),
-        ("E0000 tpu.cc] Error: no TPU\n", 1, "the process ended with status 1, see {}"),
-        ("", 3, "the process ended with status 3, see {}"),
-        (
-            "Error: a library's, long before\n",
-            -11,
-            "the process was killed by signal 11 (9: often too little memory), see {}",
-        ),
+        ("1/1 - 2s\nError: it is full.\n", 1, "it is full.", False),
+        ("1/1 - 2s\nError: it is full.\n", FINAL, "it is full.", True),
+        ("Error: Keras says: ValueError: no\n", 1, "Keras says: ValueError: no", False),
+        ("Error: 2 files:\n  a.png\n  b.png\n", 1, "2 files:\n  a.png\n  b.png", False),
+        ("Error: another library's\nError: ours\n", 1, "ours", False),
+        ("E0000 tpu.cc] Error: no TPU\n", 1, "the process ended with status 1, see {}", False),
+        ("", 3, "the process ended with status 3, see {}", False),
+        ("Error: a library's\n", -11, "the process was killed by signal 11, see {}", False),
+        ("terminate called\n  what():  std::bad_alloc\n", -6, shortage(RECIPE), True),
     ],
 )
-def test_the_reason_is_the_last_sentence_or_what_the_end_means(tmp_path, log, status, reason):
+def test_the_reason_is_the_last_sentence_or_what_the_end_means(
+    tmp_path, log, status, reason, final
+):
     path = tmp_path / "log.txt"
     path.write_text(log)
-    assert _reason(path, status) == reason.format(path)
+    failure = _failure(path, status, RECIPE.to_dict(), killed=False)
+    assert (str(failure), failure.final) == (reason.format(path), final)
