@@ -16,6 +16,8 @@ test: $(VENV)/installed  ## ruff, types, doctests and the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 mura_tf
+	$(BIN)/mypy --platform darwin mura_tf
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 anywhere: $(VENV)/installed  ## the fast tests as on other machines; ONLY="one-core random-order" for some

@@ -1,6 +1,17 @@
-"""The processor cores of this process."""
+"""The processor cores of this process, and processes that Ctrl-C does not reach."""
 
 import os
+import subprocess
+import sys
+from typing import Any
+
+# Windows knows no sessions, and other systems no flags
+APART: dict[str, Any] = (
+    {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    if sys.platform == "win32"
+    else {"start_new_session": True}
+)
+"""For `subprocess.Popen`: Ctrl-C is for this process, and not for that one."""
 
 
 def usable_cores() -> int:

@@ -1,11 +1,25 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, on whatever system and disk."""
 
+import errno
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+NOT_ON_THIS_DISK = {
+    errno.EINVAL,
+    errno.ENOLCK,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+}
+"""How shares (CIFS, FUSE, NFS) refuse what they do not have."""
+_PATIENCE = 5.0
+"""Seconds for which a file is waited for that another program has open."""
 
 
 @contextmanager
@@ -14,7 +28,8 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never a part. If the block raises (a full disk, say),
     the part is removed and `path` stays as it was. The temporary name keeps the suffix, because
-    Keras and Matplotlib choose the format by it.
+    Keras and Matplotlib choose the format by it. A file that others have open is replaced when they
+    close it, where the system insists on that (Windows).
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with written_whole(f"{folder}/scores.csv") as part:
@@ -30,15 +45,41 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield Path(part)
         with open(part, "rb+") as file:
-            os.fsync(file.fileno())
+            sync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(part, 0o666 & ~umask)  # mkstemp makes private files; results are for sharing
-        os.replace(part, path)
+        with suppress(OSError):  # mkstemp makes private files; results are for sharing
+            os.chmod(part, 0o666 & ~umask)
+        _replace(part, path)
     except BaseException:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             os.unlink(part)
         raise
+
+
+def sync(handle: int) -> None:
+    """Waits until what was written to an open file is on the disk, if the disk can tell."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in NOT_ON_THIS_DISK:
+            raise
+
+
+def _replace(part: str, path: Path) -> None:
+    """On Windows, and on its shares, no file is replaced while somebody has it open."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return os.replace(part, path)
+        except PermissionError as error:
+            if time.monotonic() > deadline or path.is_dir():
+                raise PermissionError(
+                    error.errno,
+                    "it cannot be replaced, perhaps because another program has it open",
+                    os.fspath(path),
+                ) from error
+        time.sleep(0.05)
 
 
 def remove_parts(folder: str | os.PathLike[str]) -> None:

@@ -82,7 +82,7 @@ def test_concurrent_readers_never_see_a_part(tmp_path):
     for reader in readers:
         reader.start()
     for count in range(60):
-        with written_whole(path) as part, open(part, "w") as file:
+        with written_whole(path) as part, open(part, "w", encoding="utf-8") as file:
             for start in range(0, 200_000, 50_000):
                 file.write(texts[count % 10][start : start + 50_000])
                 file.flush()

@@ -68,6 +68,6 @@ def test_what_is_printed_meanwhile_goes_where_it_would(bars, capsys):
 def test_a_broken_pipe_is_for_the_caller():
     reading, writing = os.pipe()
     os.close(reading)
-    with pytest.raises(BrokenPipeError), open(writing, "w") as pipe:
+    with pytest.raises(BrokenPipeError), open(writing, "w", encoding="utf-8") as pipe:
         Output(file=pipe).print("nobody reads this")
     assert not sys.stdout.closed

@@ -16,6 +16,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TextIO
 
+from mura_tf.cores import APART
 from mura_tf.terminal import Notice, waiting
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
@@ -131,7 +132,7 @@ def _kept_back() -> Iterator[None]:
     keeper = subprocess.Popen(
         [sys.executable, "-IS", "-c", _KEEPER],
         stdin=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is not for it
+        **APART,
     )
     assert keeper.stdin is not None  # it is a pipe
     os.dup2(keeper.stdin.fileno(), 2)

@@ -24,7 +24,7 @@ from mura_tf.data.radiograph import (
     read_content,
     resize_with_pad,
 )
-from mura_tf.files import written_whole
+from mura_tf.files import sync, written_whole
 from mura_tf.terminal import Notice, track
 
 _CHUNK = 128
@@ -182,7 +182,8 @@ class Store:
                 (self.images_path, used * self.size**2),
             ):
                 path.touch()
-                os.truncate(path, length)
+                if path.stat().st_size > length:  # Windows cuts no file that is mapped
+                    os.truncate(path, length)
 
     def add(self, files: list[FileKey], there: Squares, progress: bool) -> dict[FileKey, str]:
         """Adds `files`; returns the unreadable ones, file -> reason. Only under the lock, mended.
@@ -224,7 +225,7 @@ class Store:
                         next_row += 1
                     lines.append(_line(file, known.get(entry.digest, entry)))
                 images.flush()
-                os.fsync(images.fileno())
+                sync(images.fileno())
                 _CHECKED.update((*_where(images), row, checksum) for row, checksum in written)
                 index.write(b"".join(lines))
                 index.flush()
@@ -264,6 +265,7 @@ class Store:
                 squares = self.squares([]).images
                 for row in old_rows:
                     new.write(squares[row].data)
+                del squares  # Windows replaces no file that is mapped
         return len(old_rows)
 
     def _decoded(self, file: FileKey, known: dict[str, Entry], images: np.ndarray) -> _Decoded:

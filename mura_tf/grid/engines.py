@@ -22,6 +22,13 @@ THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"
 IMPATIENT = {"RAY_NUM_REDIS_GET_RETRIES": "1", "RAY_py_gcs_connect_timeout_s": "5"}
 """Lets Ray give up on a server that is not Ray's within seconds, not a quarter of an hour."""
 
+_QUIETLY: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+OBJECT_STORE = 100 * 2**20
+"""Bytes that a Ray of our own keeps for objects: orders and failures are small, and Ray's usual third
+of the memory is refused where /dev/shm is small, as in a container."""
+SHORT_FOLDER = "/tmp/ray"
+"""Where Ray's sockets go if TMPDIR is too long for them: the system takes 107 bytes, Ray adds 64."""
+
 
 class Engine(Protocol):
     """Executes orders of `train_in_process`."""
@@ -72,6 +79,7 @@ class RayEngine:
     Raises:
         ImportError: the extra is not installed.
         ConnectionError: nobody answers at the address.
+        OSError: Ray cannot be started on this machine.
         ValueError: no node of the cluster has so many cores and GPUs, or none ever could.
     """
 
@@ -95,14 +103,31 @@ class RayEngine:
         self._ray = ray
         self._environment = _environment(shared=gpus < 1, cores=int(cpus)) | _passed_on()
         self._tasks: list[ray.ObjectRef[None]] = []
-        try:
-            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR)
-        except ConnectionError as error:
-            if address is None:
-                raise
-            raise _nobody_answers(address, error) from None
+        if address:
+            try:
+                ray.init(address, **_QUIETLY)
+            except ConnectionError as error:
+                raise _nobody_answers(address, error) from None
+        else:
+            self._start()
         self._tell_state_dumps(False)
         self._require_node(cpus, gpus)
+
+    def _start(self) -> None:
+        settings = _QUIETLY | {"object_store_memory": OBJECT_STORE}
+        try:
+            self._ray.init("local", **settings)
+        except OSError as error:
+            if "AF_UNIX path length" not in str(error):
+                raise
+            try:
+                self._ray.init("local", **settings, _temp_dir=SHORT_FOLDER)
+            except OSError as other:
+                raise OSError(
+                    f"Ray cannot be started: its sockets do not fit into TMPDIR ({error}), and in "
+                    f"{SHORT_FOLDER}: {other}. Set RAY_TMPDIR to a folder that can be written to "
+                    "and whose path has 40 bytes at most."
+                ) from None
 
     def submit(self, order: Mapping[str, Any]) -> Future[None]:
         self._tasks.append(self._task.remote(dict(order), self._environment))

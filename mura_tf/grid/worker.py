@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import mura_tf
+from mura_tf.cores import APART
 from mura_tf.files import write_json
 
 LOG = "log.txt"
@@ -90,7 +91,7 @@ def train_in_process(
             stderr=subprocess.STDOUT,
             cwd=order["directory"],
             env=os.environ | dict(environment),
-            start_new_session=True,  # Ctrl-C is for the parent, which closes the pipe
+            **APART,  # Ctrl-C is for the parent, which closes the pipe
         )
         on_start(process)
         assert process.stdin is not None  # it is a pipe

@@ -173,7 +173,8 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _file_name(study: str, names: Counter[str]) -> str:
-    """A study's name as that of a file, each once."""
+    """A study's name as that of a file, each once, also where `A.png` is `a.png`."""
     stem = re.sub(r"[^\w.-]+", "-", study).strip(".-")[-100:] or "study"
-    names[stem] += 1
-    return f"{stem}.png" if names[stem] == 1 else f"{stem}-{names[stem]}.png"
+    names[stem.casefold()] += 1
+    number = names[stem.casefold()]
+    return f"{stem}.png" if number == 1 else f"{stem}-{number}.png"

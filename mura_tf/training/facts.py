@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import importlib.metadata
-import importlib.util
 import platform
 import shlex
 import sys

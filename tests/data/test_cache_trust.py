@@ -183,7 +183,7 @@ def test_an_index_of_another_version_is_made_anew_with_a_sentence(views, cache, 
     images, index = files(cache)
     images.parent.mkdir(parents=True)
     images.write_bytes(bytes(20 * SIZE**2))
-    with open(index, "w") as lines:
+    with open(index, "w", encoding="utf-8") as lines:
         for path in views.path:
             status = os.stat(path)
             lines.write(json.dumps([path, status.st_size, status.st_mtime_ns, "00"]) + "\n")

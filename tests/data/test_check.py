@@ -161,7 +161,7 @@ def test_study_in_two_labels(mura):
 def test_what_the_loader_would_raise_is_listed_beside_the_rest(mura):
     csv = mura / "train_image_paths.csv"
     csv.write_text("path\n" + csv.read_text().replace("image10.png", "image10.png/", 1))
-    with open(mura / "valid_labeled_studies.csv", "a") as labels:
+    with open(mura / "valid_labeled_studies.csv", "a", encoding="utf-8") as labels:
         labels.write("MURA-v1.1/valid/XR_ELBOW/patient00009/study1_negative/,0\n")
     (mura / ELBOW / "image1.png").write_bytes(b"")
     with pytest.raises(ValueError, match="3 problems in"):

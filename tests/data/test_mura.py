@@ -52,7 +52,7 @@ def test_csvs_of_one_split_only(mura):
 def test_hidden_files_are_no_radiographs(mura, bare):
     hidden = "train/XR_ELBOW/patient00001/study1_positive/._image1.png"
     (mura / hidden).write_bytes(b"Mac OS X")
-    with open(mura / "train_image_paths.csv", "a") as csv:
+    with open(mura / "train_image_paths.csv", "a", encoding="utf-8") as csv:
         csv.write(f"MURA-v1.1/{hidden}\n")
     if bare:
         remove_csvs(mura)
@@ -128,7 +128,7 @@ def test_many_malformed_lines_are_counted(mura):
 
 
 def test_study_without_images(mura):
-    with open(mura / "train_labeled_studies.csv", "a") as csv:
+    with open(mura / "train_labeled_studies.csv", "a", encoding="utf-8") as csv:
         csv.write("MURA-v1.1/train/XR_ELBOW/patient00009/study1_negative/,0\n")
     pattern = r"no images \(1\): .*patient00009/study1_negative is listed here, but no image of it"
     with pytest.raises(ValueError, match=pattern):
