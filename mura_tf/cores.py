@@ -5,12 +5,11 @@ import subprocess
 import sys
 from typing import Any
 
-# Windows knows no sessions, and other systems no flags
-APART: dict[str, Any] = (
-    {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    if sys.platform == "win32"
-    else {"start_new_session": True}
-)
+APART: dict[str, Any]
+if sys.platform == "win32":  # which knows no sessions
+    APART = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+else:
+    APART = {"start_new_session": True}
 """For `subprocess.Popen`: Ctrl-C is for this process, and not for that one."""
 
 

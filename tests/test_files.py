@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import stat
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mura_tf import files
 from mura_tf.files import remove_parts, write_json, written_whole
 
 
@@ -111,6 +113,56 @@ def test_the_mode_follows_the_umask(tmp_path, umask, mask, mode):
         part.write_text("")
     assert stat.S_IMODE((tmp_path / "report.html").stat().st_mode) == mode
     assert umask(mask) == mask  # and stays as it was
+
+
+@pytest.mark.parametrize("reason", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_disk_without_modes(tmp_path, monkeypatch, reason):
+    def refuse(*_):
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
+    write_json(tmp_path / "run.json", {"seed": 1})
+    assert json.loads((tmp_path / "run.json").read_text()) == {"seed": 1}
+    assert names(tmp_path) == ["run.json"]
+
+
+def test_a_disk_that_could_not_keep_the_file_is_no_disk_without(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        write_json(tmp_path / "run.json", {"seed": 1})
+    assert names(tmp_path) == []
+
+
+def open_elsewhere(monkeypatch, times):
+    """Refuses the first renames, as Windows does while another program has the file open."""
+
+    def replace(part, path):
+        refused.append(path)
+        if len(refused) <= times:
+            raise PermissionError(errno.EACCES, "Access is denied")
+        original(part, path)
+
+    refused, original = [], os.replace
+    monkeypatch.setattr(os, "replace", replace)
+
+
+def test_a_file_that_somebody_has_open_is_waited_for(tmp_path, monkeypatch):
+    open_elsewhere(monkeypatch, times=3)
+    write_json(tmp_path / "run.json", {"seed": 1})
+    assert names(tmp_path) == ["run.json"]
+
+
+def test_a_file_that_stays_open_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_PATIENCE", 0.1)
+    open_elsewhere(monkeypatch, times=10**9)
+    with pytest.raises(PermissionError, match="another program has it open") as caught:
+        write_json(tmp_path / "run.json", {"seed": 1})
+    assert caught.value.filename == str(tmp_path / "run.json")
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["best.keras", "model.weights.h5", "curves.png", "LICENSE"])

@@ -24,10 +24,10 @@ IMPATIENT = {"RAY_NUM_REDIS_GET_RETRIES": "1", "RAY_py_gcs_connect_timeout_s": "
 
 _QUIETLY: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 OBJECT_STORE = 100 * 2**20
-"""Bytes that a Ray of our own keeps for objects: orders and failures are small, and Ray's usual third
+"""Bytes that a Ray of our own keeps for objects: orders and failures are small, and its usual third
 of the memory is refused where /dev/shm is small, as in a container."""
 SHORT_FOLDER = "/tmp/ray"
-"""Where Ray's sockets go if TMPDIR is too long for them: the system takes 107 bytes, Ray adds 64."""
+"""Where Ray's sockets go if TMPDIR is too long: the system takes 107 bytes, and Ray adds 64."""
 
 
 class Engine(Protocol):

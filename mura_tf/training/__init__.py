@@ -4,5 +4,6 @@ Open `train` first; it weighs the loss by study type. `recipe` is everything fix
 `selection` which views it uses, `model` what it begins with, `torch_optimizers` the rules that
 Keras lacks, `locating` a map's loss beside the label's, `averaging` what is validated of averaged
 weights, `checkpoint` what an epoch leaves for exact resume, `image_level` what is measured view by
-view, `facts` the versions and the device, `run` what is there at the end.
+view, `facts` the versions and the device, `failures` what no second try saves, `run` what is there
+at the end.
 """

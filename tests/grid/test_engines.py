@@ -185,9 +185,10 @@ def test_what_no_run_can_need(nodes, needs, sentence):
 
 
 def test_a_plan_runs_on_ray(mura, tmp_path, monkeypatch, capfd):
-    """All paths are relative, and seen from where this process is."""
+    """All paths are relative, and seen from where this process is; no socket fits into TMPDIR."""
     ray = pytest.importorskip("ray")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 25)))
     for name in ("keras", "random"):  # what the user has there is not imported
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('of the user')")
     plan = plan_runs(RECIPE, "out", ["elbow"], scheme="direct", members=1)
@@ -202,8 +203,24 @@ def test_a_plan_runs_on_ray(mura, tmp_path, monkeypatch, capfd):
     assert "\x1b" not in printed.out + printed.err
 
 
+def test_sockets_that_fit_nowhere(nodes, monkeypatch):
+    def init(*args, **settings):
+        where = settings.get("_temp_dir", "a long one")
+        raise OSError(f"AF_UNIX path length cannot exceed 107 bytes: {where}")
+
+    monkeypatch.setattr("ray.init", init)
+    sentence = (
+        r"TMPDIR \(.*: a long one\), and in (/tmp/ray): .*: \1\. Set RAY_TMPDIR to .* 40 bytes"
+    )
+    with pytest.raises(OSError, match=sentence):
+        RayEngine()
+
+
 def test_what_a_run_gets_of_ray_and_how_it_ends(endless, monkeypatch, capfd):
+    """On a machine whose /dev/shm is that of a container, and too small for Ray's defaults."""
     ray = pytest.importorskip("ray")
+    monkeypatch.setattr("ray._private.utils.get_shared_memory_bytes", lambda: 64 * 2**20)
+    monkeypatch.setattr("ray._private.ray_constants.REQUIRE_SHM_SIZE_THRESHOLD", 2**28)
     train = engines.train_in_process
 
     def train_or(order, environment):  # a task cannot be one of this module's functions

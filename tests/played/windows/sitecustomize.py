@@ -1,7 +1,7 @@
 """Plays Windows and macOS to `mura_tf`, in every Python that has this folder in PYTHONPATH.
 
-What only Linux has is not there for it; what is open or mapped anywhere cannot be replaced, renamed,
-removed or cut; processes are spawned. Libraries see the system as it is.
+What only Linux has is not there for it; what is open or mapped anywhere cannot be replaced,
+renamed, removed or cut; processes are spawned. Libraries see the system as it is.
 """
 
 import builtins
