@@ -65,6 +65,37 @@ def test_windows_and_macos_as_far_as_this_system_can_play_them(mura, tmp_path):
     assert "read: " in printed
 
 
+CACHE = """
+import sys
+from pathlib import Path
+from mura_tf.data.cache import compact_cache, prepare
+from mura_tf.data.views import load_mura
+
+views, cache = load_mura(sys.argv[1]), Path(sys.argv[2])
+expected = prepare(views, 32, cache)
+squares = expected.images[expected.rows].copy()
+del expected
+index = cache / "32px/index.jsonl"
+first, second, *rest = index.read_text(encoding="utf-8").splitlines(keepends=True)
+index.write_text(first.replace("]", "0]") + "".join(rest), encoding="utf-8")  # another version's
+again = prepare(views, 32, cache)
+assert (again.images[again.rows] == squares).all()
+del again
+Path(views.path[0]).write_bytes(Path(views.path[1]).read_bytes())
+assert compact_cache(32, cache)[1] == len(views) - 1
+"""
+
+
+def test_what_is_mapped_is_let_go_before_the_cache_is_made_anew(mura, tmp_path):
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("needs /proc, to see what is open")
+    code = [sys.executable, "-W", "ignore", "-c", CACHE, mura, tmp_path / "cache"]
+    done = subprocess.run(
+        code, env=with_modules(PLAYED / "windows"), capture_output=True, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_share_without_modes_times_links_and_locks(mura, tmp_path):
     """The cache, which many processes write to, has its locks on a disk of this machine."""
     pytest.importorskip("fcntl")

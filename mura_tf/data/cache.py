@@ -99,6 +99,7 @@ def prepare(
     files, problems = _found(paths, progress)
     there = store.squares(files.values())
     if any(file not in there.entries for file in files.values()):
+        del there  # Windows replaces no file that is mapped
         with store.locked():
             store.mend()
             there = store.squares(files.values())
