@@ -21,10 +21,10 @@ from .evaluation.metrics import cohen_kappa as cohen_kappa
 from .training.train import train as train
 from .training.run import Run as Run
 from .evaluation.predictions import predict_views as predict_views
-from .evaluation.predictions import load_predictions as load_predictions
-from .evaluation.predictions import study_probabilities as study_probabilities
-from .evaluation.predictions import score as score
-from .evaluation.predictions import score_systems as score_systems
+from .training.run import load_predictions as load_predictions
+from .evaluation.scores import study_probabilities as study_probabilities
+from .evaluation.scores import score as score
+from .evaluation.scores import score_systems as score_systems
 from .evaluation.classes import score_classes as score_classes
 from .data.study import study_data as study_data
 from .explain.heatmaps import cam as cam

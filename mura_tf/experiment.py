@@ -10,12 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mura_tf.data.views import load_views
-from mura_tf.evaluation.predictions import (
-    SYSTEM_KEY,
-    RunFolders,
-    load_predictions,
-    score_systems,
-)
+from mura_tf.evaluation.scores import score_systems, system_key, system_name
 from mura_tf.files import written_whole
 from mura_tf.grid.plan import plan_runs, run_plan
 from mura_tf.grid.progress import failures_told
@@ -28,7 +23,8 @@ from mura_tf.reports.numbers import interval_text, number_text
 from mura_tf.terminal import Output, waiting
 from mura_tf.training.facts import write_facts
 from mura_tf.training.recipe import Recipe
-from mura_tf.training.run import finished_runs
+from mura_tf.training.run import RunFolders
+from mura_tf.training.systems import on_several_data_sets, predictions_of, systems_of
 
 
 def run_experiment(
@@ -107,29 +103,28 @@ def report_runs(
     That is `scores.csv`, `operating_points.csv`, `experiment.json` and `report.html`.
 
     Returns:
-        Table of `score_systems`.
+        Table of `score_systems`; its `attrs["remark"]` says what cannot be compared, if anything.
     """
-    runs, out = finished_runs(run_dirs), Path(out)
-    predictions = load_predictions(run.path for run in runs)
-    scores = score_systems(predictions, progress=progress)
+    systems, out = systems_of(run_dirs), Path(out)
+    scores = score_systems(predictions_of(systems), progress=progress)
+    scores.attrs["remark"] = on_several_data_sets(systems)
     with written_whole(out / "scores.csv") as part:
         scores.to_csv(part, index=False)
-    decisions = decisions_of(runs, predictions)
+    decisions = decisions_of(systems)
     with written_whole(out / "operating_points.csv") as part:
-        decision_table(decisions).to_csv(part, index=False)
-    write_facts(runs, out)
+        decision_table(systems, decisions).to_csv(part, index=False)
+    write_facts([run for system in systems for run in system.runs], out)
     with waiting("Writing the report", shown=progress):
-        write_scored(runs, predictions, scores, decisions, out / "report.html")
+        write_scored(systems, scores, decisions, out / "report.html")
     return scores
 
 
 def print_scores(scores: pd.DataFrame) -> None:
     """Prints one table per system: its study types, then "overall"; and whether it is constant."""
-    for _, rows in scores.groupby(SYSTEM_KEY, sort=False):
+    for _, rows in scores.groupby(system_key(scores), sort=False):
         first = rows.iloc[0]
-        title = f"{first.backbone}, stage {first.stage}, repeat {first['repeat']}: "
-        title += f"{rows.members.max()} members, {first.split} split"
-        table = Table("study type", "studies", "kappa", "95 %", "AUROC", "95 %", title=title)
+        print(f"{system_name(first)}: {rows.members.max()} members, {first.split} split")
+        table = Table("study type", "studies", "kappa", "95 %", "AUROC", "95 %")
         for row in rows.itertuples():
             table.add_row(
                 escape(row.study_type),
@@ -143,3 +138,5 @@ def print_scores(scores: pd.DataFrame) -> None:
         Output().print(table)
         for sentence in constant_systems(rows):
             print(sentence)
+    if remark := scores.attrs.get("remark"):
+        print(remark)

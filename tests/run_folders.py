@@ -27,8 +27,11 @@ def views_of(counts):
     return pd.DataFrame(rows, columns=columns).assign(path="nowhere.png")
 
 
-def finish(run, views, skill=1.1, **settings):
-    """A run folder as `train` leaves it, its model empty; `settings` replace the recipe's."""
+def finish(run, views, skill=1.1, data="0" * 16, **settings):
+    """A run folder as `train` leaves it, without a model.
+
+    `data` is the fingerprint, and `settings` replace the recipe's.
+    """
     recipe, folder = replace(run.recipe, **settings), run.folder
     text = f"{recipe.backbone} {recipe.stage} {recipe.study_types} {recipe.repeat}"
     shared = np.random.default_rng(zlib.crc32(text.encode()))  # by the members of an ensemble
@@ -39,10 +42,11 @@ def finish(run, views, skill=1.1, **settings):
         history[column] = np.random.default_rng(recipe.member).uniform(0, 1, 8)
     history.to_csv(folder / "history.csv", index=False)
     info = {"finished": True, "versions": {"keras": "3.15.1"}, "backend": "none"}
-    info |= {"device": "none", "data_fingerprint": "0" * 16, "best_epoch": 2}
+    info |= {"device": "none", "data_fingerprint": data, "best_epoch": 2, "seed": 0, "skipped": 0}
     info |= {"seconds_per_epoch": [1.0] * 8, "seconds": 8}
-    (folder / "run.json").write_text(json.dumps(info))
     rows = views[views.study_type.isin(recipe.study_types or TYPES)]
+    info["views"] = {"train": 2 * len(rows)} | rows.split.value_counts().to_dict()
+    (folder / "run.json").write_text(json.dumps(info))
     logits = skill * (2 * rows.label - 1) + shared.normal(0, 1, len(rows))
     logits += np.random.default_rng([recipe.member, *text.encode()]).normal(0, 0.4, len(rows))
     facts = {name: getattr(recipe, name) for name in ("backbone", "stage", "repeat", "member")}

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 
-import numpy as np
 import pytest
 
 from mura_tf.training import train as training
@@ -39,12 +38,10 @@ def files(folder):
 def assert_same(run, reference):
     assert run.finished
     assert files(run.path) == FILES
-    for name in ("recipe.json", "history.csv", "predictions.csv"):
+    for name in ("recipe.json", "history.csv", "predictions.csv", "best.keras"):
         assert (run.path / name).read_bytes() == (reference.path / name).read_bytes(), name
     assert run.info["best_epoch"] == reference.info["best_epoch"]
     assert len(run.info["seconds_per_epoch"]) == len(reference.history)
-    best, expected = run.model().get_weights(), reference.model().get_weights()
-    assert all(np.array_equal(*pair) for pair in zip(best, expected, strict=True))
 
 
 def at_step(patch, number, action):

@@ -17,8 +17,8 @@ from mura_tf.evaluation.metrics import (
     interval,
     kappa_of_confusion,
 )
-from mura_tf.evaluation.predictions import (
-    CLASS_PREFIX,
+from mura_tf.evaluation.predictions import CLASS_PREFIX
+from mura_tf.evaluation.scores import (
     SYSTEM_KEY,
     reported_split,
     require_labels,

@@ -23,12 +23,8 @@ from mura_tf.evaluation.metrics import (
     weighted_auroc,
     weighted_confusion,
 )
-from mura_tf.evaluation.predictions import (
-    CLASS_PREFIX,
-    SYSTEM_KEY,
-    require_labels,
-    view_probabilities,
-)
+from mura_tf.evaluation.predictions import CLASS_PREFIX
+from mura_tf.evaluation.scores import SYSTEM_KEY, require_labels, view_probabilities
 from mura_tf.published import OVERALL
 
 System = tuple[str, str]

@@ -17,7 +17,7 @@ from mura_tf.evaluation.metrics import (
     interval,
     kappa_of_confusion,
 )
-from mura_tf.evaluation.predictions import require_labels
+from mura_tf.evaluation.scores import require_labels
 
 LEAST = 0.95
 """The sensitivity and the specificity between which the operating point `doubt` is doubtful."""

@@ -16,17 +16,11 @@ from mura_tf.data.tasks import ABNORMAL
 from mura_tf.data.views import load_views
 from mura_tf.evaluation.comparison import decided_views
 from mura_tf.evaluation.metrics import THRESHOLD
-from mura_tf.evaluation.predictions import (
-    SYSTEM_KEY,
-    RunFolders,
-    load_predictions,
-    reported_split,
-    system_name,
-    view_probabilities,
-)
+from mura_tf.evaluation.scores import view_probabilities
 from mura_tf.models.backend import require_backend
 from mura_tf.terminal import waiting
-from mura_tf.training.run import Run, finished_runs
+from mura_tf.training.run import Run, RunFolders
+from mura_tf.training.systems import systems_of, the_first
 
 ORDERS = {
     "wrong": "the wrong decisions, the worst first",
@@ -40,11 +34,12 @@ that the view is taken for."""
 
 
 class Ensemble:
-    """The members of one system (backbone, stage, repeat), which may have models per study type.
+    """The members of one system, which may have models per study type.
 
     Args:
-        run_dirs: folders of finished runs. Of several systems the one that a report opens with is
-            taken: fine-tuned per study type, then the one with the most members.
+        run_dirs: folders of finished runs. Of several systems on `data` the one that a report opens
+            with is taken: fine-tuned per study type, then the one with the most members; a warning
+            names others that are as good.
         data: the data set of the runs, where it lies now, see `load_views`.
         cache_dir: see `prepare`.
         of: what is explained, of `OF`.
@@ -60,8 +55,8 @@ class Ensemble:
         of: what is explained.
 
     Raises:
-        ValueError: runs that are not finished, that predict no abnormality or differ in their
-            inputs; a data set that lacks their views; what `require_backend` refuses.
+        ValueError: runs that are not finished or damaged, or that predict no abnormality; a data
+            set that lacks their views; what `require_backend` refuses.
         FileNotFoundError: no data set, or a run without predictions.
 
     Examples:
@@ -85,30 +80,20 @@ class Ensemble:
     ):
         require_backend()
         require_of(of)
-        runs = finished_runs(run_dirs)
-        predictions = load_predictions(run.path for run in runs)
-        systems = [rows for _, rows in predictions.groupby(SYSTEM_KEY)]
-        chosen = min(
-            systems, key=lambda rows: (rows.stage.iloc[0] != "type", -rows.member.nunique())
-        )
-        system = tuple(chosen[SYSTEM_KEY].iloc[0])
-        self.runs = [run for run in runs if run.system == system]
-        self.name = system_name(chosen.iloc[0])
+        systems = systems_of(run_dirs)
+        data_views = load_views(data, progress=progress)
+        of_data = [one for one in systems if not _lacking(data_views, one.predictions).any()]
+        system = the_first(of_data or systems)
+        chosen, self.runs, self.name = system.predictions, system.runs, system.name
         if chosen.probability.isna().any():
             raise ValueError(
                 f"{self.name} says nothing about abnormality: its task is "
                 f"{self.runs[0].recipe.task!r}. Expected runs with another task. One map of a "
                 "class is mura_tf.cam(run, images, 'elbow')."
             )
-        inputs = {
-            (run.recipe.side, run.recipe.resize, run.recipe.preprocessing_mode) for run in self.runs
-        }
-        if len(inputs) > 1:
-            raise ValueError(
-                "the members of an ensemble must have one image size and preprocessing. Received: "
-                f"{sorted(inputs)}. Name fewer runs."
-            )
-        ((self.side, self._resize, self.preprocessing),) = inputs
+        recipe = system.recipe
+        self.side, self._resize = recipe.side, recipe.resize
+        self.preprocessing = recipe.preprocessing_mode
         views = view_probabilities(chosen)
         if self.runs[0].info.get("classes"):
             told = decided_views(chosen)[[*VIEW_KEY, "true_class", "decided", "share"]]
@@ -118,9 +103,9 @@ class Ensemble:
                 f"{self.name} has one output, abnormality, and no classes to explain the predicted "
                 "one of. Leave it out."
             )
-        self.views = _with_paths_of(load_views(data, progress=progress), views, data)
+        self.views = _with_paths_of(data_views, views, data)
         self.of = of
-        self.split = reported_split(chosen)
+        self.split = system.split
         self._cache_dir = cache_dir
 
     @cached_property
@@ -286,6 +271,13 @@ def _turns(views: pd.DataFrame) -> pd.Series:
         sure = (views.probability_study - THRESHOLD).abs()
     turn = sure.groupby(right).rank(method="first", ascending=False)
     return 2 * turn - right
+
+
+def _lacking(data: pd.DataFrame, views: pd.DataFrame) -> pd.Series:
+    """bool, for each of `views` whether the data set has no such view."""
+    key = unsplit_key(data)
+    there = pd.MultiIndex.from_frame(data[key])
+    return ~pd.Series(pd.MultiIndex.from_frame(views[key]).isin(there), views.index)
 
 
 def _with_paths_of(

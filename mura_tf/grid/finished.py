@@ -14,7 +14,7 @@ def readable_runs(plan: list[PlannedRun]) -> tuple[dict[Path, Run], list[str]]:
         run = Run(planned.folder)
         try:
             if run.finished:
-                _ = run.recipe, run.history  # are kept
+                _ = run.recipe, run.history, run.predictions  # the first two are kept
                 finished[planned.folder] = run
         except (OSError, ValueError) as error:
             unreadable.append(str(error))

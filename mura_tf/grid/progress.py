@@ -115,9 +115,9 @@ class Board:
     def _is_running(self, folder: Path) -> bool:
         try:
             started = json.loads((folder / STARTED).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return started["plan"] == self._name
+        except (OSError, ValueError, TypeError, KeyError):  # there is none, or it is damaged
             return False
-        return started["plan"] == self._name
 
     def _images_seen(self) -> int:
         return sum(epochs * self._images[folder] for folder, epochs in self._epochs.items())

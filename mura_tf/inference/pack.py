@@ -10,18 +10,12 @@ from typing import Any
 import mura_tf
 from mura_tf.data.table import STUDY_KEY
 from mura_tf.evaluation.operating_points import Decisions, decide
-from mura_tf.evaluation.predictions import (
-    RunFolders,
-    load_predictions,
-    reported_split,
-    score,
-    study_probabilities,
-    system_name,
-)
+from mura_tf.evaluation.scores import score, study_probabilities
 from mura_tf.files import written_whole
 from mura_tf.inference.bundle import FORMAT, Bundle
 from mura_tf.inference.model_card import model_card
-from mura_tf.training.run import Run, finished_runs, folders_below
+from mura_tf.training.run import Run, RunFolders, finished_runs, folders_below
+from mura_tf.training.systems import systems_of, the_first
 
 NOTICE = "Not a medical device. Research software: it must not be used to diagnose anybody."
 
@@ -40,7 +34,7 @@ def pack(
     Args:
         run_dirs: folders of finished runs, or folders above them. Of several systems the one that
             `mura-tf evaluate` lists first is taken: models per study type before one for all, then
-            those with more members.
+            those with more members; a warning names others that are as good.
         path: the `.mura` file.
         recogniser: a finished run of the task study_type, which says the study type where nobody
             does.
@@ -51,8 +45,8 @@ def pack(
         The bundle, open.
 
     Raises:
-        ValueError: runs that are not finished, say nothing of abnormality or differ in their
-            inputs; a recogniser of another task; a path that is no `.mura`.
+        ValueError: runs that are not finished or damaged, or say nothing of abnormality; a
+            recogniser of another task; a path that is no `.mura`.
         FileNotFoundError: no run, or a run without its model.
 
     Examples:
@@ -83,15 +77,15 @@ def facts_of_runs(
     run_dirs: RunFolders, recogniser: str | os.PathLike[str] | None = None
 ) -> dict[str, Any]:
     """What `bundle.json` says of finished runs; members' files are where they lie now."""
-    runs = _of_one_system(finished_runs(folders_below(run_dirs)))
+    system = the_first(systems_of(folders_below(run_dirs)))
+    runs, predictions = system.runs, system.predictions
     first = runs[0]
-    predictions = load_predictions(run.path for run in runs)
     if predictions.probability.isna().any():
         raise ValueError(
             f"the task {first.recipe.task!r} says nothing about abnormality. Expected runs of "
             "another; one that recognises study types is packed as the recogniser (--recogniser)."
         )
-    reported = reported_split(predictions)
+    reported = system.split
     studies = study_probabilities(predictions)
     shown = studies[studies.split == reported]
     views = predictions.drop_duplicates([*STUDY_KEY, "view"])
@@ -103,7 +97,7 @@ def facts_of_runs(
         "made_by": f"mura_tf {mura_tf.__version__}",
         "notice": NOTICE,
         "licence": "",
-        "system": system_name(predictions.iloc[0]),
+        "system": system.name,
         "backbone": first.recipe.backbone,
         "image_size": first.recipe.side,
         "preprocessing": first.recipe.preprocessing_mode,
@@ -140,48 +134,14 @@ def _decisions(found: Decisions) -> dict[str, Any]:
     }
 
 
-def _of_one_system(runs: list[Run]) -> list[Run]:
-    """The runs of the system that is listed first; ValueError where their inputs differ."""
-    by_system: dict[tuple[str, str, int], list[Run]] = {}
-    for run in runs:
-        by_system.setdefault(run.system, []).append(run)
-    chosen = min(
-        by_system.values(),
-        key=lambda group: (
-            group[0].recipe.stage != "type",
-            -len({run.recipe.member for run in group}),
-        ),
-    )
-    inputs = {
-        (recipe.side, recipe.preprocessing_mode, recipe.task, recipe.resize, recipe.mirrored)
-        for recipe in (run.recipe for run in chosen)
-    }
-    if len(inputs) > 1:
-        raise ValueError(
-            "the members of a bundle must have one image size, preprocessing, task, resize and "
-            f"mirrored. Received: {sorted(inputs)}. Name fewer runs."
-        )
-    return chosen
-
-
 def _member(run: Run) -> dict[str, Any]:
     return {
-        "file": os.fspath(_model_file(run)),
+        "file": os.fspath(run.model_path),
         "study_types": run.recipe.study_types and list(run.recipe.study_types),
         "member": run.recipe.member,
         "recipe_hash": run.recipe.hash,
         "best_epoch": run.info["best_epoch"],
     }
-
-
-def _model_file(run: Run) -> Path:
-    path = run.path / "best.keras"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{run.path} has no best.keras, so nothing can be read with it. Repeat the command "
-            "that trained it."
-        )
-    return path
 
 
 def _recogniser_facts(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -192,7 +152,7 @@ def _recogniser_facts(folder: str | os.PathLike[str]) -> dict[str, Any]:
             f"{run.recipe.task!r}."
         )
     return {
-        "file": os.fspath(_model_file(run)),
+        "file": os.fspath(run.model_path),
         "classes": list(run.info["classes"]),
         "image_size": run.recipe.side,
         "resize": run.recipe.resize,

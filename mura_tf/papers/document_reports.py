@@ -9,11 +9,7 @@ import pandas as pd
 from mura_tf.data.views import read_views
 from mura_tf.evaluation.classes import score_classes
 from mura_tf.evaluation.comparison import decided_views, repeated_scores
-from mura_tf.evaluation.predictions import (
-    load_predictions,
-    reported_split,
-    study_probabilities,
-)
+from mura_tf.evaluation.scores import reported_split, study_probabilities
 from mura_tf.grid.finished import complete_ensembles, lost_starts, readable_runs
 from mura_tf.grid.plan import PlannedRun
 from mura_tf.papers.claims import answer_claims
@@ -41,10 +37,10 @@ from mura_tf.papers.document_tables import (
 from mura_tf.papers.documents import Comparison, System
 from mura_tf.papers.routing import composed
 from mura_tf.published import OVERALL, is_mura, mura_kappas, mura_studies
-from mura_tf.reports.constant import constant_runs, constant_systems
+from mura_tf.reports.constant import constant_systems
 from mura_tf.training.facts import write_facts
 from mura_tf.training.recipe import Recipe
-from mura_tf.training.run import Run
+from mura_tf.training.run import Run, load_predictions
 
 
 def report_comparison(
@@ -116,7 +112,7 @@ def report_comparison(
                 study_type=scores.study_type.mask(scores.pooled, OVERALL),
             )
         )
-        + constant_runs(run for found in runs.values() for run in found),
+        + [run.warning for found in runs.values() for run in found if run.warning],
         deviations=_deviations(comparison, runs, by_system, studies, views)
         + [text for name, text in comparison.split_choices.items() if name == split],
         remarks=routed.remarks,

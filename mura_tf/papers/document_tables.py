@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mura_tf.evaluation.comparison import RepeatedScore, pooled
-from mura_tf.evaluation.predictions import score
+from mura_tf.evaluation.scores import score
 from mura_tf.papers.documents import Comparison, System
 from mura_tf.published import OVERALL, published_accuracies
 from mura_tf.training.run import Run

@@ -89,7 +89,7 @@ def reproduce(
     require_options(experiment, options)
     folder = experiment.folder(out)
     if isinstance(experiment, Comparison) and experiment.rest:
-        options["split"] = _begun_split(folder, options.get("split"))
+        options["split"] = _begun_split(experiment, folder, options.get("split"))
     views = _views(experiment, data, options, progress) if data else _begun_views(folder)
     plan = experiment.plan(out, sorted(views.study_type.unique()), **options)
     failed: dict[Path, str] = {}
@@ -110,12 +110,18 @@ def reproduce(
         return report_comparison(experiment, plan, out, split=split, report_only=not data), failed
 
 
-def _begun_split(folder: Path, asked: str | None) -> str:
+def _begun_split(comparison: Comparison, folder: Path, asked: str | None) -> str:
     """The split of the runs in a folder, of `Comparison.splits`; the first command chooses it."""
     path = folder / SPLIT_FILE
     begun = "text" if (folder / "views.csv").exists() else asked or "text"
     if path.exists():
-        begun = read_settings(path)["split"]
+        begun = read_settings(path).get("split")
+        if begun not in comparison.splits:
+            raise ValueError(
+                f"{path} must say with which split the runs beside it were begun: a JSON object "
+                f"whose split is {' or '.join(comparison.splits)}. Received: {begun!r}. Write it "
+                "there, or use another --out."
+            )
     if asked not in (None, begun):
         raise ValueError(
             f"{folder} holds runs on the split {begun!r}. Received: --split {asked}. Use another "

@@ -7,16 +7,11 @@ from typing import NamedTuple
 import pandas as pd
 
 from mura_tf.data.table import VIEW_COLUMNS, VIEW_KEY
-from mura_tf.evaluation.predictions import (
-    CLASS_PREFIX,
-    load_predictions,
-    predict_views,
-    read_predictions,
-    reported_split,
-)
+from mura_tf.evaluation.predictions import CLASS_PREFIX, predict_views, read_predictions
+from mura_tf.evaluation.scores import reported_split
 from mura_tf.files import written_whole
 from mura_tf.papers.documents import Comparison, System
-from mura_tf.training.run import Run
+from mura_tf.training.run import Run, load_predictions
 
 RECOGNISED = "recognised"
 """The column that says which study type a view was taken for."""

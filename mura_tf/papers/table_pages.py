@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mura_tf.evaluation.comparison import System
-from mura_tf.evaluation.predictions import STAGE_NAMES
+from mura_tf.evaluation.scores import STAGE_NAMES
 from mura_tf.files import write_texts
 from mura_tf.papers.claim_pages import (
     CLAIM_HEADERS,

@@ -17,12 +17,7 @@ from mura_tf.evaluation.comparison import (
     repeated_scores,
 )
 from mura_tf.evaluation.metrics import THRESHOLD
-from mura_tf.evaluation.predictions import (
-    STAGE_NAMES,
-    load_predictions,
-    reported_split,
-    study_probabilities,
-)
+from mura_tf.evaluation.scores import STAGE_NAMES, reported_split, study_probabilities
 from mura_tf.grid.finished import complete_ensembles, lost_starts, readable_runs
 from mura_tf.grid.plan import PlannedRun, plan_runs, require_unset
 from mura_tf.papers.claims import Claim, Scores, answer_claims
@@ -35,10 +30,11 @@ from mura_tf.papers.deviations import (
 )
 from mura_tf.papers.table_pages import MEASURES, TableReport, system_labels, write_pages
 from mura_tf.published import OVERALL, mura_kappas, mura_studies, published_digits, published_table
-from mura_tf.reports.constant import constant_call, constant_runs
+from mura_tf.reports.constant import constant_call
 from mura_tf.reports.numbers import with_interval
 from mura_tf.training.facts import write_facts
 from mura_tf.training.recipe import Recipe
+from mura_tf.training.run import load_predictions
 
 
 @dataclass(frozen=True)
@@ -185,7 +181,7 @@ def report_table(
     report = TableReport(
         cells=cells,
         claims=answer_claims(experiment.claims, scores, system_labels(list(scores))),
-        constants=_constants(cells, scores) + constant_runs(runs),
+        constants=_constants(cells, scores) + [run.warning for run in runs if run.warning],
         references=mura_kappas() if same_data else mura_kappas().head(0),
         pairs=_pairs(scores),
         deviations=_other_deviations(cells, experiment, same_data)

@@ -1,14 +1,13 @@
 """What is said where all decisions are the same: such a kappa of 0 or accuracy says nothing."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import pandas as pd
 
 from mura_tf.evaluation.metrics import THRESHOLD
-from mura_tf.evaluation.predictions import SYSTEM_KEY, system_name
+from mura_tf.evaluation.scores import SYSTEM_KEY, system_name
 from mura_tf.published import OVERALL
-from mura_tf.reports.numbers import number_text, with_interval
-from mura_tf.training.run import Run
+from mura_tf.reports.numbers import with_interval
 
 CONSTANT = "Constant decisions"
 """The heading above such sentences."""
@@ -65,18 +64,4 @@ def constant_systems(scores: pd.DataFrame) -> list[str]:
             last = rows.iloc[-1]
             auroc = with_interval(last.auroc, last.auroc_low, last.auroc_high)
             sentences.append(f"{system_name(rows.iloc[0])} {call}; AUROC {auroc}.")
-    return sentences
-
-
-def constant_runs(runs: Iterable[Run]) -> list[str]:
-    """A sentence for each run whose chosen epoch decides the same for all it was selected on."""
-    sentences = []
-    for run in runs:
-        if run.info.get("constant"):
-            auroc = run.info["auroc"]  # None where it is not defined
-            ranks = "" if auroc is None else f"; their AUROC is {number_text(auroc)}"
-            sentences.append(
-                f"{run.path}: its chosen epoch decides the same for all views that it was selected "
-                f"on{ranks}."
-            )
     return sentences

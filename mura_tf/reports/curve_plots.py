@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from mura_tf.evaluation.predictions import STAGE_NAMES
+from mura_tf.evaluation.scores import STAGE_NAMES
 from mura_tf.reports.style import LEGEND, STAGE_COLOURS, SYSTEM_COLOURS, calm_axes, colour_of
 from mura_tf.training.run import Run
 

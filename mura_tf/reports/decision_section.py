@@ -1,19 +1,12 @@
 """How a system's probabilities are decided by: its operating points and its calibration."""
 
-from typing import Any
-
 import pandas as pd
 
 from mura_tf.evaluation.operating_points import Decisions, decide
-from mura_tf.evaluation.predictions import (
-    SYSTEM_KEY,
-    reported_split,
-    study_probabilities,
-    system_name,
-)
+from mura_tf.evaluation.scores import SYSTEM_KEY, study_probabilities, system_name
 from mura_tf.reports.numbers import number_text, with_interval
 from mura_tf.reports.page import escaped, text_table
-from mura_tf.training.run import Run
+from mura_tf.training.systems import System
 
 POINTS = {
     "paper": "0.5, the paper's",
@@ -24,20 +17,23 @@ HEADERS = ["Operating point", "Normal up to", "Abnormal above", "Sensitivity [95
 HEADERS += ["Specificity [95 %]", "Kappa [95 %]", "Doubtful"]
 
 
-def decisions_of(runs: list[Run], predictions: pd.DataFrame) -> dict[tuple[Any, ...], Decisions]:
-    """System (backbone, stage, repeat) -> its decisions, chosen where its epochs were."""
-    chosen_on = {run.system: run.recipe.select_on for run in runs}
+def decisions_of(systems: list[System]) -> dict[str, Decisions]:
+    """The name of a system -> its decisions, chosen where its epochs were."""
     return {
-        system: decide(study_probabilities(rows), chosen_on[system], reported_split(rows))
-        for system, rows in predictions.groupby(SYSTEM_KEY)
+        system.name: decide(
+            study_probabilities(system.predictions), system.recipe.select_on, system.split
+        )
+        for system in systems
     }
 
 
-def decision_table(decisions: dict[tuple[Any, ...], Decisions]) -> pd.DataFrame:
+def decision_table(systems: list[System], decisions: dict[str, Decisions]) -> pd.DataFrame:
     """What `operating_points.csv` has: a row per system and operating point."""
     tables = []
-    for system, found in decisions.items():
-        facts = dict(zip(SYSTEM_KEY, system, strict=True))
+    for system in systems:
+        found = decisions[system.name]
+        facts = {name: getattr(system.recipe, name) for name in SYSTEM_KEY}
+        facts |= {"system": system.name}
         facts |= {"chosen_on": found.chosen_on, "reported_on": found.reported_on}
         calibration = {
             "slope": found.calibration.slope if found.calibration else float("nan"),

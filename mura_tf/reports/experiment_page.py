@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,14 +17,7 @@ from mura_tf.data.radiograph import (
 from mura_tf.data.table import STUDY_KEY
 from mura_tf.evaluation.metrics import THRESHOLD
 from mura_tf.evaluation.operating_points import Decisions
-from mura_tf.evaluation.predictions import (
-    SYSTEM_KEY,
-    RunFolders,
-    load_predictions,
-    score_systems,
-    system_name,
-    view_probabilities,
-)
+from mura_tf.evaluation.scores import SYSTEM_KEY, score_systems, system_name, view_probabilities
 from mura_tf.grid.progress import duration
 from mura_tf.published import is_mura, mura_kappas
 from mura_tf.reports.constant import (
@@ -33,7 +25,6 @@ from mura_tf.reports.constant import (
     MARK,
     NOTE,
     called,
-    constant_runs,
     constant_systems,
 )
 from mura_tf.reports.curve_plots import plot_learning_curves
@@ -57,8 +48,14 @@ from mura_tf.reports.page import (
 )
 from mura_tf.reports.score_plots import plot_kappa
 from mura_tf.reports.style import SYSTEM_COLOURS
-from mura_tf.training.recipe import Recipe
-from mura_tf.training.run import Run, finished_runs
+from mura_tf.training.recipe import Recipe, setting_text
+from mura_tf.training.run import Run, RunFolders
+from mura_tf.training.systems import (
+    System,
+    on_several_data_sets,
+    predictions_of,
+    systems_of,
+)
 
 VIEW_SIDE = 220
 VIEWS_PER_OUTCOME = 3
@@ -85,38 +82,45 @@ def write_report(run_dirs: RunFolders, path: str | os.PathLike[str]) -> Path:
         >>> mt.write_report(Path("demo/small_cnn/type/wrist").iterdir(), "demo/wrist.html").name
         'wrist.html'
     """
-    runs = finished_runs(run_dirs)
-    predictions = load_predictions(run.path for run in runs)
-    decisions = decisions_of(runs, predictions)
-    return write_scored(runs, predictions, score_systems(predictions), decisions, path)
+    systems = systems_of(run_dirs)
+    scores = score_systems(predictions_of(systems))
+    return write_scored(systems, scores, decisions_of(systems), path)
 
 
 def write_scored(
-    runs: list[Run],
-    predictions: pd.DataFrame,
+    systems: list[System],
     scores: pd.DataFrame,
-    decisions: dict[tuple[Any, ...], Decisions],
+    decisions: dict[str, Decisions],
     path: str | os.PathLike[str],
 ) -> Path:
-    """`write_report` of finished runs whose predictions are read, scored and decided by."""
-    systems = [rows for _, rows in scores.groupby(SYSTEM_KEY, sort=False)]
-    first = systems[0].iloc[0]
+    """`write_report` of systems that are scored and decided by."""
+    by_name = dict(list(scores.groupby("system")))
+    rows = [by_name[system.name] for system in systems]
+    runs = [run for system in systems for run in system.runs]
+    constant = constant_systems(scores) + [run.warning for run in runs if run.warning]
+    alike: dict[str, list[pd.DataFrame]] = {}
+    for system, scored in zip(systems, rows, strict=True):
+        alike.setdefault(system.data, []).append(scored)
     sections = [
-        _result_section(systems, runs),
-        list_section(CONSTANT, constant_systems(scores) + constant_runs(runs)),
-        *(_system_section(systems, index) for index in range(len(systems))),
-        _reference_section(scores, systems[0]),
-        decision_section(first, decisions[tuple(first[SYSTEM_KEY])]),
-        _curves_section(systems, runs),
-        _views_section(systems[0], predictions, runs),
+        _result_section(systems, rows),
+        list_section(CONSTANT, constant),
+        *(
+            _system_section(tables, index, f"kappa{number or ''}")
+            for number, tables in enumerate(alike.values())
+            for index in range(len(tables))
+        ),
+        *map(_reference_section, alike.values()),
+        decision_section(rows[0].iloc[0], decisions[systems[0].name]),
+        _curves_section(systems),
+        _views_section(systems[0]),
         _runs_section(systems, runs),
     ]
     return write_page(path, "mura_tf report", sections)
 
 
-def _result_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
-    first = systems[0].iloc[-1]
-    overall = pd.DataFrame([rows.iloc[-1] for rows in systems])
+def _result_section(systems: list[System], scores: list[pd.DataFrame]) -> str:
+    first = scores[0].iloc[-1]
+    overall = pd.DataFrame([rows.iloc[-1] for rows in scores])
     overview = table(
         ["System", "Kappa", "AUROC", "Accuracy", "Studies", "Members", "Split"],
         [
@@ -142,17 +146,26 @@ def _result_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
 <h1>Abnormality detection in bone radiographs</h1>
 <p class="lead">Overall study-level kappa <b>{minus(kappa)}</b> on {first.n} studies of the
 {escaped(first.split)} split, {escaped(models)}.</p>
-<p>{escaped(protocol(first.split, runs))}</p>
+{_protocols(systems)}
 {WARNING}
 </header>
 <section>
 <h2>Overview</h2>
 {overview}
 <p class="note">A study is abnormal when the mean probability of its views and of the ensemble's
-members is above {THRESHOLD}. Kappa (Cohen's) is the agreement with the labels beyond chance: 0 is
-chance, 1 is complete agreement. Brackets are 95&nbsp;% bootstrap intervals that resample
-patients.</p>
+members is above {THRESHOLD}.
+{escaped(on_several_data_sets(systems))} Kappa (Cohen's) is the agreement with the labels beyond
+chance: 0 is chance, 1 is complete agreement. Brackets are 95&nbsp;% bootstrap intervals that
+resample patients.</p>
 </section>"""
+
+
+def _protocols(systems: list[System]) -> str:
+    """`protocol` of all, where it is the same, and of each by name otherwise."""
+    told = {system.name: escaped(protocol(system.split, system.runs)) for system in systems}
+    if len(set(told.values())) == 1:
+        return f"<p>{told[systems[0].name]}</p>"
+    return "".join(f"<p>{escaped(name)}: {text}</p>" for name, text in told.items())
 
 
 def protocol(split: str, runs: list[Run]) -> str:
@@ -175,8 +188,14 @@ def _selection(recipe: Recipe) -> str:
     return held + (" (so views of one patient lie on both sides)" if leaks else "")
 
 
-def _system_section(systems: list[pd.DataFrame], index: int) -> str:
-    """The per-type table; the first system's has the plot that compares all beside it."""
+def _system_section(systems: list[pd.DataFrame], index: int, key: str) -> str:
+    """The per-type table; the first system's has the plot that compares all beside it.
+
+    Args:
+        systems: scores of the systems of one data set.
+        index: of them.
+        key: of the plot.
+    """
     rows = systems[index]
     scores = table(
         ["Study type", "Kappa", "AUROC", "Accuracy", "Sensitivity", "Specificity", "Studies"],
@@ -211,16 +230,17 @@ def _system_section(systems: list[pd.DataFrame], index: int) -> str:
     if index:
         return f"<section>{title}{scores}</section>"
     compared = systems[: len(SYSTEM_COLOURS)]
-    drawing = svg(plot_kappa(pd.concat(compared)), "kappa")
-    plot = inline_svg(drawing, "kappa", "Kappa per study type with intervals")
+    drawing = svg(plot_kappa(pd.concat(compared)), key)
+    plot = inline_svg(drawing, key, "Kappa per study type with intervals")
     return f"""<section>{title}
 <div class="beside"><div>{scores}</div><figure>{plot}</figure></div></section>"""
 
 
-def _reference_section(scores: pd.DataFrame, first: pd.DataFrame) -> str:
+def _reference_section(systems: list[pd.DataFrame]) -> str:
     """The kappas beside those of who has read MURA's test set, where the studies are MURA's."""
-    if not is_mura(first.set_index("study_type").n, "valid"):
+    if not is_mura(systems[0].set_index("study_type").n, "valid"):
         return ""
+    scores = pd.concat(systems)
     titled = scores.assign(title=scores.apply(system_name, axis=1), studies=scores.n)
     heading, note, headers, rows = kappa_section(titled, mura_kappas())
     listed = text_table(headers, rows)
@@ -236,15 +256,13 @@ def _marked(row: pd.Series) -> str:
     return escaped(row.study_type) + "".join(f'<sup class="mark">{mark}</sup>' for mark in marks)
 
 
-def _curves_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
+def _curves_section(systems: list[System]) -> str:
     panels = []
-    for rows in systems:
-        system = rows.iloc[0]
+    for system in systems:
         groups: dict[str, list[Run]] = {}
-        for run in runs:
-            if run.system == tuple(system[SYSTEM_KEY]):
-                groups.setdefault(run.trained_on, []).append(run)
-        panels.append(f"<h3>{escaped(system_name(system))}</h3><div class='curves'>")
+        for run in system.runs:
+            groups.setdefault(run.trained_on, []).append(run)
+        panels.append(f"<h3>{escaped(system.name)}</h3><div class='curves'>")
         for name, group in sorted(groups.items()):
             figure = plot_learning_curves(
                 [run.history for run in group], [run.info["best_epoch"] for run in group]
@@ -259,12 +277,10 @@ image level, so it differs from the study-level one above.</p>
 {"".join(panels)}</section>"""
 
 
-def _views_section(system_rows: pd.DataFrame, predictions: pd.DataFrame, runs: list[Run]) -> str:
-    system = system_rows.iloc[0]
-    chosen = (predictions[[*SYSTEM_KEY, "split"]] == system[[*SYSTEM_KEY, "split"]]).all(axis=1)
-    predictions = predictions[chosen]
-    views = view_probabilities(predictions)
-    predicted = {mark for run in runs for mark in run.pictures}
+def _views_section(system: System) -> str:
+    predictions = system.predictions
+    views = view_probabilities(predictions[predictions.split == system.split])
+    predicted = {mark for run in system.runs for mark in run.pictures}
     outcomes = (  # label, decision
         ("Found: abnormal and said so", 1, 1),
         ("Cleared: normal and said so", 0, 0),
@@ -281,7 +297,7 @@ def _views_section(system_rows: pd.DataFrame, predictions: pd.DataFrame, runs: l
         figures = figures or '<p class="note">None in this split.</p>'
         groups.append(f"<div><h3>{title}</h3><div class='views'>{figures}</div></div>")
     return f"""<section><h2>A few views</h2>
-<p class="note">From the {escaped(system.split)} split, by {escaped(system_name(system))}: the
+<p class="note">From the {escaped(system.split)} split, by {escaped(system.name)}: the
 surest decisions of each kind, one view per study, from different study types where there are. The
 numbers are probabilities of abnormality. Label and decision are the study's: one view of an
 abnormal study may well show nothing.</p>
@@ -319,7 +335,7 @@ def _view_figure(view: pd.Series, right: bool, predicted: set[str]) -> str:
 </figcaption></figure>"""
 
 
-def _runs_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
+def _runs_section(systems: list[System], runs: list[Run]) -> str:
     seconds = sum(run.info["seconds"] for run in runs)
     epochs = sum(len(run.history) for run in runs)
     versions = [" ".join(item) for run in runs for item in run.info["versions"].items()]
@@ -353,28 +369,21 @@ def _runs_section(systems: list[pd.DataFrame], runs: list[Run]) -> str:
     folders = table(headers, rows, text_columns=(0, 1, 10))
     return f"""<section><h2>What was run</h2><dl>{listed}</dl>
 <h3>Settings that differ from the paper's defaults</h3>
-{_settings_table(systems, runs)}
+{_settings_table(systems)}
 <details{" open" if len(runs) <= OPEN_RUNS else ""}>
 <summary><h3>Run folders</h3></summary>{folders}</details></section>"""
 
 
-def _settings_table(systems: list[pd.DataFrame], runs: list[Run]) -> str:
+def _settings_table(systems: list[System]) -> str:
     """One column per system, one row per setting that is not the default somewhere."""
     defaults = Recipe().to_dict()
-    keys = [tuple(rows.iloc[0][SYSTEM_KEY]) for rows in systems]
     body = []
     for name, default in defaults.items():
-        values = [[run.recipe.to_dict()[name] for run in runs if run.system == key] for key in keys]
+        values = [[run.recipe.to_dict()[name] for run in system.runs] for system in systems]
         differs = any(value != default for system in values for value in system)
         if differs and name not in SYSTEM_KEY:
-            cells = [escaped(distinct(map(_setting, system))) for system in values]
-            body.append([f"<code>{name}</code>", escaped(_setting(default)), *cells])
-    names = [escaped(system_name(rows.iloc[0])) for rows in systems]
+            cells = [escaped(distinct(map(setting_text, system))) for system in values]
+            body.append([f"<code>{name}</code>", escaped(setting_text(default)), *cells])
+    names = [escaped(system.name) for system in systems]
     columns = range(len(names) + 2)
     return table(["Setting", "Default", *names], body, text_columns=columns, css="settings")
-
-
-def _setting(value: object) -> str:
-    if isinstance(value, list):
-        return " ".join(value) or "none"
-    return "none" if value is None else str(value)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from sklearn.calibration import calibration_curve
 
-from mura_tf.evaluation.predictions import SYSTEM_KEY, require_labels, system_name
+from mura_tf.evaluation.scores import require_labels, system_key, system_name
 from mura_tf.models.backbones import BACKBONES
 from mura_tf.published import OVERALL
 from mura_tf.reports.style import LEGEND, SYSTEM_COLOURS, calm_axes, colour_of
@@ -31,7 +31,7 @@ def plot_kappa(scores: pd.DataFrame) -> Figure:
         >>> scores = mt.score_systems(predictions)
         >>> mt.plot_kappa(scores).savefig("demo/kappa.png", dpi=200)
     """
-    systems = [rows for _, rows in scores.groupby(SYSTEM_KEY, sort=False)]
+    systems = [rows for _, rows in scores.groupby(system_key(scores), sort=False)]
     if len(systems) > len(SYSTEM_COLOURS):
         raise ValueError(
             f"plot_kappa tells {len(SYSTEM_COLOURS)} systems apart. Received: {len(systems)}. "
@@ -116,7 +116,7 @@ def plot_reliability(studies: pd.DataFrame, bins: int = 10) -> Figure:
     figure = Figure(figsize=(5.2, 5.2), layout="constrained")
     axes = calm_axes(figure.add_subplot())
     axes.plot([0, 1], [0, 1], color=colour_of("muted"), linewidth=0.8)
-    systems = studies.assign(repeat=0).groupby(SYSTEM_KEY, sort=False)
+    systems = studies.assign(repeat=0).groupby(system_key(studies), sort=False)
     for colour, (_, rows) in zip(SYSTEM_COLOURS, systems, strict=False):
         share, mean = calibration_curve(
             rows.label, rows.probability, n_bins=bins, strategy="quantile"

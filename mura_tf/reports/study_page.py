@@ -15,7 +15,7 @@ from mura_tf.data.boxes import box_file, load_boxes
 from mura_tf.data.radiograph import fitted, read_radiograph
 from mura_tf.data.table import STUDY_KEY, VIEW_KEY
 from mura_tf.evaluation.metrics import THRESHOLD
-from mura_tf.evaluation.predictions import view_probabilities
+from mura_tf.evaluation.scores import view_probabilities
 from mura_tf.explain.ensemble import ORDERS, Ensemble
 from mura_tf.files import written_whole
 from mura_tf.reports.experiment_page import protocol

@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pandas as pd
 from mura_tf.cores import usable_cores
 from mura_tf.files import write_json
 from mura_tf.models.backend import accelerator, keras_settings
+from mura_tf.terminal import Notice
 from mura_tf.training.recipe import Recipe, read_settings
 from mura_tf.training.run import Run
 
@@ -52,7 +54,7 @@ def write_facts(runs: list[Run], folder: Path, *, report_only: bool = False) -> 
         report_only: whether this command trained nothing; then it is named only if no other is.
     """
     path = folder / "experiment.json"
-    commands = read_settings(path).get("commands", []) if path.exists() else []
+    commands = _commands_before(path) if path.exists() else []
     if not (commands and report_only):
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         commands = list(dict.fromkeys([*commands, command]))
@@ -72,6 +74,23 @@ def write_facts(runs: list[Run], folder: Path, *, report_only: bool = False) -> 
         "training_seconds": round(sum(info["seconds"] for info in infos)),
     }
     write_json(path, facts)
+
+
+def _commands_before(path: Path) -> list[str]:
+    """The commands in an `experiment.json`; where it is damaged they are lost, with a warning."""
+    try:
+        commands = read_settings(path).get("commands", [])
+        if isinstance(commands, list) and all(isinstance(one, str) for one in commands):
+            return commands
+        reason = f"its commands must be a list of text. Received: {commands!r}."
+    except ValueError as error:
+        reason = str(error)
+    warnings.warn(
+        f"{path} is damaged and written anew, without the commands before this one: {reason}",
+        Notice,
+        stacklevel=3,
+    )
+    return []
 
 
 def _shared(recipe: Recipe) -> Recipe:

@@ -1,5 +1,6 @@
 """Recipe -> the compiled model that a run begins with."""
 
+import json
 import warnings
 import zipfile
 from pathlib import Path
@@ -60,6 +61,22 @@ def compiled_model(
         weighted_metrics=[DataLoss(categorical=bool(classes))] if recipe.l1 or recipe.l2 else None,
     )
     return model
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Writes a `.keras` file without the time, so that the same model has the same bytes.
+
+    Keras writes it into `metadata.json`, and zip files have one of each of their members.
+    """
+    model.save(path)
+    with zipfile.ZipFile(path) as dated:
+        parts = {name: dated.read(name) for name in dated.namelist()}
+    facts = json.loads(parts["metadata.json"])
+    facts.pop("date_saved", None)
+    parts["metadata.json"] = json.dumps(facts).encode()
+    with zipfile.ZipFile(path, "w") as undated:
+        for name, content in parts.items():
+            undated.writestr(zipfile.ZipInfo(name), content)  # of 1980, the first that zip knows
 
 
 def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:

@@ -363,6 +363,13 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     return settings
 
 
+def setting_text(value: object) -> str:
+    """A setting's value, as `to_dict` has it, for people."""
+    if isinstance(value, list):
+        return " ".join(value) or "none"
+    return "none" if value is None else str(value)
+
+
 def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if twice := [name for name in found if [key for key, _ in pairs].count(name) > 1]:

@@ -1,28 +1,53 @@
 """What a training leaves behind, read without Keras."""
 
 import csv
+import io
 import json
 import os
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
 
 from mura_tf.data.cache import picture_marks
-from mura_tf.evaluation.predictions import (
-    SYSTEM_KEY,
-    RunFolders,
-    read_predictions,
-    run_folders,
-)
+from mura_tf.data.text import read_text
+from mura_tf.evaluation.predictions import PREDICT_AGAIN, read_predictions
 from mura_tf.training.recipe import Recipe
 
 if TYPE_CHECKING:
     import keras
+
+RunFolders = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+"""The folder of a run, or of several."""
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "finished": bool,
+    "versions": dict,
+    "backend": str,
+    "device": str,
+    "data_fingerprint": str,
+    "views": dict,
+    "classes": list,
+    "pictures": str,
+    "best_epoch": int,
+    "seconds_per_epoch": list,
+    "seconds": (int, float),
+}
+"""What `run.json` holds, as far as anything is computed with it."""
+
+
+class _Info(dict[str, Any]):
+    """What a `run.json` says; a sentence in place of a KeyError."""
+
+    path: Path
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise ValueError(f"{self.path} lacks {key!r}. {_TRAIN_AGAIN}")
 
 
 @dataclass(frozen=True, init=False)
@@ -47,23 +72,26 @@ class Run:
 
     @cached_property
     def recipe(self) -> Recipe:
-        return Recipe.load(self.path / "recipe.json")
+        path = self.path / "recipe.json"
+        with _told(path, "hold the run's settings"):
+            return Recipe.load(path)
 
     @property
     def info(self) -> dict[str, Any]:
         """Versions, device, seed, data fingerprint, seconds, whether it is finished."""
-        path = self.path / "run.json"
+        info = _Info()
+        info.path = path = self.path / "run.json"
         if not path.exists():
-            return {}
-        try:
-            info = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(info, dict):
-                raise ValueError(f"an object is expected. Received: {info!r}")
             return info
-        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-            raise ValueError(
-                f"{path} must be JSON: {error}. Delete the folder to train this run again."
-            ) from None
+        with _told(path, "be JSON"):
+            content = json.loads(read_text(path))
+            if not isinstance(content, dict):
+                raise ValueError(f"an object is expected. Received: {content!r}")
+            for name, kind in _KINDS.items():
+                if name in content and not isinstance(content[name], kind):
+                    raise ValueError(f"{name} cannot be {content[name]!r}")
+        info.update(content)
+        return info
 
     @property
     def finished(self) -> bool:
@@ -73,34 +101,45 @@ class Run:
     @cached_property
     def history(self) -> pd.DataFrame:
         """One row per epoch, counted from 1."""
-        path = self.path / "history.csv"
-        try:
-            with open(path, newline="", encoding="utf-8") as file:
-                columns, *rows = csv.reader(file)
+        path, epochs = self.path / "history.csv", self.info.get("seconds_per_epoch")
+        with _told(path, "be a CSV with a row of numbers per epoch"):
+            columns, *rows = csv.reader(io.StringIO(read_text(path)))
             values = np.array(rows, float).reshape(-1, len(columns))
-            return pd.DataFrame(values, columns=columns).astype({"epoch": int})
-        except (ValueError, KeyError, csv.Error) as error:
-            raise ValueError(
-                f"{path} must be a CSV with a row of numbers per epoch: {error}. Delete the folder "
-                "to train this run again."
-            ) from None
+            history = pd.DataFrame(values, columns=columns).astype({"epoch": int})
+            if epochs is not None and len(epochs) != len(history):
+                raise ValueError(f"{len(history)} rows, and the run had {len(epochs)} epochs")
+            return history
 
     @property
     def predictions(self) -> pd.DataFrame:
-        """Predictions table of every view of the recipe's types that is not in the train split."""
-        return read_predictions(self.path / "predictions.csv")
+        """Predictions table of every view of the recipe's types that is not in the train split.
+
+        Raises:
+            ValueError: it is damaged, or has not as many rows as the run predicted views.
+        """
+        path = self.path / "predictions.csv"
+        table = read_predictions(path)
+        if self.predicted not in (None, len(table)):
+            raise ValueError(
+                f"{path} must have a row for each of the {self.predicted} views that the run "
+                f"predicted, as its run.json counts them. Received: {len(table)}. {PREDICT_AGAIN}"
+            )
+        return table
 
     @property
-    def system(self) -> tuple[str, str, int]:
-        """Its `SYSTEM_KEY`: backbone, stage, repeat."""
-        return tuple(getattr(self.recipe, name) for name in SYSTEM_KEY)
+    def predicted(self) -> int | None:
+        """How many views it predicted; None where no run.json counts them."""
+        views = self.info.get("views")
+        if views is None:
+            return None
+        return sum(count for split, count in views.items() if split != "train")
 
     @property
     def warning(self) -> str:
         """A sentence where the chosen epoch calls everything the same; otherwise ""."""
         if not self.info.get("constant"):
             return ""
-        area = self.info["auroc"]
+        area = self.info["auroc"]  # None where it is not defined
         ranks = "" if area is None else f" Their AUROC at image level is {area:.3f}."
         return (
             f"{self.path}: the chosen epoch calls all views that it was selected on the same, so "
@@ -172,11 +211,86 @@ class Run:
         """`picture_marks` of the predicted views; empty of a run that did not note them."""
         return frozenset(self.info.get("pictures", "").split())
 
+    @property
+    def model_path(self) -> Path:
+        """Of `best.keras`; FileNotFoundError where it is gone."""
+        path = self.path / "best.keras"
+        with _told(path, "hold the model of the best epoch"):
+            path.stat()
+        return path
+
     def model(self) -> "keras.Model":
         """The `keras.Model` of the best epoch, not compiled."""
         import keras
 
-        return keras.models.load_model(self.path / "best.keras", compile=False)
+        with _told(self.model_path, "hold the model of the best epoch"):
+            return keras.models.load_model(self.path / "best.keras", compile=False)
+
+
+_TRAIN_AGAIN = "Put back what was there, or delete the folder to train this run again."
+
+
+@contextmanager
+def _told(path: Path, what: str) -> Iterator[None]:
+    """A file of a run folder that is gone or damaged is a sentence with the mend.
+
+    Args:
+        path: of the file.
+        what: that it must do.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} must {what}, and is gone. {_TRAIN_AGAIN}") from None
+    except (ValueError, KeyError, TypeError, OSError, csv.Error, zipfile.BadZipFile) as error:
+        if isinstance(error, OSError) and error.filename is not None:  # not of what is in the file
+            raise
+        said = str(error).removeprefix(f"{path} must be JSON: ").rstrip(".")
+        raise ValueError(f"{path} must {what}: {said}. {_TRAIN_AGAIN}") from error
+
+
+def run_folders(run_dirs: RunFolders) -> list[Path]:
+    """The folders, also where one is given alone."""
+    if isinstance(run_dirs, str | os.PathLike):
+        run_dirs = [run_dirs]
+    return [Path(run_dir) for run_dir in run_dirs]
+
+
+def load_predictions(run_dirs: RunFolders) -> pd.DataFrame:
+    """The predictions tables of finished runs, one below the other.
+
+    Raises:
+        FileNotFoundError: a folder holds no `predictions.csv`; all such folders are named.
+        ValueError: one is damaged, or has not as many rows as its run predicted views.
+
+    Examples:
+        >>> predictions = mt.load_predictions(Path("demo/small_cnn/type/wrist").iterdir())
+        >>> sorted(predictions.member.unique().tolist())
+        [0, 1]
+    """
+    runs = [Run(folder) for folder in run_folders(run_dirs)]
+    paths = [run.path / "predictions.csv" for run in runs]
+    missing = [str(path.parent) for path in paths if not path.is_file()]
+    if missing or not paths:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(paths)} run folders hold no predictions.csv, expected a "
+            f"finished run in each. Received: {', '.join(missing[:5]) or 'no folder'}. "
+            "Repeat the command that trained them: it predicts again where best.keras is there, "
+            "and trains where it is not."
+        )
+    contents = [path.read_bytes() for path in paths]
+    header = contents[0].partition(b"\n")[0] + b"\n"
+    if all(
+        content.startswith(header)
+        and content.endswith(b"\n")
+        and run.predicted in (None, content.count(b"\n") - 1)
+        for run, content in zip(runs, contents, strict=True)
+    ):
+        rows = (one.removeprefix(header) for one in contents)
+        with suppress(ValueError):  # the files one by one say which is damaged
+            # all at once, because hundreds of small tables take seconds to parse
+            return read_predictions(io.BytesIO(header + b"".join(rows)))
+    return pd.concat([run.predictions for run in runs], ignore_index=True)
 
 
 def folders_below(roots: RunFolders) -> list[Path]:

@@ -28,7 +28,7 @@ from mura_tf.training.checkpoint import Checkpoint, full_disk_explained
 from mura_tf.training.facts import run_facts
 from mura_tf.training.failures import NonFiniteLossError, shortage_explained
 from mura_tf.training.image_level import ValidationAuroc, decided
-from mura_tf.training.model import compiled_model
+from mura_tf.training.model import compiled_model, save_model
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
 from mura_tf.training.selection import (
@@ -52,10 +52,10 @@ def train(
     """Trains one model as its recipe says, and predicts the splits it did not train on.
 
     Called again on an unfinished run folder it goes on after the last whole epoch and ends, on the
-    same machine's CPU, as if it had never stopped: history.csv and predictions.csv are the same
-    bytes, and best.keras holds the same weights, beside the time it was saved at. A finished run is
-    returned as it is. One whose predictions.csv is gone predicts again, or, if its best.keras is
-    gone as well, is trained from the beginning.
+    same machine's CPU, as if it had never stopped: history.csv, predictions.csv and, of a process
+    of its own, best.keras are the same bytes. A finished run is returned as it is. One whose
+    predictions.csv is gone predicts again, or, if its best.keras is gone as well, is trained from
+    the beginning.
 
     Args:
         recipe: what to do.
@@ -260,7 +260,7 @@ def _train_and_predict(
 
     with full_disk_explained(run.path):
         with written_whole(run.path / "best.keras") as part:
-            model.save(part)
+            save_model(model, part)
         predictions = _predict(run, model, recipe, views, cache_dir)
         checkpoint.write_history()
         seconds = {

@@ -17,7 +17,8 @@ from mura_tf.data.tasks import class_names, class_of
 from mura_tf.data.views import load_mura
 from mura_tf.evaluation.classes import AVERAGES, MACRO, MEASURES, MICRO, WEIGHTED, score_classes
 from mura_tf.evaluation.metrics import bootstrap_weights
-from mura_tf.evaluation.predictions import predict_views, score, study_probabilities
+from mura_tf.evaluation.predictions import predict_views
+from mura_tf.evaluation.scores import score, study_probabilities
 
 
 def oracle(predictions, task=TASK):

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
 from mura_tf.data.tasks import abnormality_of, class_of
 from mura_tf.evaluation.comparison import MEASURES, decided_views, difference, repeated_scores
 from mura_tf.evaluation.metrics import bootstrap_weights
-from mura_tf.evaluation.predictions import score, study_probabilities
+from mura_tf.evaluation.scores import score, study_probabilities
 
 TYPES = ["elbow", "wrist"]
 NAMES = ["split", "study_type", "patient", "study"]

@@ -11,7 +11,9 @@ from networks import of_one_convolution
 from mura_tf.data.pipeline import preprocessing_table
 from mura_tf.data.radiograph import read_radiograph
 from mura_tf.data.views import load_mura
-from mura_tf.evaluation.predictions import load_predictions, predict_views, score_systems
+from mura_tf.evaluation.predictions import predict_views
+from mura_tf.evaluation.scores import score_systems
+from mura_tf.training.run import load_predictions
 
 SYSTEM = ["backbone", "stage", "repeat"]
 

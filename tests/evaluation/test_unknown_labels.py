@@ -1,6 +1,7 @@
 """Views whose label is unknown: predicted, averaged, shown, written and read; never scored."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,23 +16,16 @@ from mura_tf.data.table import as_labels
 from mura_tf.data.views import load_mura, read_views
 from mura_tf.evaluation.classes import score_classes
 from mura_tf.evaluation.comparison import repeated_scores
-from mura_tf.evaluation.predictions import (
-    load_predictions,
-    predict_views,
-    read_predictions,
-    score,
-    score_systems,
-    study_probabilities,
-    view_probabilities,
-    write_predictions,
-)
+from mura_tf.evaluation.predictions import predict_views, read_predictions, write_predictions
+from mura_tf.evaluation.scores import score, score_systems, study_probabilities, view_probabilities
 from mura_tf.explain.ensemble import Ensemble
 from mura_tf.reports.decision_section import decisions_of
 from mura_tf.reports.experiment_page import write_scored
 from mura_tf.reports.score_plots import plot_reliability
 from mura_tf.reports.study_page import explain_studies, plot_study
 from mura_tf.training.recipe import Recipe
-from mura_tf.training.run import finished_runs
+from mura_tf.training.run import finished_runs, load_predictions
+from mura_tf.training.systems import systems_of
 from mura_tf.training.train import train
 
 STUDY = ["split", "study_type", "patient", "study"]
@@ -298,7 +292,9 @@ def test_pages_show_them(members, lesions, tmp_path, eagerly):
     predictions = load_predictions(folders)
     with pytest.raises(ValueError, match="whose label is unknown"):
         score_systems(predictions)
-    known = predictions[predictions.label.notna()]
-    runs, scores = finished_runs(folders), score_systems(known)
-    write_scored(runs, predictions, scores, decisions_of(runs, known), tmp_path / "report.html")
+    (system,) = systems_of(folders)
+    rows = system.predictions
+    known = replace(system, predictions=rows[rows.label.notna()])
+    scores = score_systems(known.predictions)
+    write_scored([system], scores, decisions_of([known]), tmp_path / "report.html")
     assert "labelled" in (tmp_path / "report.html").read_text()

@@ -13,10 +13,11 @@ from mura_tf.data.pipeline import make_dataset
 from mura_tf.data.table import STUDY_KEY, VIEW_KEY
 from mura_tf.data.tasks import class_names
 from mura_tf.data.views import load_mura
-from mura_tf.evaluation.predictions import load_predictions, study_probabilities, view_probabilities
+from mura_tf.evaluation.scores import study_probabilities, view_probabilities
 from mura_tf.explain.ensemble import Ensemble
 from mura_tf.explain.heatmaps import cam
-from mura_tf.training.run import Run
+from mura_tf.terminal import Notice
+from mura_tf.training.run import Run, load_predictions
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -101,7 +102,9 @@ def test_each_study_type_has_its_own_members(copies, lesions):
         change_json(folder / "recipe.json", study_types=[study_type], member=0)
         path = folder / "predictions.csv"
         rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-        rows[rows.study_type == study_type].assign(member=0).to_csv(path, index=False)
+        rows = rows[rows.study_type == study_type].assign(member=0)
+        rows.to_csv(path, index=False)
+        change_json(folder / "run.json", views={"valid": len(rows)})
     ensemble = Ensemble(copies, lesions)
     views = ensemble.reported
     images, frames = ensemble.inputs(views)
@@ -252,10 +255,21 @@ def test_another_data_set(members, mura):
         Ensemble(sorted(members.iterdir()), mura)
 
 
-def test_members_of_two_sizes(copies, lesions):
+def test_of_two_recipes_one_is_taken_and_the_other_named(copies, lesions):
     change_json(copies[0] / "recipe.json", image_size=64)
-    with pytest.raises(ValueError, match=r"must have one image size and preprocessing. Received:"):
-        Ensemble(copies, lesions)
+    with pytest.warns(Notice, match=r"image_size 32 is taken\. .* that one: .*image_size 64\."):
+        ensemble = Ensemble(copies, lesions)
+    assert [run.path for run in ensemble.runs] == copies[1:]
+    assert ensemble.name == "small_cnn, whole-data model, image_size 32"
+
+
+def test_of_two_data_sets_the_one_that_is_given_is_explained(copies, lesions):
+    path = copies[0] / "predictions.csv"
+    table = pd.read_csv(path, dtype=str)
+    table.assign(patient="another" + table.patient).to_csv(path, index=False)
+    change_json(copies[0] / "run.json", data_fingerprint="another")
+    ensemble = Ensemble(copies, lesions)
+    assert [run.path for run in ensemble.runs] == copies[1:]
 
 
 def test_runs_that_say_nothing_about_abnormality(copies, lesions):

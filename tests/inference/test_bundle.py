@@ -13,12 +13,13 @@ from eager import run_eagerly
 
 from mura_tf.data.radiograph import read_content
 from mura_tf.data.views import load_mura
-from mura_tf.evaluation.predictions import load_predictions, study_probabilities
+from mura_tf.evaluation.scores import study_probabilities
 from mura_tf.explain.ensemble import Ensemble
 from mura_tf.inference.bundle import BATCH, Bundle
 from mura_tf.inference.findings import FINDING_COLUMNS, VIEW_COLUMNS
 from mura_tf.inference.pack import pack
 from mura_tf.training.recipe import Recipe
+from mura_tf.training.run import load_predictions
 from mura_tf.training.train import train
 
 

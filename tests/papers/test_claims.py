@@ -9,7 +9,7 @@ from scipy.stats import kendalltau
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from mura_tf.evaluation.comparison import decided_views, repeated_scores
-from mura_tf.evaluation.predictions import study_probabilities
+from mura_tf.evaluation.scores import study_probabilities
 from mura_tf.models.backbones import BACKBONES
 from mura_tf.papers.claims import (
     WIDE,

@@ -343,8 +343,9 @@ def test_a_run_whose_predictions_are_lost_is_missing(tmp_path):
         ("run.json", "[]", "an object is expected. Received: []"),
         ("history.csv", "", "history.csv must be a CSV with a row of numbers per epoch"),
         ("history.csv", "epoch,loss\n1,x\n", "history.csv must be a CSV"),
-        ("history.csv", None, "No such file or directory"),
-        ("recipe.json", "{", "recipe.json must be JSON"),
+        ("history.csv", None, "row of numbers per epoch, and is gone. Put back what was there"),
+        ("recipe.json", "{", "recipe.json must hold the run's settings: Expecting"),
+        ("predictions.csv", "split\n", "predictions.csv must be a predictions table"),
     ],
 )
 def test_an_unreadable_run_is_named_and_the_rest_reported(tmp_path, name, content, sentence):

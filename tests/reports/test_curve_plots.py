@@ -7,7 +7,7 @@ import pandas as pd
 from figures import legend
 from matplotlib.collections import LineCollection
 
-from mura_tf.evaluation.predictions import STAGE_NAMES
+from mura_tf.evaluation.scores import STAGE_NAMES
 from mura_tf.reports.curve_plots import plot_learning_rates, plot_run_curves, plot_system_curves
 from mura_tf.reports.style import STAGE_COLOURS, colour_of
 from mura_tf.training.recipe import STAGES, Recipe

@@ -8,13 +8,14 @@ from pages import Page
 from sklearn.metrics import accuracy_score, cohen_kappa_score, recall_score, roc_auc_score
 
 from mura_tf.data.table import VIEW_COLUMNS
-from mura_tf.evaluation.predictions import load_predictions, score_systems
+from mura_tf.evaluation.scores import score_systems
 from mura_tf.experiment import print_scores, report_runs
 from mura_tf.published import published_table
 from mura_tf.reports.curve_plots import plot_learning_curves
 from mura_tf.reports.experiment_page import write_report
 from mura_tf.reports.score_plots import plot_kappa
 from mura_tf.training.recipe import Recipe
+from mura_tf.training.run import load_predictions
 
 TYPES = ("elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist")
 
@@ -274,8 +275,9 @@ def test_settings_are_shown_where_they_differ(demo):
 
 def test_runs_are_listed(demo):
     runs = Page(demo[1]).table("Run folder")
-    assert list(runs) == [str(folder) for folder in demo[0]]
-    first = list(runs.values())[1]
+    whole, *types = map(str, demo[0])
+    assert list(runs) == [*types, whole]
+    first = runs[types[0]]
     history = pd.read_csv(demo[0][1] / "history.csv")
     assert (first["Trained on"], first["Epochs"]) == ("elbow", str(len(history)))
     assert first["Chosen"] == str(history.val_kappa.argmax() + 1)
@@ -336,7 +338,7 @@ def test_a_constant_system_and_run_are_said(tmp_path, capsys):
     auroc = roc_auc_score(studies.label, studies.probability)
     told = f"small_cnn, whole-data model calls all 24 studies normal at 0.5; AUROC {auroc:.3f}"
     assert told in page.text
-    assert f"{folder}: its chosen epoch decides the same for all views" in page.text
+    assert f"{folder}: the chosen epoch calls all views that it was selected on" in page.text
     assert "All studies are called the same at 0.5." in page.text
     marked = {"elbow\u2021", "wrist\u2021", "overall\u2021"}
     assert set(page.table("Study type")) == marked

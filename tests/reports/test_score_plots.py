@@ -6,7 +6,7 @@ import pytest
 from figures import legend
 from sklearn.calibration import calibration_curve
 
-from mura_tf.evaluation.predictions import STAGE_NAMES
+from mura_tf.evaluation.scores import STAGE_NAMES
 from mura_tf.models.backbones import BACKBONES
 from mura_tf.reports.score_plots import plot_kappa, plot_parameters, plot_reliability
 from mura_tf.reports.style import SYSTEM_COLOURS, colour_of

@@ -1,3 +1,4 @@
+import codecs
 import json
 import subprocess
 import sys
@@ -7,10 +8,12 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from prediction_tables import predictions_of
 
+from mura_tf.evaluation.predictions import read_predictions
 from mura_tf.models.build import build_model
 from mura_tf.training.recipe import Recipe
-from mura_tf.training.run import Run, finished_runs
+from mura_tf.training.run import Run, finished_runs, load_predictions
 
 RECIPE = Recipe(backbone="small_cnn", weights=None, image_size=32, study_types=("elbow",))
 
@@ -122,8 +125,83 @@ def test_weights_are_known_by_their_files_name(tmp_path, there, asked, fits):
 @pytest.mark.parametrize("content", ["", "[]", '{"finished": tr'])
 def test_run_json_cut_short_is_named(run, content):
     (run.path / "run.json").write_text(content)
-    with pytest.raises(ValueError, match=r"run.json must be JSON: .*Delete the folder to train"):
+    with pytest.raises(ValueError, match=r"run.json must be JSON: .*delete the folder to train"):
         _ = run.finished
+
+
+def lose_a_line(path, number=1):
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:number] + lines[number + 1 :]))
+
+
+def test_predictions_that_lost_whole_lines_are_refused(run):
+    """With them went whole studies, and the others were scored."""
+    path = run.path / "predictions.csv"
+    predictions_of(6).to_csv(path, index=False)
+    rows = len(read_predictions(path))
+    info = {"finished": True, "views": {"train": 100, "valid": rows}}
+    (run.path / "run.json").write_text(json.dumps(info))
+    assert len(load_predictions(run.path)) == len(run.predictions) == run.predicted == rows
+    lose_a_line(path)
+    sentence = (
+        rf"{path} must have a row for each of the {rows} views that the run predicted, as its "
+        rf"run.json counts them\. Received: {rows - 1}\. Delete the file and repeat the command"
+    )
+    for read in (lambda: run.predictions, lambda: load_predictions([run.path, run.path])):
+        with pytest.raises(ValueError, match=sentence):
+            read()
+
+
+def test_a_history_that_lost_lines_is_refused(run):
+    (run.path / "run.json").write_text('{"finished": true, "seconds_per_epoch": [1.5, 1.5]}')
+    assert len(Run(run.path).history) == 2
+    lose_a_line(run.path / "history.csv")
+    with pytest.raises(ValueError, match=r"epoch: 1 rows, and the run had 2 epochs\. Put back"):
+        _ = Run(run.path).history
+
+
+READERS = {
+    "recipe.json": lambda run: run.recipe,
+    "run.json": lambda run: run.info,
+    "history.csv": lambda run: run.history,
+    "predictions.csv": lambda run: run.predictions,
+    "best.keras": lambda run: run.model(),
+}
+
+
+@pytest.mark.parametrize("content", ["", "half", "[1]", "binary", "gone"])
+@pytest.mark.parametrize("name", READERS)
+def test_a_damaged_file_is_named_with_the_mend(run, name, content):
+    path = run.path / name
+    whole = path.read_bytes()
+    texts = {"half": whole[: len(whole) // 2], "binary": b"\xff\xfe\x00\x01\x02"}
+    path.write_bytes(texts.get(content, content.encode()))
+    if content == "gone":
+        path.unlink()
+    if name == "run.json" and content == "gone":
+        assert not Run(run.path).finished
+        return
+    with pytest.raises(FileNotFoundError if content == "gone" else ValueError) as caught:
+        READERS[name](Run(run.path))
+    message = str(caught.value)
+    assert message.startswith(f"{path} must ")
+    assert "to train this run again" in message or "it predicts again" in message
+
+
+@pytest.mark.parametrize("name", ["recipe.json", "run.json", "history.csv", "predictions.csv"])
+def test_a_file_that_an_editor_gave_a_mark_is_read(run, name):
+    path = run.path / name
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    READERS[name](Run(run.path))
+
+
+def test_run_json_that_lacks_what_is_asked_for_or_has_another_kind(run):
+    path = run.path / "run.json"
+    with pytest.raises(ValueError, match=r"run.json lacks 'seconds'\. Put back what was there"):
+        _ = run.info["seconds"]
+    path.write_text('{"finished": true, "views": 5}')
+    with pytest.raises(ValueError, match=r"run.json must be JSON.*: views cannot be 5\. Put back"):
+        _ = run.info
 
 
 def test_recipe_json_with_an_unknown_setting_is_named(run):
@@ -140,3 +218,53 @@ def test_a_run_is_read_without_keras(run):
         "sys.exit(run.finished and not {'keras', 'tensorflow'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 1
+
+
+def test_load_predictions_puts_tables_below_each_other(tmp_path):
+    tables = [predictions_of(3, seed=seed, member=seed) for seed in range(3)]
+    for seed, table in enumerate(tables):
+        (tmp_path / f"run{seed}").mkdir()
+        table.to_csv(tmp_path / f"run{seed}" / "predictions.csv", index=False)
+    loaded = load_predictions([tmp_path / "run0", str(tmp_path / "run1"), tmp_path / "run2"])
+    assert loaded.to_dict("list") == pd.concat(tables).to_dict("list")
+    assert loaded.index.equals(pd.RangeIndex(len(loaded)))
+
+
+def test_load_predictions_of_tasks_with_other_columns(tmp_path):
+    plain = predictions_of(2, seed=0)
+    classes = plain.assign(**{"p:elbow": 0.25}, member=1)
+    for name, table in (("plain", plain), ("classes", classes)):
+        (tmp_path / name).mkdir()
+        table.to_csv(tmp_path / name / "predictions.csv", index=False)
+    loaded = load_predictions([tmp_path / "plain", tmp_path / "classes"])
+    pd.testing.assert_frame_equal(
+        loaded, pd.concat([plain, classes], ignore_index=True), check_dtype=False
+    )
+
+
+def test_load_predictions_names_the_folders_that_lack_them(tmp_path):
+    (tmp_path / "run0").mkdir()
+    predictions_of(2).to_csv(tmp_path / "run0" / "predictions.csv", index=False)
+    (tmp_path / "run1").mkdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        load_predictions([tmp_path / f"run{number}" for number in range(3)])
+    assert str(caught.value) == (
+        "2 of 3 run folders hold no predictions.csv, expected a finished run in each. "
+        f"Received: {tmp_path / 'run1'}, {tmp_path / 'run2'}. "
+        "Repeat the command that trained them: it predicts again where best.keras is there, "
+        "and trains where it is not."
+    )
+
+
+@pytest.mark.parametrize("length", [0, 40, -30])
+def test_a_predictions_table_cut_short_gets_a_sentence(tmp_path, length):
+    path = tmp_path / "predictions.csv"
+    predictions_of(2).to_csv(path, index=False)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ValueError, match=r"predictions.csv must be a predictions table, and is"):
+        load_predictions([tmp_path])
+
+
+def test_load_predictions_of_no_folder():
+    with pytest.raises(FileNotFoundError, match=r"Received: no folder\."):
+        load_predictions([])
