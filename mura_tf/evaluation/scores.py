@@ -188,7 +188,7 @@ def score_systems(
         [['type', 2], ['mura', 1]]
     """
     tables, key = [], system_key(predictions)
-    for system, rows in track(predictions.groupby(key), "Scoring", shown=progress):
+    for system, rows in track(predictions.groupby(key, sort=False), "Scoring", shown=progress):
         split = reported_split(rows)
         studies = study_probabilities(rows[rows.split == split])
         table = score(studies, intervals=intervals)

@@ -115,7 +115,7 @@ def _begun_split(comparison: Comparison, folder: Path, asked: str | None) -> str
     path = folder / SPLIT_FILE
     begun = "text" if (folder / "views.csv").exists() else asked or "text"
     if path.exists():
-        begun = read_settings(path).get("split")
+        begun = read_settings(path).get("split", "nothing")
         if begun not in comparison.splits:
             raise ValueError(
                 f"{path} must say with which split the runs beside it were begun: a JSON object "

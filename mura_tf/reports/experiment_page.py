@@ -161,11 +161,12 @@ resample patients.</p>
 
 
 def _protocols(systems: list[System]) -> str:
-    """`protocol` of all, where it is the same, and of each by name otherwise."""
-    told = {system.name: escaped(protocol(system.split, system.runs)) for system in systems}
-    if len(set(told.values())) == 1:
-        return f"<p>{told[systems[0].name]}</p>"
-    return "".join(f"<p>{escaped(name)}: {text}</p>" for name, text in told.items())
+    """`protocol` of all, where it is the same; otherwise each with the systems it is of."""
+    told: dict[str, list[str]] = {}
+    for system in systems:
+        told.setdefault(protocol(system.split, system.runs), []).append(system.name)
+    whose = {text: f"{'; '.join(names)}: " if len(told) > 1 else "" for text, names in told.items()}
+    return "".join(f"<p>{escaped(names + text)}</p>" for text, names in whose.items())
 
 
 def protocol(split: str, runs: list[Run]) -> str:

@@ -111,7 +111,7 @@ def the_first(systems: Sequence[System]) -> System:
 def _rank(system: System) -> tuple[Hashable, ...]:
     members = system.predictions.groupby("study_type").member.nunique().max()
     key = [getattr(system.recipe, name) for name in SYSTEM_KEY]
-    return (system.recipe.stage != "type", -members, *key, system.name)
+    return (system.recipe.stage != "type", -members, *key, system.data, system.name)
 
 
 def _recipe(run: Run) -> Recipe:

@@ -1,3 +1,6 @@
+import json
+import shutil
+
 from command_line import assert_sentence, call
 
 import mura_tf as mt
@@ -14,6 +17,18 @@ def test_runs_become_one_file(members, tmp_path, bars):
     facts = mt.Bundle(path).facts
     assert (facts["name"], facts["licence"]) == ("Lesions", "CC0.")
     assert "Packing" in bars.getvalue()
+
+
+def test_of_two_recipes_one_is_packed_and_the_other_named(members, tmp_path):
+    runs = shutil.copytree(members, tmp_path / "runs")
+    path = runs / "member1/recipe.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"learning_rate": 0.5}))
+    packed = call("pack", runs, tmp_path / "one.mura")
+    assert packed.exit_code == 0
+    assert "of 2 systems small_cnn, whole-data model, learning_rate 0.01 is taken." in packed.stderr
+    assert "for that one: small_cnn, whole-data model, learning_rate 0.5." in packed.stderr
+    (member,) = mt.Bundle(tmp_path / "one.mura").facts["members"]
+    assert member["recipe_hash"] == mt.Run(runs / "member0").recipe.hash
 
 
 def test_a_missing_folder(tmp_path):

@@ -233,7 +233,7 @@ def test_the_table_counts_the_runs_by_backbone_and_stage(plan, images, terminal)
 def test_a_file_half_written_or_of_another_program_is_no_running_run(plan, images, terminal):
     with Board(plan, images, "this", True) as board:
         plan[0].folder.mkdir(parents=True)
-        for content in ("", '{"plan"', '{"plan": "another"}'):
+        for content in ("", '{"plan"', '{"plan": "another"}', "[]", "{}", "5"):
             (plan[0].folder / "started.json").write_text(content)
             board.refresh()
             assert counts(terminal, "mura") == [0, 0, 1, 0]

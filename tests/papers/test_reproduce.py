@@ -98,7 +98,12 @@ def test_a_folder_has_one_split_of_two(tmp_path, monkeypatch):
         told(data="data", split="text")
     report, _ = lib.reproduce(experiment, tmp_path / "other", "data", **options)
     assert "--split document is the other." in " ".join(report.deviations)
-    (tmp_path / "other/fourteen_classes/split.json").unlink()  # as runs of before have it
+    begun = tmp_path / "other/fourteen_classes/split.json"
+    for content in ("{}", '{"split": 5}'):
+        begun.write_text(content)
+        with pytest.raises(ValueError, match=r"split.json must say .* text or document\. Received"):
+            lib.reproduce(experiment, tmp_path / "other", "data", **options)
+    begun.unlink()  # as runs of before have it
     with pytest.raises(ValueError, match=r"the split 'text'\. Received: --split document\."):
         lib.reproduce(experiment, tmp_path / "other", "data", split="document", **options)
 

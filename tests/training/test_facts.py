@@ -12,6 +12,7 @@ from trainings import RECIPE
 
 from mura_tf.data.pipeline import input_statistics
 from mura_tf.grid.plan import plan_runs
+from mura_tf.terminal import Notice
 from mura_tf.training.facts import write_facts
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
@@ -54,6 +55,15 @@ def test_the_facts_name_every_command_that_trained(runs, tmp_path, monkeypatch):
     assert write("--anything", report_only=True) == [one]
     assert write("--jobs", "2") == write("--jobs", "2") == [one, two]
     assert write("--anything", report_only=True) == [one, two]
+
+
+@pytest.mark.parametrize("content", ["", '{"commands": ["mura', "[]", '{"commands": 5}'])
+def test_damaged_facts_are_written_anew_with_a_warning(runs, tmp_path, content):
+    path = tmp_path / "experiment.json"
+    path.write_text(content)
+    with pytest.warns(Notice, match=f"{path} is damaged and written anew, without the commands"):
+        write_facts(runs, tmp_path)
+    assert len(json.loads(path.read_text())["commands"]) == 1
 
 
 def test_a_recipe_is_listed_once_for_the_runs_of_a_stage(runs, tmp_path):

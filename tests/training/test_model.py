@@ -1,6 +1,8 @@
 """What a run begins with: another run's model, or its backbone alone."""
 
 import dataclasses
+import json
+import zipfile
 
 import keras
 import numpy as np
@@ -9,7 +11,7 @@ from trainings import SHORT, files
 
 from mura_tf.data.views import load_mura
 from mura_tf.models.build import build_model
-from mura_tf.training.model import compiled_model
+from mura_tf.training.model import compiled_model, save_model
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.train import train
 
@@ -36,6 +38,27 @@ def test_a_type_run_starts_from_the_mura_run_and_can_be_moved_with_it(mura, tmp_
     run = train(recipe, views, tmp_path / "there/elbow", verbose=0)
     assert run.finished
     assert set(run.predictions.stage) == {"type"}
+
+
+def test_a_model_is_saved_without_the_time(tmp_path):
+    """Keras writes it into metadata.json, and zip files have a time of each of their members."""
+    model = build_model("small_cnn", None, image_size=32)
+    model.save(tmp_path / "dated.keras")
+    save_model(model, tmp_path / "undated.keras")
+    with (
+        zipfile.ZipFile(tmp_path / "dated.keras") as dated,
+        zipfile.ZipFile(tmp_path / "undated.keras") as undated,
+    ):
+        assert undated.namelist() == dated.namelist()
+        for name in {*dated.namelist()} - {"metadata.json"}:
+            assert undated.read(name) == dated.read(name)
+        facts = json.loads(dated.read("metadata.json"))
+        assert json.loads(undated.read("metadata.json")) == {"keras_version": keras.__version__}
+        assert set(facts) == {"keras_version", "date_saved"}
+        assert {entry.date_time for entry in undated.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype("float32")
+    loaded = keras.saving.load_model(tmp_path / "undated.keras")
+    np.testing.assert_allclose(loaded(images), model(images), rtol=1e-6)
 
 
 def test_initial_must_be_the_best_model_of_such_a_run(mura, tmp_path):
