@@ -106,6 +106,8 @@ class Run:
             columns, *rows = csv.reader(io.StringIO(read_text(path)))
             values = np.array(rows, float).reshape(-1, len(columns))
             history = pd.DataFrame(values, columns=columns).astype({"epoch": int})
+            if history.empty:
+                raise ValueError("a header and no row")
             if epochs is not None and len(epochs) != len(history):
                 raise ValueError(f"{len(history)} rows, and the run had {len(epochs)} epochs")
             return history

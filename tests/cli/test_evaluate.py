@@ -48,7 +48,7 @@ def test_two_learning_rates_are_compared(write, tmp_path):
         assert list(dict.fromkeys(pd.read_csv(tmp_path / file).system)) == told
     page = Page(tmp_path / "report.html")
     assert list(page.table("System")) == told
-    assert list(page.table("Setting")["learning_rate"].values())[1:] == ["0.0001", "0.01"]
+    assert list(page.table("Setting")["learning_rate"].values())[-2:] == ["0.0001", "0.01"]
     assert page.source.count("Kappa per study type with intervals") == 1
     assert "one data set" not in result.stdout + page.text
 
@@ -75,7 +75,7 @@ def test_two_data_sets_are_not_compared(write, tmp_path):
 
 def test_predictions_that_lost_a_line_are_refused(write, tmp_path):
     path = write("runs/one") / "predictions.csv"
-    path.write_text(path.read_text().rpartition("valid")[0])
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     result = call("evaluate", tmp_path / "runs", "--out", tmp_path)
     assert_sentence(result, f"{path} must have a row for each of the 28 views")
     assert not (tmp_path / "scores.csv").exists()
