@@ -5,5 +5,6 @@ Open `train` first; it weighs the loss by study type. `recipe` is everything fix
 Keras lacks, `locating` a map's loss beside the label's, `averaging` what is validated of averaged
 weights, `checkpoint` what an epoch leaves for exact resume, `image_level` what is measured view by
 view, `facts` the versions and the device, `failures` what no second try saves, `run` what is there
-at the end.
+at the end, and what of it is damaged, `systems` which runs are one and which only stand side by
+side.
 """

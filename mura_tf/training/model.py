@@ -4,6 +4,7 @@ import json
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -64,16 +65,24 @@ def compiled_model(
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Writes a `.keras` file without the time, so that the same model has the same bytes.
+    """Writes a `.keras` file that is the same bytes for the same model.
 
-    Keras writes it into `metadata.json`, and zip files have one of each of their members.
+    Keras writes when it was saved, also as the time of zip members, and names what layers share by
+    its address in memory.
     """
     model.save(path)
     with zipfile.ZipFile(path) as dated:
         parts = {name: dated.read(name) for name in dated.namelist()}
-    facts = json.loads(parts["metadata.json"])
-    facts.pop("date_saved", None)
-    parts["metadata.json"] = json.dumps(facts).encode()
+    numbers: dict[int, int] = {}
+
+    def without(settings: dict[str, Any]) -> dict[str, Any]:
+        settings.pop("date_saved", None)
+        if address := settings.get("shared_object_id"):
+            settings["shared_object_id"] = numbers.setdefault(address, len(numbers) + 1)
+        return settings
+
+    for name in ("metadata.json", "config.json"):
+        parts[name] = json.dumps(json.loads(parts[name], object_hook=without)).encode()
     with zipfile.ZipFile(path, "w") as undated:
         for name, content in parts.items():
             undated.writestr(zipfile.ZipInfo(name), content)  # of 1980, the first that zip knows

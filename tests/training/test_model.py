@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import zipfile
 
 import keras
@@ -40,8 +41,8 @@ def test_a_type_run_starts_from_the_mura_run_and_can_be_moved_with_it(mura, tmp_
     assert set(run.predictions.stage) == {"type"}
 
 
-def test_a_model_is_saved_without_the_time(tmp_path):
-    """Keras writes it into metadata.json, and zip files have a time of each of their members."""
+def test_a_model_is_saved_without_the_time_and_addresses(tmp_path):
+    """Keras writes them into metadata.json, config.json and the zip file's directory."""
     model = build_model("small_cnn", None, image_size=32)
     model.save(tmp_path / "dated.keras")
     save_model(model, tmp_path / "undated.keras")
@@ -50,8 +51,13 @@ def test_a_model_is_saved_without_the_time(tmp_path):
         zipfile.ZipFile(tmp_path / "undated.keras") as undated,
     ):
         assert undated.namelist() == dated.namelist()
-        for name in {*dated.namelist()} - {"metadata.json"}:
-            assert undated.read(name) == dated.read(name)
+        name = "model.weights.h5"
+        assert undated.read(name) == dated.read(name)
+        shared = r'"shared_object_id": (\d+)'
+        before, now = (one.read("config.json").decode() for one in (dated, undated))
+        pairs = set(zip(re.findall(shared, before), re.findall(shared, now), strict=True))
+        assert {number for _, number in pairs} == {str(1 + index) for index in range(len(pairs))}
+        assert re.sub(shared, "", now) == re.sub(shared, "", before)
         facts = json.loads(dated.read("metadata.json"))
         assert json.loads(undated.read("metadata.json")) == {"keras_version": keras.__version__}
         assert set(facts) == {"keras_version", "date_saved"}
