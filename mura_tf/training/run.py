@@ -142,10 +142,10 @@ class Run:
         if not self.info.get("constant"):
             return ""
         area = self.info["auroc"]  # None where it is not defined
-        ranks = "" if area is None else f" Their AUROC at image level is {area:.3f}."
+        ranks = "" if area is None else f"; their AUROC at image level is {area:.3f}"
         return (
             f"{self.path}: the chosen epoch calls all views that it was selected on the same, so "
-            f"no score of its decisions says anything.{ranks}"
+            f"no score of its decisions says anything{ranks}."
         )
 
     @property

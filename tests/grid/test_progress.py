@@ -118,7 +118,7 @@ def test_a_run_that_decides_nothing_is_told(plan, images, clock, capsys):
         board.finished(run)
     assert capsys.readouterr().out.splitlines()[-1] == (
         f"{run.folder}: the chosen epoch calls all views that it was selected on the same, so no "
-        "score of its decisions says anything. Their AUROC at image level is 0.713."
+        "score of its decisions says anything; their AUROC at image level is 0.713."
     )
 
 

@@ -198,7 +198,7 @@ def test_a_constant_system_is_said_and_its_claims_cannot_be_told(tmp_path):
         assert sentence.startswith(told)
     assert report.constants[2] == (
         f"{plan[0].folder}: the chosen epoch calls all views that it was selected on the same, so "
-        "no score of its decisions says anything. Their AUROC at image level is 0.700."
+        "no score of its decisions says anything; their AUROC at image level is 0.700."
     )
     assert listed(tmp_path / experiment.name, "Constant decisions") == report.constants
     claims = report.claims.set_index(["claim", "measure"]).answer

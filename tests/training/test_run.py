@@ -54,7 +54,7 @@ def test_a_run_is_read_back(run):
     [
         ({}, None),
         ({"constant": False, "auroc": 0.9}, None),
-        ({"constant": True, "auroc": 0.5}, "says anything. Their AUROC at image level is 0.500."),
+        ({"constant": True, "auroc": 0.5}, "says anything; their AUROC at image level is 0.500."),
         ({"constant": True, "auroc": None}, "says anything."),
     ],
 )
