@@ -21,3 +21,9 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def threads() -> int:
+    """How many threads a computation takes: `OMP_NUM_THREADS`, which engines set for processes
+    that share a machine; else `usable_cores`."""
+    return int(os.environ.get("OMP_NUM_THREADS") or usable_cores())

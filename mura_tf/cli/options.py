@@ -79,6 +79,28 @@ Jobs = Annotated[
 ]
 
 
+EngineName = Annotated[
+    Literal["local", "ray"],
+    typer.Option(
+        help="This machine, or Ray, which spreads the work over a cluster.",
+        rich_help_panel=MACHINE,
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(help="Of a Ray cluster. [default: Ray on this machine]", rich_help_panel=MACHINE),
+]
+
+
+def require_ray(engine: str, **given: bool) -> None:
+    """Options of the engine that was not chosen would do nothing."""
+    for name, one in given.items():
+        if engine != "ray" and one:
+            raise typer.BadParameter(
+                f"--{name.replace('_', '-')} is an option of Ray. Add --engine ray, or leave it."
+            )
+
+
 def listed(text: str | None) -> tuple[str, ...] | None:
     """The parts between commas; None for an option that was not given, or is empty."""
     return tuple(part.strip() for part in text.split(",")) if text else None

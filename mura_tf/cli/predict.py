@@ -1,19 +1,18 @@
 """`mura-tf predict`: what a bundle finds in new radiographs."""
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mura_tf.cli.failures import wrong_usage
-from mura_tf.cli.options import Model
+from mura_tf.cli.options import MACHINE, EngineName, Model, RayAddress, require_ray
 from mura_tf.terminal import waiting
 
 if TYPE_CHECKING:
-    from mura_tf.inference.bundle import Bundle
-    from mura_tf.inference.findings import Finding
+    from mura_tf.grid.engines import Engine
+
+CPUS_PER_SHARD, GPUS_PER_SHARD = 1, 0
 
 
 def predict(
@@ -42,13 +41,30 @@ def predict(
             "--dicom", help="With --out: heatmaps and reports as DICOM, of DICOM studies."
         ),
     ] = False,
+    engine: EngineName = "local",
+    ray_address: RayAddress = None,
+    cpus_per_shard: Annotated[
+        float, typer.Option(help="For Ray; a shard is some 64 views.", rich_help_panel=MACHINE)
+    ] = CPUS_PER_SHARD,
+    gpus_per_shard: Annotated[
+        float, typer.Option(help="For Ray; 0.2 lets five share a GPU.", rich_help_panel=MACHINE)
+    ] = GPUS_PER_SHARD,
 ) -> None:
     """Read new radiographs: a line per study, and with --out tables, pictures and a page.
 
-    Exit status 1 if a file could not be read; the others were.
+    With --out the same command again goes on where a killed one stopped. Exit status 1 if a file
+    could not be read; the others were.
     """
     if dicom and out is None:
         raise typer.BadParameter("--dicom needs --out, where the objects go.")
+    if engine == "ray" and out is None:
+        raise typer.BadParameter("--engine ray needs --out, where its processes write.")
+    require_ray(
+        engine,
+        ray_address=ray_address is not None,
+        cpus_per_shard=cpus_per_shard != CPUS_PER_SHARD,
+        gpus_per_shard=gpus_per_shard != GPUS_PER_SHARD,
+    )
 
     with waiting("Opening the bundle"):
         from mura_tf.inference.bundle import Bundle
@@ -59,38 +75,42 @@ def predict(
         if study_type is not None:
             bundle.require_type(study_type)
 
-    findings = _told(
-        bundle.findings(files, study_type=study_type, each_file=each_file, point=point),
-        partial(_write_dicom, out=out / "dicom", bundle=bundle, point=point)
-        if dicom and out
-        else None,
-    )
+    unreadable = 0
     if out is None:
-        unreadable = sum(finding.unreadable for finding in findings)
+        for finding in bundle.findings(
+            files, study_type=study_type, each_file=each_file, point=point
+        ):
+            _tell(finding.study, finding.headline, finding.warnings)
+            unreadable += finding.unreadable
     else:
-        from mura_tf.inference.write import write_findings
+        from mura_tf.inference.shards import read_into
 
-        unreadable = write_findings(findings, out, bundle.facts)["unreadable files"]
+        counts = read_into(
+            bundle,
+            files,
+            out,
+            study_type=study_type,
+            each_file=each_file,
+            point=point,
+            dicom=dicom,
+            engine=_ray(ray_address, cpus_per_shard, gpus_per_shard) if engine == "ray" else None,
+            told=lambda one: _tell(one.row["study"], one.headline, one.row["warnings"]),
+        )
+        unreadable = counts["unreadable files"]
         print(f"Findings: {out / 'findings.csv'}\nPage: {out / 'index.html'}")
     print("Not a medical device.")
     if unreadable:
         raise RuntimeError(f"{unreadable} file{'s' if unreadable > 1 else ''} could not be read.")
 
 
-def _told(
-    findings: Iterable["Finding"], also: Callable[["Finding"], None] | None
-) -> Iterator["Finding"]:
-    """Prints each finding as it comes, and has something else done with it."""
-    for finding in findings:
-        print(f"{finding.study}: {finding.headline}", flush=True)
-        for warning in finding.warnings:
-            print(f"    {warning}")
-        if also is not None:
-            also(finding)
-        yield finding
+def _tell(study: str, headline: str, warnings: list[str]) -> None:
+    print(f"{study}: {headline}", flush=True)
+    for warning in warnings:
+        print(f"    {warning}")
 
 
-def _write_dicom(finding: "Finding", out: Path, bundle: "Bundle", point: str | None) -> None:
-    from mura_tf.inference.dicom_out import write_dicom
+def _ray(address: str | None, cpus: float, gpus: float) -> "Engine":
+    from mura_tf.inference.shards import ray_engine
 
-    write_dicom(finding, out, bundle, point)
+    with waiting("Starting Ray"):
+        return ray_engine(address, cpus, gpus)

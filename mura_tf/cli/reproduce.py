@@ -11,15 +11,18 @@ from mura_tf.cli.options import (
     MACHINE,
     TRAINED,
     CacheDir,
+    EngineName,
     ImageSize,
     Jobs,
     MaxEpochs,
     MaxSkipped,
+    RayAddress,
     RecipeName,
     SelectOn,
     SkipBad,
     Weights,
     listed,
+    require_ray,
     settings_of,
     skipping,
 )
@@ -110,20 +113,9 @@ def reproduce(
     image_size: ImageSize = None,
     max_epochs: MaxEpochs = None,
     select_on: SelectOn = None,
-    engine: Annotated[
-        Literal["local", "ray"],
-        typer.Option(
-            help="This machine, or Ray, which spreads the runs over a cluster.",
-            rich_help_panel=MACHINE,
-        ),
-    ] = "local",
+    engine: EngineName = "local",
     jobs: Jobs = 1,
-    ray_address: Annotated[
-        str | None,
-        typer.Option(
-            help="Of a Ray cluster. [default: Ray on this machine]", rich_help_panel=MACHINE
-        ),
-    ] = None,
+    ray_address: RayAddress = None,
     cpus_per_run: Annotated[
         float, typer.Option(help="For Ray.", rich_help_panel=MACHINE)
     ] = CPUS_PER_RUN,
@@ -209,15 +201,12 @@ def _require_engine(name: str, jobs: int, address: str | None, cpus: float, gpus
             "--jobs is of this machine. With --engine ray give --cpus-per-run or --gpus-per-run: "
             "as many runs go at a time as the cluster has room for."
         )
-    for option, given in (
-        ("--ray-address", address is not None),
-        ("--cpus-per-run", cpus != CPUS_PER_RUN),
-        ("--gpus-per-run", gpus != GPUS_PER_RUN),
-    ):
-        if name != "ray" and given:
-            raise typer.BadParameter(
-                f"{option} is an option of Ray. Add --engine ray, or leave it."
-            )
+    require_ray(
+        name,
+        ray_address=address is not None,
+        cpus_per_run=cpus != CPUS_PER_RUN,
+        gpus_per_run=gpus != GPUS_PER_RUN,
+    )
 
 
 def _engine(name: str, jobs: int, address: str | None, cpus: float, gpus: float) -> "Engine":

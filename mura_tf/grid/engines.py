@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -31,9 +31,9 @@ SHORT_FOLDER = "/tmp/ray"
 
 
 class Engine(Protocol):
-    """Executes orders of `train_in_process`."""
+    """Executes orders, such as those of `train_in_process`."""
 
-    def submit(self, order: Mapping[str, Any]) -> Future[None]:
+    def submit(self, order: Mapping[str, Any]) -> Future[Any]:
         """Queues one order; the future raises `RunError` or what else went wrong."""
 
     def close(self) -> None:
@@ -75,6 +75,9 @@ class RayEngine:
             started on this machine and stopped at the end.
         cpus: cores of one run.
         gpus: GPUs of one run; 0.2 puts five runs on one.
+        work: what executes an order, given it and the environment that a process of these cores
+            and GPUs wants; `train_in_process` by default.
+        retries: how often an order is given to another process where its own has died.
 
     Raises:
         ImportError: the extra is not installed.
@@ -83,7 +86,15 @@ class RayEngine:
         ValueError: no node of the cluster has so many cores and GPUs, or none ever could.
     """
 
-    def __init__(self, address: str | None = None, cpus: float = 1, gpus: float = 0):
+    def __init__(
+        self,
+        address: str | None = None,
+        cpus: float = 1,
+        gpus: float = 0,
+        *,
+        work: Callable[[Mapping[str, Any], Mapping[str, str]], Any] | None = None,
+        retries: int = 0,
+    ):
         if address:
             os.environ.update(IMPATIENT)  # which Ray reads when it is imported
         try:
@@ -95,14 +106,14 @@ class RayEngine:
             ) from None
         if gpus > 1 and gpus % 1:
             raise ValueError(f"gpus must be a part of one or a whole number. Received: {gpus:g}.")
-        self._task = ray.remote(train_in_process).options(
-            num_cpus=cpus, num_gpus=gpus, max_retries=0
+        self._task = ray.remote(work or train_in_process).options(
+            num_cpus=cpus, num_gpus=gpus, max_retries=retries
         )
         if address not in (None, "auto"):
             _require_listener(address)
         self._ray = ray
         self._environment = _environment(shared=gpus < 1, cores=int(cpus)) | _passed_on()
-        self._tasks: list[ray.ObjectRef[None]] = []
+        self._tasks: list[ray.ObjectRef[Any]] = []
         if address:
             try:
                 ray.init(address, **_QUIETLY)
@@ -129,7 +140,7 @@ class RayEngine:
                     "and whose path has 40 bytes at most."
                 ) from None
 
-    def submit(self, order: Mapping[str, Any]) -> Future[None]:
+    def submit(self, order: Mapping[str, Any]) -> Future[Any]:
         self._tasks.append(self._task.remote(dict(order), self._environment))
         return self._tasks[-1].future()
 

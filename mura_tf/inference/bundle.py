@@ -1,10 +1,6 @@
 """A trained ensemble that reads new radiographs: from a `.mura` file, or from its run folders."""
 
-import hashlib
-import json
 import os
-import tempfile
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
@@ -14,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mura_tf.cores import usable_cores
+from mura_tf.cores import threads
 from mura_tf.data.radiograph import (
     BadRadiographError,
     decode_noted,
@@ -25,6 +21,7 @@ from mura_tf.data.radiograph import (
 from mura_tf.data.tasks import ABNORMAL
 from mura_tf.evaluation.operating_points import Calibration, OperatingPoint
 from mura_tf.explain.maps import enlarged
+from mura_tf.inference.archive import facts_in, hash_of, keras_file, open_member
 from mura_tf.inference.findings import (
     DISAGREEMENT,
     FINDING_COLUMNS,
@@ -34,11 +31,9 @@ from mura_tf.inference.findings import (
     as_table,
     picture_warnings,
 )
-from mura_tf.inference.members import KerasMember, Member, OnnxMember, read_all
+from mura_tf.inference.members import Member, read_all
 from mura_tf.inference.sources import Source, Study, find_studies
 
-FORMAT = 1
-"""Of `bundle.json`; a bundle of a later one is refused."""
 BATCH = 32
 """Views that are decoded and held at a time."""
 
@@ -54,6 +49,7 @@ class Bundle:
         study_types: those that it reads; () where one model reads all and none is known.
         points: name -> `OperatingPoint`.
         path: of the `.mura` file; None where run folders were given.
+        source: what was given, as absolute paths, from which it is opened again.
 
     Raises:
         FileNotFoundError: no such file or folder.
@@ -68,15 +64,16 @@ class Bundle:
     """
 
     def __init__(self, source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]):
-        if isinstance(source, str | os.PathLike) and not Path(source).is_dir():
-            self.path: Path | None = Path(source)
-            self.facts = _facts_in(self.path)
+        sources = [source] if isinstance(source, str | os.PathLike) else source
+        self.source = tuple(os.path.abspath(one) for one in sources)
+        self.path: Path | None = None
+        if len(sources) == 1 and not Path(sources[0]).is_dir():
+            self.path = Path(sources[0])
+            self.facts = facts_in(self.path)
         else:
             from mura_tf.inference.pack import facts_of_runs
 
-            folders = [source] if isinstance(source, str | os.PathLike) else source
-            self.path = None
-            self.facts = facts_of_runs(folders)
+            self.facts = facts_of_runs(sources)
         self.study_types: tuple[str, ...] = tuple(self.facts["study_types"])
         self.points = {
             row["point"]: OperatingPoint(row["point"], row["low"], row["high"])
@@ -151,7 +148,7 @@ class Bundle:
         if study_type is not None:
             self.require_type(study_type)
         decide = self.point(point).decide
-        for group in _groups(studies):
+        for group in groups(studies):
             yield from self._read_group(group, study_type, decide)
 
     def open(self) -> None:
@@ -168,19 +165,15 @@ class Bundle:
         entries = [(member, self.facts) for member in self.facts["members"]]
         entries += [(recogniser, recogniser)] if recogniser else []
         for number, (entry, inputs) in enumerate(entries):
-            path = Path(entry["file"])
-            if self.path is not None:
-                with zipfile.ZipFile(self.path) as archive:
-                    path = Path(archive.extract(entry["file"], aside))
             name = "recogniser" if entry is recogniser else f"member{number}"
-            yield name, path, inputs["preprocessing"]
+            yield name, keras_file(self.path, entry, aside), inputs["preprocessing"]
 
     def _read_group(
         self, studies: list[Study], study_type: str | None, decide: Callable[[float], str]
     ) -> list[Finding]:
         findings = [self._begun(study, study_type) for study in studies]
         views = [view for finding in findings for view in finding.views]
-        with ThreadPoolExecutor(usable_cores()) as pool:
+        with ThreadPoolExecutor(threads()) as pool:
             list(pool.map(partial(_decode, inputs=self.facts["inputs"]), views))
         for finding in findings:
             if any(view.radiograph is not None for view in finding.views):
@@ -328,10 +321,10 @@ class Bundle:
 
     @cached_property
     def hash(self) -> str:
-        """Twelve hexadecimal digits of the file's bytes; "" of run folders."""
+        """Twelve hexadecimal digits of the bytes of the file, or of the runs' models."""
         if self.path is None:
-            return ""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:12]
+            return hash_of(Path(member["file"]) for member in self.facts["members"])
+        return hash_of([self.path])
 
     @property
     def _one_for_all(self) -> bool:
@@ -347,23 +340,13 @@ class Bundle:
 
     @cached_property
     def _members(self) -> list[Member]:
-        return [self._opened(facts, self.facts) for facts in self.facts["members"]]
+        preprocessing = self.facts["preprocessing"]
+        return [open_member(self.path, one, preprocessing) for one in self.facts["members"]]
 
     @cached_property
     def _recogniser(self) -> Member:
         recogniser = self.facts["recogniser"]
-        return self._opened(recogniser, recogniser)
-
-    def _opened(self, member: Mapping[str, Any], inputs: Mapping[str, Any]) -> Member:
-        if self.path is None:
-            return KerasMember(Path(member["file"]), inputs["preprocessing"])
-        with zipfile.ZipFile(self.path) as archive:
-            exported = str(Path(member["file"]).with_suffix(".onnx"))
-            if exported in archive.namelist() and _has_onnxruntime():
-                return OnnxMember(archive.read(exported))
-            with tempfile.TemporaryDirectory() as folder:
-                path = archive.extract(member["file"], folder)
-                return KerasMember(Path(path), inputs["preprocessing"])
+        return open_member(self.path, recogniser, recogniser["preprocessing"])
 
 
 def _told(views: Iterable[View]) -> list[str]:
@@ -371,39 +354,12 @@ def _told(views: Iterable[View]) -> list[str]:
     return [f"{view.file}: {text}" for view in views for text in view.warnings]
 
 
-def _facts_in(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no bundle {path}. `mura-tf pack` makes one.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            facts = json.loads(archive.read("bundle.json"))
-            lacking = {member["file"] for member in facts["members"]} - set(archive.namelist())
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} must be a bundle, a zip with bundle.json, made by `mura-tf pack`. Received: "
-            f"one that is damaged or something else ({error})."
-        ) from None
-    if facts.get("format") != FORMAT or lacking:
-        what = f"lacks {', '.join(sorted(lacking))}" if lacking else f"has {facts.get('format')!r}"
-        raise ValueError(
-            f"{path} must be a bundle of format {FORMAT} with all its members. Received: one that "
-            f"{what}. Pack it again, or install a later mura_tf."
-        )
-    return facts
-
-
-def _has_onnxruntime() -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec("onnxruntime") is not None
-
-
-def _groups(studies: Iterable[Study]) -> Iterator[list[Study]]:
-    """Whole studies, about `BATCH` views at a time."""
+def groups(studies: Iterable[Study], views: int = BATCH) -> Iterator[list[Study]]:
+    """Whole studies, about so many views at a time."""
     group: list[Study] = []
     for study in studies:
         group.append(study)
-        if sum(len(one.views) for one in group) >= BATCH:
+        if sum(len(one.views) for one in group) >= views:
             yield group
             group = []
     if group:

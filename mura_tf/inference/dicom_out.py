@@ -29,7 +29,12 @@ SCHEME = "99MURATF"
 
 
 def write_dicom(
-    finding: Finding, out: str | os.PathLike[str], bundle: Bundle, point: str | None = None
+    finding: Finding,
+    out: str | os.PathLike[str],
+    bundle: Bundle,
+    point: str | None = None,
+    *,
+    name: str = "study",
 ) -> list[Path]:
     """Writes a study's heatmaps and report; nothing where it was not read or is no DICOM study.
 
@@ -38,6 +43,7 @@ def write_dicom(
         out: the folder that gets `NAME-heatmapN.dcm` and `NAME-report.dcm`.
         bundle: what found it.
         point: name of the operating point that decided, see `Bundle.read`.
+        name: that the files' names begin with.
 
     Returns:
         What was written: a secondary capture per view with a heatmap, RGB, and a structured report
@@ -61,15 +67,14 @@ def write_dicom(
         for view, dataset in zip(finding.views, originals, strict=True)
         if dataset is not None and view.radiograph is not None and view.heat is not None
     ]
-    stem = finding.study.replace("/", "-")
     series = highdicom.UID()
     written = []
     for number, (picture, dataset) in enumerate(pictured, start=1):
         capture = _capture(picture, dataset, series, number, bundle.facts)
-        written.append(_saved(capture, Path(out) / f"{stem}-heatmap{number}.dcm"))
+        written.append(_saved(capture, Path(out) / f"{name}-heatmap{number}.dcm"))
     evidence = [dataset for dataset in originals if dataset is not None]
     report = _report(finding, evidence, bundle, bundle.point(point))
-    return [*written, _saved(report, Path(out) / f"{stem}-report.dcm")]
+    return [*written, _saved(report, Path(out) / f"{name}-report.dcm")]
 
 
 def _original(view: View) -> "Dataset | None":
@@ -131,7 +136,7 @@ def _report(
     from pydicom.sr.codedict import codes
 
     facts = bundle.facts
-    version = " ".join(filter(None, [facts["version"], bundle.hash and f"({bundle.hash})"]))
+    version = f"{facts['version']} ({bundle.hash})".lstrip()
     algorithm = sr.AlgorithmIdentification(
         name=facts["name"],
         version=version,

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from mura_tf.cores import usable_cores
+from mura_tf.cores import threads
 from mura_tf.models.backend import require_backend
 
 
@@ -41,7 +41,7 @@ class OnnxMember:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = usable_cores()
+        options.intra_op_num_threads = threads()
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
             graph, options, providers=["CPUExecutionProvider"]

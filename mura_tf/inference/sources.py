@@ -1,9 +1,10 @@
 """Files, folders, zips, tables and arrays -> studies to be read, each with what is known of it."""
 
+import hashlib
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from mura_tf.data.radiograph import (
     BadRadiographError,
     read_content,
 )
+from mura_tf.data.store import FileKey
 
 if TYPE_CHECKING:
     from mura_tf.data.dicom import Header
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
 ZIP_BYTES = 4 * 2**30
 """What a zip may hold, unpacked."""
 ZIP_FILES = 100_000
+MOST_VIEWS = 100
+"""Of a study. A folder of more images is no visit of a patient, and would be held as one."""
 IMAGE_SUFFIXES = (*PLAIN_SUFFIXES, *DICOM_SUFFIXES, "")
 """What is taken for a radiograph in a folder; a file that is named is read whatever its name."""
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff")
 
 
-@dataclass
+@dataclass(slots=True)
 class Study:
     """The views of one visit, before anything is read of them.
 
@@ -54,9 +58,13 @@ Source = str | os.PathLike[str] | np.ndarray
 
 
 def find_studies(
-    sources: Iterable[Source], study_types: Iterable[str], *, each_file: bool = False
+    sources: Iterable[Source],
+    study_types: Iterable[str],
+    *,
+    each_file: bool = False,
+    unpacked: Path | None = None,
 ) -> Iterator[Study]:
-    """The studies of what a person gives, in its order.
+    """The studies of what a person gives, in its order; no pixels are read.
 
     A file is a study of its own, a folder's images are one study, and so are DICOM files of one
     StudyInstanceUID and body part wherever they lie. A zip is the folder that it holds. A CSV has
@@ -66,10 +74,13 @@ def find_studies(
         sources: paths, or uint8 (height, width) arrays, each a study.
         study_types: those that a folder may be named after, such as XR_WRIST or wrist.
         each_file: whether an image in a folder is a study of its own, too.
+        unpacked: a folder where zips are unpacked, and found again by the next call; by default
+            they are gone when the iterator is.
 
     Raises:
         FileNotFoundError: a path where nothing is.
-        ValueError: a CSV without paths, or a zip that is damaged or too large.
+        ValueError: a CSV without paths, a zip that is damaged or too large, or a study of more
+            than `MOST_VIEWS` views.
     """
     known = {name.lower() for name in study_types}
     with ExitStack() as stack:
@@ -86,15 +97,20 @@ def find_studies(
                     "folders or zips of them, or a views CSV."
                 )
             if path.is_dir():
-                _add_folder(studies, path, path.name, known, each_file)
+                _add_folder(studies, path, path.name, path.absolute().parts, known, each_file)
             elif path.suffix.lower() == ".csv":
                 _add_table(studies, path)
             elif _starts_with(path, b"PK\x03\x04"):
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                _unpack(path, folder)
-                _add_folder(studies, folder, path.stem, known, each_file)
+                if unpacked is None:
+                    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                    _unpack(path, folder)
+                else:
+                    folder = _unpacked_once(path, unpacked)
+                _add_folder(studies, folder, path.stem, (path.stem,), known, each_file)
             else:
                 _add_file(studies, path, path.name, (str(path),), "")
+        for study in studies.values():
+            _require_visit(study)
         yield from studies.values()
 
 
@@ -119,23 +135,41 @@ def studies_of_uploads(
             folder = path.with_name(f"{path.name}-unpacked")
             folder.mkdir()
             _unpack(path, folder)
-            _add_folder(studies, folder, file.removesuffix(".zip"), known, each_file)
+            stem = file.removesuffix(".zip")
+            _add_folder(studies, folder, stem, (stem,), known, each_file)
             continue
         alone = each_file or not folders
         key = (name, str(path)) if alone else ("/".join(folders), "")
         shown = "/".join([*folders, file]) if alone else "/".join(folders)
         _add_file(studies, path, shown, key, _named_type(folders, known), called=file)
+    for study in studies.values():
+        _require_visit(study)
     return list(studies.values())
 
 
+def _require_visit(study: Study) -> None:
+    if len(study.views) > MOST_VIEWS:
+        raise ValueError(
+            f"a study has {MOST_VIEWS} views at most. Received: {study.name} with "
+            f"{len(study.views):,}. Read each as a study of its own (--each-file), or give a "
+            "folder per study."
+        )
+
+
 def _add_folder(
-    studies: dict[object, Study], folder: Path, name: str, known: set[str], each_file: bool
+    studies: dict[object, Study],
+    folder: Path,
+    name: str,
+    above: Sequence[str],
+    known: set[str],
+    each_file: bool,
 ) -> None:
+    """Adds a folder's images; it is called `name`, and folders `above` may name the study type."""
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(one for one in folders if not one.startswith("."))
         inside = Path(parent).relative_to(folder)
         shown = "/".join([name, *inside.parts])
-        study_type = _named_type([*folder.absolute().parts, *inside.parts], known)
+        study_type = _named_type([*above, *inside.parts], known)
         for file in sorted(files):
             path = Path(parent, file)
             if file.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
@@ -204,6 +238,18 @@ def _named_type(parts: Iterable[str], known: set[str]) -> str:
         if name in known or part.upper().startswith("XR_"):
             return name
     return ""
+
+
+def _unpacked_once(path: Path, unpacked: Path) -> Path:
+    """The folder below `unpacked` that holds this very zip."""
+    mark = hashlib.blake2b(repr(FileKey.of(path)).encode(), digest_size=8).hexdigest()
+    folder = unpacked / mark
+    if not folder.is_dir():
+        unpacked.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=unpacked) as aside:
+            _unpack(path, Path(aside, mark))
+            os.replace(Path(aside, mark), folder)
+    return folder
 
 
 def _unpack(path: Path, folder: Path) -> None:

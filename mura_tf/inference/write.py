@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,58 @@ RANK = {"abnormal": 0, "doubtful": 1, "normal": 2, NOT_READ: 3}
 CAPTION = "Research software, not a medical device. The colours tell where, not how abnormal."
 
 
+@dataclass
+class Record:
+    """What is told of a finding, without its pixels; plain data, so that it can be JSON.
+
+    Attributes:
+        row, views: of the two tables, with lists where the CSV has text.
+        headline: see `Finding`.
+        unreadable: how many of its files could not be read.
+        section: of the page, HTML.
+    """
+
+    row: dict[str, Any]
+    views: list[dict[str, Any]]
+    headline: str
+    unreadable: int
+    section: str
+
+
+class PictureNames:
+    """Studies' names as those of files, each once, also where `A.png` is `a.png`."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+
+    def __call__(self, study: str) -> str:
+        """Of the file, without suffix."""
+        stem = re.sub(r"[^\w.-]+", "-", study).strip(".-")[-100:] or "study"
+        self._seen[stem.casefold()] += 1
+        number = self._seen[stem.casefold()]
+        return stem if number == 1 else f"{stem}-{number}"
+
+
+def recorded(
+    finding: Finding, name: str, out: str | os.PathLike[str], facts: Mapping[str, Any]
+) -> Record:
+    """Writes a study's picture, `out/studies/name.png`, and returns what is told of it.
+
+    Args:
+        finding: whose views get the picture's name, where they have a heatmap.
+        name: of `PictureNames`.
+        out: a folder.
+        facts: of the bundle.
+    """
+    if finding.unreadable < len(finding.views):
+        with written_whole(Path(out) / "studies" / f"{name}.png") as picture:
+            study_picture(finding, facts).save(picture, compress_level=1)  # a third of the time
+        for view in finding.views:
+            view.heatmap = f"studies/{name}.png" if view.heat is not None else ""
+    section = _section(finding)
+    return Record(finding.row, finding.view_rows, finding.headline, finding.unreadable, section)
+
+
 def write_findings(
     findings: Iterable[Finding], out: str | os.PathLike[str], facts: Mapping[str, Any]
 ) -> Counter[str]:
@@ -44,9 +97,17 @@ def write_findings(
     Returns:
         Decision -> studies; "unreadable files" -> files.
     """
+    names = PictureNames()
+    records = (recorded(finding, names(finding.study), out, facts) for finding in findings)
+    return write_records(records, out, facts)
+
+
+def write_records(
+    records: Iterable[Record], out: str | os.PathLike[str], facts: Mapping[str, Any]
+) -> Counter[str]:
+    """Writes the tables and the page of `write_findings`; no more than a page is held."""
     out = Path(out)
     counts: Counter[str] = Counter()
-    names: Counter[str] = Counter()
     shown: list[tuple[int, float, int, str]] = []
     with (
         written_whole(out / "findings.csv") as part,
@@ -58,19 +119,14 @@ def write_findings(
         views_table = csv.DictWriter(views_file, VIEW_COLUMNS)
         table.writeheader()
         views_table.writeheader()
-        for number, finding in enumerate(findings):
-            counts[finding.decision] += 1
-            counts["unreadable files"] += finding.unreadable
-            if finding.unreadable < len(finding.views):
-                name = _file_name(finding.study, names)
-                with written_whole(out / "studies" / name) as picture:
-                    study_picture(finding, facts).save(picture)
-                for view in finding.views:
-                    view.heatmap = f"studies/{name}" if view.heat is not None else ""
-            table.writerow(_flat(finding.row))
-            views_table.writerows(map(_flat, finding.view_rows))
-            section = _section(finding)
-            key = (-RANK[finding.decision], finding.probability, -number, section)
+        for number, record in enumerate(records):
+            decision = record.row["decision"]
+            counts[decision] += 1
+            counts["unreadable files"] += record.unreadable
+            table.writerow(_flat(record.row))
+            views_table.writerows(map(_flat, record.views))
+            probability = 0.0 if decision == NOT_READ else record.row["probability"]
+            key = (-RANK[decision], probability, -number, record.section)
             (heapq.heappush if len(shown) < MOST_SHOWN else heapq.heappushpop)(shown, key)
     sections = [section for *_, section in sorted(shown, reverse=True)]
     _write_page(out / "index.html", sections, counts, facts)
@@ -170,11 +226,3 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
             value = ""
         flat[name] = value
     return flat
-
-
-def _file_name(study: str, names: Counter[str]) -> str:
-    """A study's name as that of a file, each once, also where `A.png` is `a.png`."""
-    stem = re.sub(r"[^\w.-]+", "-", study).strip(".-")[-100:] or "study"
-    names[stem.casefold()] += 1
-    number = names[stem.casefold()]
-    return f"{stem}.png" if number == 1 else f"{stem}-{number}.png"

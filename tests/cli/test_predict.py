@@ -35,6 +35,9 @@ def test_a_file_that_cannot_be_read_is_told_and_exits_with_1(bundle, lesions, tm
         (["--point", "best"], "one of paper, kappa, doubt"),
         (["--type", "knee"], "one that the bundle reads"),
         (["--dicom"], "needs --out"),
+        (["--engine", "ray"], "needs --out"),
+        (["--ray-address", "head:6379"], "--ray-address is an option of Ray. Add --engine ray"),
+        (["--gpus-per-shard", "1"], "--gpus-per-shard is an option of Ray"),
     ],
 )
 def test_wrong_usage(bundle, lesions, arguments, reason):

@@ -45,9 +45,9 @@ def study(tmp_path):
 def test_the_objects_belong_to_the_study_and_tell_the_finding(bundle, study, tmp_path):
     before = {path: path.read_bytes() for path in study.glob("*.dcm")}
     (finding,) = bundle.findings([study])
-    written = write_dicom(finding, tmp_path / "out", bundle)
+    written = write_dicom(finding, tmp_path / "out", bundle, name="wrist")
     assert [path.name for path in written] == [
-        "1.2.840.1-heatmap1.dcm", "1.2.840.1-heatmap2.dcm", "1.2.840.1-report.dcm"
+        "wrist-heatmap1.dcm", "wrist-heatmap2.dcm", "wrist-report.dcm"
     ]  # fmt: skip
     *heatmaps, report = [pydicom.dcmread(path) for path in written]
     original = pydicom.dcmread(next(iter(before)))

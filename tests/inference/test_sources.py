@@ -114,6 +114,14 @@ def test_dicom_files_are_grouped_by_study_and_body_part(tmp_path):
     assert {study.type_from for study in found} == {"dicom"}
 
 
+def test_a_folder_of_many_images_is_no_study(tmp_path, png, monkeypatch):
+    monkeypatch.setattr(sources, "MOST_VIEWS", 2)
+    put(tmp_path, ["a/1.png", "b/1.png", "b/2.png", "b/3.png"], png)
+    with pytest.raises(ValueError, match=r"2 views at most\. Received: .*/b with 3\..*--each-file"):
+        told(tmp_path)
+    assert len(told(tmp_path, each_file=True)) == 4
+
+
 def test_arrays_are_studies():
     pictures = [np.zeros((4, 4), np.uint8), np.ones((4, 4), np.uint8)]
     assert [study.name for study in find_studies(pictures, TYPES)] == ["array 0", "array 1"]

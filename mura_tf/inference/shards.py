@@ -1,0 +1,250 @@
+"""Any number of studies into one folder: shard by shard, here or on a cluster, on after a kill.
+
+Studies are grouped from paths alone; a shard of them is then read, and appears whole, with its
+pictures, below `OUT/.shards`. Its name is made of the model's bytes, the options and each file's
+size and times: what is found under it is what would be read again. The tables are put together
+from the shards in the order of the studies, and nothing but them stays.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import mura_tf
+from mura_tf.data.store import FileKey
+from mura_tf.files import remove_parts
+from mura_tf.grid.engines import Engine
+from mura_tf.inference.bundle import Bundle, groups
+from mura_tf.inference.sources import Study, find_studies
+from mura_tf.inference.write import PictureNames, Record, recorded, write_records
+
+if TYPE_CHECKING:
+    from mura_tf.grid.engines import RayEngine
+
+VIEWS = 64
+"""Of a shard, about."""
+AHEAD = 1000
+"""Shards that are asked for before the first of them is done."""
+RETRIES = 3
+"""How often a shard goes to another process where its own has died."""
+SHARDS, RECORDS = ".shards", "records.jsonl"
+
+
+def read_into(
+    bundle: Bundle,
+    sources: Iterable[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    study_type: str | None = None,
+    each_file: bool = False,
+    point: str | None = None,
+    dicom: bool = False,
+    engine: Engine | None = None,
+    told: Callable[[Record], None] = lambda record: None,
+) -> Counter[str]:
+    """Reads files and writes what `write_findings` does; a repeated call goes on after a kill.
+
+    Of studies that were read before a kill only those are read again whose files, model or options
+    have changed since. However many there are, no more than the paths of all and the pixels of a
+    few batches are held.
+
+    Args:
+        bundle: that reads.
+        sources, study_type, each_file, point: see `Bundle.read`.
+        out: the folder that gets the tables, the page and the pictures.
+        dicom: whether DICOM studies' heatmaps and reports go to `out/dicom`.
+        engine: of `ray_engine`, closed at the end; by default this process reads. All nodes see
+            the files, the model and `out` under the same paths.
+        told: called with each study's record, in order.
+
+    Returns:
+        See `write_findings`.
+
+    Raises:
+        FileNotFoundError, ValueError: see `Bundle.read`.
+        RuntimeError: the processes that read a shard have died, `RETRIES` times over.
+    """
+    remove_parts(out)
+    shards = Path(out).absolute() / SHARDS
+    order = {
+        "model": bundle.source,
+        "hash": bundle.hash,
+        "study_type": study_type,
+        "point": point,
+        "dicom": dicom,
+    }
+    mark = json.dumps([mura_tf.__version__, bundle.facts, order])
+    studies = find_studies(
+        sources, bundle.study_types, each_file=each_file, unpacked=shards / "unpacked"
+    )
+    used: list[Path] = []
+
+    def orders() -> Iterator[dict[str, Any]]:
+        names = PictureNames()
+        for shard in groups(map(_absolute, studies), VIEWS):
+            named = [(names(study.name), study) for study in shard]
+            used.append(shards / _key(mark, named))
+            yield order | {"folder": os.fspath(used[-1]), "studies": named}
+
+    engine = engine or _Here(bundle)
+    try:
+        records = _records(orders(), engine)
+        counts = write_records(_each(records, told), out, bundle.facts)
+    finally:
+        engine.close()
+    for folder in used:
+        _move_files(folder, Path(out))
+    if shards.is_dir():
+        shutil.rmtree(shards)
+    return counts
+
+
+def ray_engine(address: str | None = None, cpus: float = 1, gpus: float = 0) -> "RayEngine":
+    """An engine that reads shards as tasks of Ray; see `RayEngine`."""
+    from mura_tf.grid.engines import RayEngine
+
+    return RayEngine(address, cpus, gpus, work=read_shard, retries=RETRIES)
+
+
+def read_shard(order: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+    """Reads one shard in a process that keeps the bundle open for the next one.
+
+    Args:
+        order: `model` and its `hash`, `folder` (that the shard gets), `studies` (pictures' names
+            and `Study`s), `study_type`, `point` and `dicom`; of `read_into`.
+        environment: what this process is given before it computes.
+    """
+    os.environ.update(environment)
+    _read(_opened(order["model"], order["hash"]), order)
+
+
+class _Here:
+    """The engine that is this process: an order is done when it is submitted."""
+
+    def __init__(self, bundle: Bundle):
+        self._bundle = bundle
+
+    def submit(self, order: Mapping[str, Any]) -> Future[None]:
+        _read(self._bundle, order)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def close(self) -> None:
+        pass
+
+
+def _read(bundle: Bundle, order: Mapping[str, Any]) -> None:
+    """Reads one shard, unless it is there."""
+    folder, point = Path(order["folder"]), order["point"]
+    if folder.is_dir():
+        return
+    names, studies = zip(*order["studies"], strict=True)
+    findings = bundle.findings_of(studies, study_type=order["study_type"], point=point)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder.parent) as aside:
+        part = Path(aside) / folder.name
+        part.mkdir()
+        with open(part / RECORDS, "w", encoding="utf-8") as file:
+            for name, finding in zip(names, findings, strict=True):
+                if order["dicom"]:
+                    from mura_tf.inference.dicom_out import write_dicom
+
+                    write_dicom(finding, part / "dicom", bundle, point, name=name)
+                record = recorded(finding, name, part, bundle.facts)
+                file.write(json.dumps(asdict(record)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.replace(part, folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was quicker
+                raise
+
+
+@lru_cache(maxsize=1)
+def _opened(model: str | tuple[str, ...], expected: str) -> Bundle:
+    bundle = Bundle(model)
+    if bundle.hash != expected:
+        raise ValueError(
+            f"{model} must stay what it was when reading began, of hash {expected}. Received: one "
+            f"of hash {bundle.hash}. Repeat the command."
+        )
+    return bundle
+
+
+def _absolute(study: Study) -> Study:
+    """With views that are found from any folder."""
+    views = [Path(view).absolute() for view in study.views if not isinstance(view, np.ndarray)]
+    return replace(study, views=list(views))
+
+
+def _key(mark: str, named: Sequence[tuple[str, Study]]) -> str:
+    """Names a shard by all that it depends on."""
+    digest = hashlib.blake2b(mark.encode(), digest_size=12)
+    for name, study in named:
+        files = [_file(view) for view in study.views]
+        digest.update(repr((name, asdict(study), files)).encode())
+    return digest.hexdigest()
+
+
+def _file(view: Path | np.ndarray) -> FileKey | None:
+    assert isinstance(view, Path)  # see `_absolute`
+    try:
+        return FileKey.of(view)
+    except OSError:  # which reading it says again
+        return None
+
+
+def _records(orders: Iterable[Mapping[str, Any]], engine: Engine) -> Iterator[Record]:
+    """The records of all shards, in order, each as soon as those before it are there."""
+    asked: deque[tuple[Mapping[str, Any], Future[Any]]] = deque()
+    for order in orders:
+        asked.append((order, engine.submit(order)))
+        while asked and (len(asked) > AHEAD or asked[0][1].done()):
+            yield from _of_shard(*asked.popleft())
+    while asked:
+        yield from _of_shard(*asked.popleft())
+
+
+def _of_shard(order: Mapping[str, Any], future: Future[Any]) -> Iterator[Record]:
+    try:
+        future.result()
+    except Exception as error:
+        if cause := getattr(error, "cause", None):  # Ray wraps what a task has raised
+            raise cause from None
+        if isinstance(error, ValueError | OSError | ImportError):
+            raise
+        first, last = order["studies"][0][1], order["studies"][-1][1]
+        raise RuntimeError(
+            f"the studies from {first.name} to {last.name} were not read: "
+            f"{str(error).splitlines()[0]} What is done is kept: repeat the command."
+        ) from error
+    with open(Path(order["folder"]) / RECORDS, encoding="utf-8") as file:
+        for line in file:
+            yield Record(**json.loads(line))
+
+
+def _each(records: Iterable[Record], told: Callable[[Record], None]) -> Iterator[Record]:
+    for record in records:
+        told(record)
+        yield record
+
+
+def _move_files(shard: Path, out: Path) -> None:
+    """Gives the shard's pictures and objects to `out`; those that are gone, a killed call moved."""
+    for kind in ("studies", "dicom"):
+        for path in sorted((shard / kind).glob("*")):
+            (out / kind).mkdir(exist_ok=True)
+            os.replace(path, out / kind / path.name)

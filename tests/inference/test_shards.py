@@ -1,0 +1,227 @@
+"""Many studies into one folder: the same here, on a cluster and after a kill."""
+
+import shutil
+import signal
+import subprocess
+import threading
+import time
+import zipfile
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from command_line import command
+
+from mura_tf.inference import shards
+from mura_tf.inference.bundle import Bundle
+from mura_tf.inference.shards import SHARDS, ray_engine, read_into
+
+
+@pytest.fixture
+def many(tmp_path):
+    """Radiographs, each a study: three shards, the last of them short."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(130):
+        cv2.imwrite(str(folder / f"{number:03d}.png"), rng.integers(5, 90, (48, 40), np.uint8))
+    return folder
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Shards of two views."""
+    monkeypatch.setattr(shards, "VIEWS", 2)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The files that are decoded, by name."""
+    from mura_tf.data.radiograph import read_content
+
+    names = []
+
+    def read(path):
+        names.append(path.name)
+        return read_content(path)
+
+    monkeypatch.setattr("mura_tf.inference.bundle.read_content", read)
+    return names
+
+
+def files_below(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_same(ours, theirs):
+    """Two folders of findings that differ in nothing but the last bits of floats."""
+    assert files_below(ours) == files_below(theirs)
+    for name in ("findings.csv", "views.csv"):
+        pd.testing.assert_frame_equal(pd.read_csv(ours / name), pd.read_csv(theirs / name))
+
+
+def stopped_after(count):
+    """What `told` does to be stopped as by a kill, when so many studies are done."""
+    seen = []
+
+    def told(record):
+        seen.append(record)
+        if len(seen) == count:
+            raise KeyboardInterrupt
+
+    return told
+
+
+def test_shards_say_what_read_says(bundle, lesions, tmp_path, small):
+    told = []
+    counts = read_into(bundle, [lesions / "valid"], tmp_path / "out", told=told.append)
+    expected = bundle.read(lesions / "valid")
+    table = pd.read_csv(tmp_path / "out/findings.csv", keep_default_na=False)
+    assert [record.row["study"] for record in told] == expected.study.tolist()
+    assert table.study.tolist() == expected.study.tolist()
+    assert table.decision.tolist() == expected.decision.tolist()
+    assert table.probability.tolist() == pytest.approx(expected.probability.tolist(), abs=1e-6)
+    assert counts["normal"] + counts["doubtful"] + counts["abnormal"] == len(expected)
+    assert files_below(tmp_path / "out") == {
+        "findings.csv", "views.csv", "index.html",
+        *pd.read_csv(tmp_path / "out/views.csv").heatmap,
+    }  # fmt: skip
+
+
+def test_what_was_read_before_a_kill_is_not_read_again(bundle, lesions, tmp_path, small, decoded):
+    sources, out = [lesions / "valid/XR_WRIST"], tmp_path / "out"
+    read_into(bundle, sources, tmp_path / "undisturbed")
+    files = len(decoded)
+    decoded.clear()
+    with pytest.raises(KeyboardInterrupt):
+        read_into(bundle, sources, out, told=stopped_after(4))
+    assert 0 < len(decoded) < files and not (out / "findings.csv").exists()
+    read_into(bundle, sources, out)
+    assert len(decoded) == files, "each file once, over both calls"
+    assert_same(out, tmp_path / "undisturbed")
+
+
+def test_changed_files_and_another_model_are_not_mixed_in(
+    bundle, members, lesions, tmp_path, small, decoded
+):
+    folder, out = tmp_path / "wrist", tmp_path / "out"
+    shutil.copytree(lesions / "valid/XR_WRIST", folder)
+    with pytest.raises(KeyboardInterrupt):
+        read_into(bundle, [folder], out, told=stopped_after(6))
+    (changed, *_) = sorted(folder.rglob("*.png"))
+    cv2.imwrite(str(changed), np.random.default_rng(1).integers(60, 99, (48, 40), np.uint8))
+    decoded.clear()
+    with pytest.raises(KeyboardInterrupt):
+        read_into(bundle, [folder], out, told=stopped_after(6))
+    assert changed.name in decoded and len(decoded) <= 3, "its shard alone"
+    decoded.clear()
+    alone = Bundle(next(members.glob("*/run.json")).parent)
+    read_into(alone, [folder], out)
+    assert len(decoded) == len(list(folder.rglob("*.png")))
+    read_into(alone, [folder], tmp_path / "undisturbed")
+    assert_same(out, tmp_path / "undisturbed")
+
+
+def test_a_zip_is_unpacked_once_and_leaves_nothing(bundle, lesions, tmp_path, small, decoded):
+    path = tmp_path / "hand/visits.zip"  # no study type: what the folder above a zip is called
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted((lesions / "valid/XR_WRIST").rglob("*.png")):
+            archive.write(file, file.relative_to(lesions / "valid"))
+    out = tmp_path / "XR_ELBOW"  # nor this one, in which it is unpacked
+    with pytest.raises(KeyboardInterrupt):
+        read_into(bundle, [path], out, told=stopped_after(4))
+    read_into(bundle, [path], out)
+    assert len(decoded) == len(list((lesions / "valid/XR_WRIST").rglob("*.png")))
+    table = pd.read_csv(out / "findings.csv")
+    assert set(table.study_type) == {"wrist"} and not (out / SHARDS).exists()
+
+
+def test_studies_of_one_name_keep_their_pictures(bundle, lesions, tmp_path, small):
+    study = next((lesions / "valid/XR_WRIST").glob("*/study1_positive"))
+    for patient in "abc":
+        shutil.copytree(study, tmp_path / patient / "wrist")
+    read_into(bundle, [tmp_path / patient / "wrist" for patient in "abc"], tmp_path / "out")
+    views = pd.read_csv(tmp_path / "out/views.csv")
+    assert views.heatmap.nunique() == 3
+    assert files_below(tmp_path / "out/studies") == {
+        name.removeprefix("studies/") for name in views.heatmap
+    }
+
+
+def test_a_killed_command_goes_on(bundle, many, tmp_path):
+    """The process is killed as soon as a shard is there."""
+    out = tmp_path / "out"
+    arguments = ("predict", bundle.path, many, "--each-file", "--type", "wrist", "--out", out)
+    process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL)
+    while not list(out.glob(f"{SHARDS}/*/records.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {path.parent.name for path in out.glob(f"{SHARDS}/*/records.jsonl")}
+    assert before and not (out / "findings.csv").exists()
+    read_into(bundle, [many], tmp_path / "undisturbed", study_type="wrist", each_file=True)
+    read_into(bundle, [many], out, study_type="wrist", each_file=True)
+    assert_same(out, tmp_path / "undisturbed")
+    assert len(pd.read_csv(out / "findings.csv")) == 130
+
+
+def test_ray_reads_what_this_process_reads(bundle, lesions, tmp_path, small, monkeypatch):
+    """All paths are relative, and seen from where this process is."""
+    pytest.importorskip("ray")
+    monkeypatch.chdir(lesions)
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    sources = ["valid", bad]
+    read_into(bundle, sources, tmp_path / "here")
+    read_into(bundle, sources, tmp_path / "ray", engine=ray_engine())
+    assert_same(tmp_path / "ray", tmp_path / "here")
+
+
+def test_what_a_task_refuses_is_the_sentence(bundle, lesions, tmp_path, monkeypatch):
+    """A model that is no longer what it was when reading began."""
+    pytest.importorskip("ray")
+    path = tmp_path / "changing.mura"
+    shutil.copy(bundle.path, path)
+    opened = Bundle(path)
+    assert len(opened.hash) == 12
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("more", "bytes")
+    with pytest.raises(ValueError, match=r"must stay what it was when reading began.*Repeat"):
+        read_into(opened, [lesions / "valid"], tmp_path / "out", engine=ray_engine())
+
+
+@pytest.mark.slow
+def test_two_nodes_one_of_which_is_killed_while_it_reads(bundle, many, tmp_path):
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    read_into(bundle, [many], tmp_path / "here", study_type="wrist", each_file=True)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        node = cluster.add_node(num_cpus=1)
+        killer = threading.Thread(target=kill_while_it_reads, args=(cluster, node), daemon=True)
+        killer.start()
+        engine = ray_engine(cluster.address)
+        read_into(
+            bundle, [many], tmp_path / "ray", study_type="wrist", each_file=True, engine=engine
+        )
+        killer.join(0)
+        assert not killer.is_alive(), "the node was killed while there was something to read"
+    finally:
+        cluster.shutdown()
+    assert_same(tmp_path / "ray", tmp_path / "here")
+
+
+def kill_while_it_reads(cluster, node):
+    """Kills a node as soon as one of its processes has a shard to read."""
+    raylet = str(node.all_processes["raylet"][0].process.pid)
+    while True:
+        told = subprocess.check_output(["ps", "-eo", "ppid=,args="], text=True)
+        rows = [line.split(maxsplit=1) for line in told.splitlines()]
+        if any(row[0] == raylet and "read_shard" in row[-1] for row in rows):
+            cluster.remove_node(node, allow_graceful=False)
+            return
+        time.sleep(0.01)
