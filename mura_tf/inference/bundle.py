@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mura_tf.cores import threads
+from mura_tf.data.colour import coloured_share
 from mura_tf.data.radiograph import (
     BadRadiographError,
     decode_noted,
@@ -23,6 +24,7 @@ from mura_tf.evaluation.operating_points import Calibration, OperatingPoint
 from mura_tf.explain.maps import enlarged
 from mura_tf.inference.archive import facts_in, hash_of, keras_file, open_member
 from mura_tf.inference.findings import (
+    COLOURED,
     DISAGREEMENT,
     FINDING_COLUMNS,
     VIEW_COLUMNS,
@@ -258,7 +260,7 @@ class Bundle:
         frames = np.array([padded_box(one.shape[0], one.shape[1], side) for one in radiographs])
         classes = self.facts["classes"]
         said, heat, mapped = [], np.zeros(squares.shape, np.float32), 0
-        for member in self._members_for(study_type):
+        for member in self.members_for(study_type):
             reading = read_all(member, squares, mirrored=mirrored)
             abnormal = [name.startswith(ABNORMAL) for name in classes] if classes else [True]
             said.append(reading.outputs[:, abnormal].sum(axis=1).clip(0, 1))
@@ -319,6 +321,14 @@ class Bundle:
                 f"Received: {study_type!r}."
             )
 
+    def members_for(self, study_type: str) -> list[Member]:
+        """What reads studies of that type."""
+        return [
+            member
+            for facts, member in zip(self.facts["members"], self._members, strict=True)
+            if facts["study_types"] is None or study_type in facts["study_types"]
+        ]
+
     @cached_property
     def hash(self) -> str:
         """Twelve hexadecimal digits of the bytes of the file, or of the runs' models."""
@@ -330,13 +340,6 @@ class Bundle:
     def _one_for_all(self) -> bool:
         """Whether a model of all study types reads."""
         return any(member["study_types"] is None for member in self.facts["members"])
-
-    def _members_for(self, study_type: str) -> list[Member]:
-        return [
-            member
-            for facts, member in zip(self.facts["members"], self._members, strict=True)
-            if facts["study_types"] is None or study_type in facts["study_types"]
-        ]
 
     @cached_property
     def _members(self) -> list[Member]:
@@ -378,9 +381,12 @@ def _decode(view: View, inputs: Mapping[str, Any] | None) -> None:
         view.radiograph = source
     else:
         try:
-            view.radiograph, note = decode_noted(read_content(source), source)
+            content = read_content(source)
+            view.radiograph, note = decode_noted(content, source)
         except BadRadiographError as error:
             view.warnings.append(error.reason)
             return
         view.warnings += [note] if note else []
+        if (share := coloured_share(content)) > COLOURED:
+            view.warnings.append(f"coloured marks are burnt into the picture, {share:.2%} of it")
     view.warnings += picture_warnings(view.radiograph, inputs)

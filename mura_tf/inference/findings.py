@@ -14,6 +14,9 @@ NOT_READ = "not read"
 DISAGREEMENT = 0.2
 """Deviation of the members' study probabilities from which they are said to disagree."""
 
+COLOURED = 5e-5
+"""Share of a picture from which its colour is told: a letter of 30 x 40 pixels on a large film."""
+
 
 @dataclass
 class View:
