@@ -47,6 +47,7 @@ bench: $(VENV)/installed  ## the speed tables of benchmarks/README.md
 	$(BIN)/python benchmarks/scheduler.py
 	$(BIN)/python benchmarks/grid.py
 	$(BIN)/python benchmarks/explain.py
+	$(BIN)/python benchmarks/reading.py
 
 clean:
 	rm -rf $(VENV) demo build site *.egg-info

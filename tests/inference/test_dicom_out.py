@@ -3,12 +3,15 @@
 import shutil
 import subprocess
 import warnings
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from dicom_files import radiograph
 
 from mura_tf.inference.dicom_out import write_dicom
+from mura_tf.inference.shards import read_into
 
 pydicom = pytest.importorskip("pydicom", reason="needs the extra dicom")
 pytest.importorskip("highdicom", reason="needs the extra dicom")
@@ -74,13 +77,44 @@ def test_the_objects_belong_to_the_study_and_tell_the_finding(bundle, study, tmp
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_dciodvfy_finds_no_error(bundle, study, tmp_path):
+def assert_valid(paths):
+    """By dicom3tools' dciodvfy."""
     if not shutil.which("dciodvfy"):
         pytest.skip("needs dicom3tools' dciodvfy")
-    (finding,) = bundle.findings([study])
-    for path in write_dicom(finding, tmp_path / "out", bundle):
+    for path in paths:
         told = subprocess.run(["dciodvfy", path], capture_output=True, text=True)
         assert "Error" not in told.stderr + told.stdout, told.stderr
+
+
+def test_dciodvfy_finds_no_error(bundle, study, tmp_path):
+    (finding,) = bundle.findings([study])
+    assert_valid(write_dicom(finding, tmp_path / "out", bundle))
+
+
+def test_pydicoms_radiographs_are_read_and_written_back(bundle, tmp_path):
+    """Its three CRs of a cervical spine, which is read where somebody says that it is a wrist."""
+    folder = Path(pydicom.__file__).parent / "data/test_files/dicomdirtests/77654033"
+    originals = sorted(path for path in folder.glob("CR*/*") if path.is_file())
+    before = [path.read_bytes() for path in originals]
+    (alone,) = bundle.findings(originals)
+    assert alone.decision == "not read" and "cspine" in alone.study_type
+    counts = read_into(bundle, originals, tmp_path / "out", study_type="wrist", dicom=True)
+    assert counts["not read"] == counts["unreadable files"] == 0
+    written = sorted((tmp_path / "out/dicom").iterdir())
+    study, *_ = {pydicom.dcmread(path).StudyInstanceUID for path in originals}
+    assert [path.name for path in written] == [
+        f"{study}-{kind}.dcm" for kind in ("heatmap1", "heatmap2", "heatmap3", "report")
+    ]
+    assert {pydicom.dcmread(path).StudyInstanceUID for path in written} == {study}
+    told = [
+        float(item.value)
+        for item in pydicom.dcmread(written[-1]).iterall()
+        if item.keyword == "NumericValue"
+    ]
+    table = pd.read_csv(tmp_path / "out/findings.csv")
+    assert told[0] == pytest.approx(table.probability[0], abs=1e-5)
+    assert [path.read_bytes() for path in originals] == before
+    assert_valid(written)
 
 
 def test_what_is_no_dicom_study_gets_nothing(bundle, lesions, study, tmp_path):
