@@ -17,20 +17,17 @@ from concurrent.futures import Future
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import mura_tf
 from mura_tf.data.store import FileKey
 from mura_tf.files import remove_parts
-from mura_tf.grid.engines import Engine
+from mura_tf.grid.engines import Engine, RayEngine
 from mura_tf.inference.bundle import Bundle, groups
 from mura_tf.inference.sources import Study, find_studies
 from mura_tf.inference.write import PictureNames, Record, recorded, write_records
-
-if TYPE_CHECKING:
-    from mura_tf.grid.engines import RayEngine
 
 VIEWS = 64
 """Of a shard, about."""
@@ -110,10 +107,8 @@ def read_into(
     return counts
 
 
-def ray_engine(address: str | None = None, cpus: float = 1, gpus: float = 0) -> "RayEngine":
+def ray_engine(address: str | None = None, cpus: float = 1, gpus: float = 0) -> RayEngine:
     """An engine that reads shards as tasks of Ray; see `RayEngine`."""
-    from mura_tf.grid.engines import RayEngine
-
     return RayEngine(address, cpus, gpus, work=read_shard, retries=RETRIES)
 
 
@@ -186,8 +181,8 @@ def _opened(model: str | tuple[str, ...], expected: str) -> Bundle:
 
 def _absolute(study: Study) -> Study:
     """With views that are found from any folder."""
-    views = [Path(view).absolute() for view in study.views if not isinstance(view, np.ndarray)]
-    return replace(study, views=list(views))
+    views = [one if isinstance(one, np.ndarray) else one.absolute() for one in study.views]
+    return replace(study, views=views)
 
 
 def _key(mark: str, named: Sequence[tuple[str, Study]]) -> str:
