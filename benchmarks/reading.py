@@ -24,6 +24,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,14 @@ BACKBONES = {
     "efficientnet_b3": "tf_efficientnet_b3",
 }
 """The paper's seven, and what timm calls them."""
+COLUMNS = {
+    "predict": "Keras `predict`",
+    "predict_on_batch": "`predict_on_batch`",
+    "keras": "member by Keras",
+    "onnx": "by ONNX Runtime",
+    "openvino": "by OpenVINO",
+    "timm": "timm (PyTorch)",
+}
 BATCHES = (1, 8)
 TURNS = 5
 USERS = 8
@@ -51,6 +60,8 @@ REQUESTS = 1000
 FILES = 10_000
 WRITTEN = 2000
 """Of the files, how many are read once more with tables, page and pictures."""
+B0, SMALL = "efficientnet_b0", "small_cnn"
+"""What starts cold and is served, and what reads many files: their memory is no net's."""
 COMMAND = "from mura_tf.cli import app; app(prog_name='mura-tf')"
 
 Read = Callable[[np.ndarray], object]
@@ -60,27 +71,25 @@ Read = Callable[[np.ndarray], object]
 # the runtimes
 
 
-def backbones(folder: Path, bundle: Path, quick: bool) -> None:
-    """Images/s of each backbone and runtime, heatmaps included but in Keras' own two."""
-    names = ["keras_predict", "predict_on_batch", "keras", "onnx", "openvino", "timm"]
+def backbones(folder: Path, quick: bool) -> None:
+    """Images/s of each backbone and runtime."""
     print(
-        "| backbone | px | batch |", " | ".join(names), "| fastest / predict_on_batch | heatmap |"
+        "Images/s, preprocessing included; members give heatmaps as well. Gain: the fastest one\n"
+        "beside `predict_on_batch`. Heatmap: ONNX Runtime with one beside without, in time.\n"
     )
-    print("| --- |" + " ---: |" * (len(names) + 4))
+    print("| backbone | px | batch |", " | ".join(COLUMNS.values()), "| gain | heatmap |")
+    print("| --- |" + " ---: |" * (len(COLUMNS) + 4))
     for backbone in ["mobilenet_v2"] if quick else BACKBONES:
         readers, side = _readers(backbone, folder)
         for batch in BATCHES:
             squares = np.random.default_rng(0).integers(0, 256, (batch, side, side), np.uint8)
             seconds = _in_turns(readers, squares, 1 if quick else TURNS)
             rates = {name: batch / one for name, one in seconds.items()}
-            best = max(rates[name] for name in ("keras", "onnx", "openvino") if name in rates)
-            cells = [f"{rates[name]:.1f}" if name in rates else "" for name in names]
-            gain = best / rates["predict_on_batch"]
-            cost = seconds["onnx"] / seconds["onnx, no maps"]
-            print(
-                f"| {backbone} | {side} | {batch} |", " | ".join(cells), f"| {gain:.1f} |",
-                f"{cost:.2f} |", flush=True,
-            )  # fmt: skip
+            cells = [f"{rates[name]:.1f}" if name in rates else "" for name in COLUMNS]
+            fastest = max(rates[name] for name in ("keras", "onnx", "openvino") if name in rates)
+            cells.append(f"{fastest / rates['predict_on_batch']:.1f}")
+            cells.append(f"{seconds['onnx'] / seconds['onnx, no maps']:.2f}")
+            print(f"| {backbone} | {side} | {batch} |", " | ".join(cells), "|", flush=True)
 
 
 def _readers(backbone: str, folder: Path) -> tuple[dict[str, Read], int]:
@@ -99,7 +108,7 @@ def _readers(backbone: str, folder: Path) -> tuple[dict[str, Read], int]:
     table = preprocessing_table("caffe")
     exported = export_member(path, "caffe", "onnx", folder, backbone).path
     readers: dict[str, Read] = {
-        "keras_predict": lambda squares: model.predict(looked_up(squares, table), verbose=0),
+        "predict": lambda squares: model.predict(looked_up(squares, table), verbose=0),
         "predict_on_batch": lambda squares: model.predict_on_batch(looked_up(squares, table)),
         "keras": KerasMember(path, "caffe").read,
         "onnx": OnnxMember(exported.read_bytes()).read,
@@ -162,37 +171,37 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 # ------------------------------------------------------------------------------------------------
-# a bundle of B0
+# from a cold start
 
 
-def packed(folder: Path, quick: bool) -> Path:
-    """An exported bundle of one EfficientNet-B0 that was trained for a step or two."""
+@cache
+def packed(folder: Path, backbone: str) -> Path:
+    """An exported bundle of one member for wrists, trained for a step or two."""
     import mura_tf as mt
     from mura_tf.inference.export import export_bundle
 
-    views = mt.load_mura(mt.write_synthetic_mura(folder, 8, seed=0)).query("study_type == 'wrist'")
-    backbone = "small_cnn" if quick else "efficientnet_b0"
+    root = folder / "MURA-v1.1"
+    views = mt.load_mura(root if root.exists() else mt.write_synthetic_mura(folder, 8, seed=0))
     recipe = mt.Recipe(backbone=backbone, weights=None, max_epochs=1, study_types=("wrist",))
-    mt.train(recipe, views, folder / "run", verbose=0)
-    bundle = mt.pack(folder / "run", folder / "wrist.mura")
-    assert bundle.path is not None  # it was just written
-    export_bundle(bundle.path, "onnx")
-    return bundle.path
+    mt.train(recipe, views[views.study_type == "wrist"], folder / backbone, verbose=0)
+    path = folder / f"{backbone}.mura"
+    mt.pack(folder / backbone, path)
+    export_bundle(path, "onnx")
+    return path
 
 
-def _radiograph(bundle: Path) -> Path:
-    return next((bundle.parent / "MURA-v1.1/valid/XR_WRIST").rglob("*.png"))
+def _radiograph(folder: Path) -> Path:
+    return next((folder / "MURA-v1.1/valid/XR_WRIST").rglob("*.png"))
 
 
-def cold(folder: Path, bundle: Path, quick: bool) -> None:
+def cold(folder: Path, quick: bool) -> None:
     """Seconds from the start of a process to the finding it prints, and to its end."""
-    from mura_tf.files import written_whole
-
-    plain = folder / "plain.mura"
-    with written_whole(plain) as part:
-        _copy_without_graphs(bundle, part)
-    radiograph = str(_radiograph(bundle))
-    print("| from a cold start, median of turns | finding, s | end, s |\n| --- | ---: | ---: |")
+    bundle, plain = packed(folder, SMALL if quick else B0), folder / "plain.mura"
+    _copy_without_graphs(bundle, plain)
+    radiograph = str(_radiograph(folder))
+    print(
+        f"| from a cold start, {bundle.stem}, median | finding, s | end, s |\n| --- | ---: | ---: |"
+    )
     for name, code, arguments in (
         ("`predict BUNDLE one.png`, exported", COMMAND, ["predict", str(bundle), radiograph]),
         ("`predict BUNDLE one.png`, Keras", COMMAND, ["predict", str(plain), radiograph]),
@@ -229,11 +238,12 @@ def _copy_without_graphs(bundle: Path, target: Path) -> None:
 # under load
 
 
-def serve(folder: Path, bundle: Path, quick: bool) -> None:
+def serve(folder: Path, quick: bool) -> None:
     """Requests of several users at once: how many are answered, how fast, in what memory."""
     from mura_tf import Bundle
 
-    requests, content = 20 if quick else REQUESTS, _radiograph(bundle).read_bytes()
+    bundle = packed(folder, SMALL if quick else B0)
+    requests, content = 20 if quick else REQUESTS, _radiograph(folder).read_bytes()
     model = 1000 * _bare(Bundle(bundle))
     with _server(bundle) as (port, process):
         _asked(port, content)  # the first waits for the process that reads
@@ -249,12 +259,13 @@ def serve(folder: Path, bundle: Path, quick: bool) -> None:
 
         with ThreadPoolExecutor(USERS) as users:
             seconds = _seconds(lambda: list(users.map(ask, range(requests))))
-    print("| serving | |\n| --- | ---: |")
+    each = 1000 * seconds / requests
+    print(f"| serving {bundle.stem}, one worker | |\n| --- | ---: |")
     for name, value in (
         (f"requests of {USERS} users at once, answered", f"{len(taken):,} of {requests:,}"),
-        ("wall time per request, ms", f"{1000 * seconds / requests:.0f}"),
-        ("what a user waits, median, ms", f"{statistics.median(taken):.0f}"),
-        ("the bare model, one view, ms", f"{model:.0f}"),
+        ("the bare model, one view, ms", f"{model:.1f}"),
+        ("wall time per request, ms, and of the bare model's", f"{each:.1f}, {each / model:.1f}"),
+        (f"what one of {USERS} users waits, median, ms", f"{statistics.median(taken):.0f}"),
         ("MiB after a tenth, half, all", ", ".join(f"{one:,.0f}" for one in memory)),
     ):
         print(f"| {name} | {value} |")
@@ -309,15 +320,16 @@ def _asked(port: int, content: bytes) -> None:
 # memory
 
 
-def memory(folder: Path, bundle: Path, quick: bool) -> None:
+def memory(folder: Path, quick: bool) -> None:
     """MiB of a process that reads many files, without and with what `--out` writes."""
+    bundle = packed(folder, SMALL)
     files, written = (200, 100) if quick else (FILES, WRITTEN)
-    originals = sorted((bundle.parent / "MURA-v1.1").rglob("*.png"))
+    originals = sorted((folder / "MURA-v1.1").rglob("*.png"))
     for number in range(files):
         part = folder / f"links/{'first' if number < written else 'rest'}"
         part.mkdir(parents=True, exist_ok=True)
         (part / f"{number:06d}.png").symlink_to(originals[number % len(originals)])
-    print("| reading | MiB at a tenth | at half | at the end | files/s |")
+    print(f"| reading with {bundle.stem} | MiB at a tenth | at half | at the end | files/s |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name, links, count, out in (
         (f"{files:,} files", "links", files, []),
@@ -366,13 +378,10 @@ def main() -> None:
     print("## Reading\n\n" + ", ".join([machine, *packages]))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        bundle = folder
-        if {"cold", "serve", "memory"} & set(arguments.only):
-            bundle = packed(folder, arguments.quick)
         for name in arguments.only:
             print()
             started = time.perf_counter()
-            PARTS[name](folder, bundle, arguments.quick)
+            PARTS[name](folder, arguments.quick)
             print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
 
 
