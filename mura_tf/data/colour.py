@@ -8,15 +8,14 @@ from mura_tf.data.png import is_png
 
 OWN_COLOUR = 60
 """Grey levels that two of a pixel's channels differ by, beyond what the film's tint explains."""
-_LEVELS = 16
-"""Of brightness, each of which has its tint."""
 
 
 def coloured_share(content: bytes) -> float:
     """How much of a PNG or JPEG has a colour of its own, in [0, 1].
 
-    A scanner's tint is no colour: it is what pixels of one brightness have in common, their median.
-    The picture is looked at in half its size, in which JPEG mostly keeps colour anyway.
+    A scanner's tint is no colour: its channels are in one proportion, which is the median of the
+    brighter half of the pixels. The picture is looked at in half its size, in which JPEG mostly
+    keeps colour anyway.
 
     Args:
         content: the bytes of a file; 0 for other formats, and for what cannot be decoded.
@@ -28,15 +27,12 @@ def coloured_share(content: bytes) -> float:
     if picture is None:
         return 0.0
     blue, green, red = (picture[..., channel].astype(np.int16) for channel in range(3))
-    level = green >> 4
-    own = np.zeros(green.shape, np.int16)
-    for difference in (blue - green, red - green):
-        for one in range(_LEVELS):
-            there = level == one
-            if there.any():
-                values = difference[there]
-                own[there] = np.maximum(own[there], abs(values - int(np.median(values))))
-    return float((own > OWN_COLOUR).mean())
+    bright = green >= max(1, np.median(green))
+    own = np.zeros(green.shape, bool)
+    for channel in (blue, red):
+        tint = np.median(channel[bright] / green[bright]) if bright.any() else 1
+        own |= abs(channel - tint * green) > OWN_COLOUR
+    return float(own.mean())
 
 
 def _is_grey(content: bytes) -> bool:

@@ -7,10 +7,10 @@ import pytest
 from mura_tf.data.colour import coloured_share
 
 
-@pytest.fixture
-def film():
-    """Grey, from dark to bright, with grain: uint8 (300, 240, 3)."""
-    ramp = np.linspace(10, 240, 240)[None].repeat(300, axis=0)
+@pytest.fixture(params=[60, 240])
+def film(request):
+    """Grey, from black to dark or to bright, with grain: uint8 (300, 240, 3)."""
+    ramp = np.linspace(10, request.param, 240)[None].repeat(300, axis=0)
     grain = np.random.default_rng(0).normal(0, 8, ramp.shape)
     grey = (ramp + grain).clip(0, 255).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)

@@ -127,7 +127,7 @@ def test_pictures_unlike_the_training_images_are_said_to_be(bundle):
 def test_coloured_marks_are_warned_of(bundle, tmp_path):
     grey = np.random.default_rng(0).integers(5, 90, (60, 50, 1), np.uint8).repeat(3, axis=2)
     cv2.imwrite(str(tmp_path / "grey.png"), grey)
-    grey[40:44, 5:15] = 0, 0, 255
+    grey[40:44, 4:14] = 0, 0, 255
     cv2.imwrite(str(tmp_path / "marked.png"), grey)
     plain, marked = bundle.read([tmp_path / "grey.png", tmp_path / "marked.png"]).warnings
     assert "marked.png: coloured marks are burnt into the picture, 1.33% of it" in marked
