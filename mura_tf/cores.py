@@ -24,6 +24,7 @@ def usable_cores() -> int:
 
 
 def threads() -> int:
-    """How many threads a computation takes: `OMP_NUM_THREADS`, which engines set for processes
-    that share a machine; else `usable_cores`."""
-    return int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
+    """How many threads a computation takes: `OMP_NUM_THREADS`, which the grid's engines set for
+    processes that share a machine; else `usable_cores`."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(asked) if asked.isdecimal() and int(asked) else usable_cores()

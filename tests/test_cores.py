@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from mura_tf.cores import usable_cores
+from mura_tf.cores import threads, usable_cores
 
 PROGRAM = "import os; from mura_tf.cores import usable_cores; print(usable_cores())"
 
@@ -23,3 +23,9 @@ def test_without_an_allocation_the_machine_is_counted(monkeypatch, machine, expe
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: machine)
     assert usable_cores() == expected
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("3", 3), ("3,2", 3), ("", None), ("0", None)])
+def test_threads_are_those_that_are_asked_for(monkeypatch, asked, expected):
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert threads() == (expected or usable_cores())
