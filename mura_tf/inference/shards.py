@@ -23,7 +23,7 @@ import numpy as np
 
 import mura_tf
 from mura_tf.data.store import FileKey
-from mura_tf.files import remove_parts
+from mura_tf.files import remove_parts, sync
 from mura_tf.grid.engines import Engine, RayEngine
 from mura_tf.inference.bundle import Bundle, groups
 from mura_tf.inference.sources import Study, find_studies
@@ -160,7 +160,7 @@ def _read(bundle: Bundle, order: Mapping[str, Any]) -> None:
                 record = recorded(finding, name, part, bundle.facts)
                 file.write(json.dumps(asdict(record)) + "\n")
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         try:
             os.replace(part, folder)
         except OSError:
