@@ -48,7 +48,7 @@ def test_a_head_with_a_map_is_explained_at_what_it_pools(mapped):
     images = images_of(32)
     features, kernel, _ = affine_head(mapped)
     maps = keras.Model(mapped.input, features).predict_on_batch(images) @ kernel[:, 0]
-    assert_map_of(heatmaps(mapped, images, "cam"), maps)
+    assert_map_of(heatmaps(mapped, images, "cam"), np.maximum(maps, 0))
     grad_cam = heatmaps(mapped, images, "grad_cam", layer="stage4_relu")
     np.testing.assert_allclose(heatmaps(mapped, images, "grad_cam"), grad_cam, atol=1e-5)
     with pytest.raises(ValueError, match="is no mean over positions, for its head has a map"):
