@@ -6,7 +6,7 @@ BACKEND_TESTS := tests/test_backends.py tests/models/test_keras_metrics.py
 # torch on PyPI is gigabytes for CUDA: taken where it is installed, or asked for by BACKENDS="jax torch"
 BACKENDS ?= jax $(shell $(BIN)/python -c 'import torch; print("torch")' 2>/dev/null)
 
-.PHONY: demo test anywhere backends docs notebooks slow bench clean
+.PHONY: demo test anywhere chaos fuzz backends docs notebooks slow bench clean
 
 demo: $(VENV)/installed  ## the whole line on synthetic radiographs -> demo/report.html
 	$(BIN)/mura-tf demo demo
@@ -22,6 +22,12 @@ test: $(VENV)/installed  ## ruff, types, doctests and the fast tests
 
 anywhere: $(VENV)/installed  ## the fast tests as on other machines; ONLY="one-core random-order" for some
 	$(BIN)/python tests/anywhere.py $(addprefix --only=,$(ONLY)) $(ARGS)
+
+chaos: $(VENV)/installed  ## a grid whose processes and disk fail at 50 random moments; ARGS="--seed 1" for the same
+	$(BIN)/python tests/chaos.py $(ARGS)
+
+fuzz: $(VENV)/installed  ## 20,000 damaged inputs, each read right or refused; half an hour
+	$(BIN)/python -m pytest -q -p no:randomly --hypothesis-profile=fuzz tests/fuzz $(ARGS)
 
 backends: $(VENV)/installed  ## the line on Keras' other backends, jax and, where it is installed, torch
 	for backend in $(BACKENDS); do \

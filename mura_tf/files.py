@@ -51,9 +51,11 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         with suppress(OSError):  # mkstemp makes private files; results are for sharing
             os.chmod(part, 0o666 & ~umask)
         _replace(part, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.unlink(part)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = os.fspath(path)  # a full disk names none
         raise
 
 

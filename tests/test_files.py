@@ -43,6 +43,17 @@ def test_an_exception_leaves_the_old_file_and_no_part(tmp_path, error):
     assert names(tmp_path) == ["best.keras"]
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is full")
+def test_a_full_disk_is_told_with_the_files_name(tmp_path):
+    with (
+        pytest.raises(OSError, match="No space left") as caught,
+        written_whole(tmp_path / "a.csv"),
+        open("/dev/full", "w", encoding="utf-8") as full,
+    ):
+        full.write("as pandas and others do, without a name")
+    assert caught.value.filename == str(tmp_path / "a.csv")
+
+
 def test_a_failing_rename_leaves_no_part(tmp_path):
     path = tmp_path / "scores.csv"
     (path / "inside").mkdir(parents=True)

@@ -11,7 +11,7 @@ from mura_tf.data.fracatlas import is_fracatlas
 from mura_tf.data.layouts import find_dataset
 from mura_tf.data.radiograph import read_size
 from mura_tf.data.table import VIEW_KEY, unsplit_key
-from mura_tf.data.text import is_csv
+from mura_tf.data.text import is_csv, read_table
 
 BOX = ["x", "y", "width", "height"]
 """From the top left corner."""
@@ -176,7 +176,7 @@ def _fracatlas_boxes(path: Path) -> pd.DataFrame:
 
 def _synthetic_boxes(path: Path) -> pd.DataFrame:
     try:
-        boxes = pd.read_csv(path, dtype=str, keep_default_na=False)
+        boxes = read_table(path, dtype=str, keep_default_na=False)
         return boxes[[*VIEW_KEY, *BOX]].astype(dict.fromkeys(BOX, float))
     except (ValueError, KeyError) as error:
         raise ValueError(

@@ -5,6 +5,8 @@ Needs the extra `mura-tf[dicom]`: pydicom, with pylibjpeg's decoders for compres
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -29,6 +31,7 @@ BODY_PARTS = {
     "wrist": ("WRIST", "CARPUS", "WRISTJOINT", "SCAPHOID"),
 }
 """Study type -> values of BodyPartExamined, without spaces (DICOM PS3.16, Annex L, and habits)."""
+_HEADER = "DICOM with a header that cannot be read"
 _TYPE_OF = {part: study_type for study_type, parts in BODY_PARTS.items() for part in parts}
 
 
@@ -59,13 +62,10 @@ def read_dicom(content: bytes) -> StoredImage:
         UnreadableImageError, ImportError: see `decode_dicom`.
     """
     dataset = _parsed(content)
-    _require_radiograph(dataset)
-    return StoredImage(
-        height=int(dataset.Rows),
-        width=int(dataset.Columns),
-        orientation=1,
-        decode=lambda: (_shown(dataset), ""),
-    )
+    with _refused_as(_HEADER):
+        _require_radiograph(dataset)
+        height, width = int(dataset.Rows), int(dataset.Columns)
+    return StoredImage(height, width, orientation=1, decode=lambda: (_shown(dataset), ""))
 
 
 def decode_dicom(content: bytes, path: str | os.PathLike[str]) -> np.ndarray:
@@ -94,8 +94,9 @@ def dicom_header(content: bytes, path: str | os.PathLike[str]) -> Header:
     """What the header of a DICOM file says; see `decode_dicom` for its errors."""
     with naming(path):
         dataset = _parsed(content)
-        _require_radiograph(dataset)
-    return header_of(dataset)
+        with _refused_as(_HEADER):
+            _require_radiograph(dataset)
+            return header_of(dataset)
 
 
 def header_of(dataset: "Dataset") -> Header:
@@ -133,10 +134,10 @@ def parsed(content: bytes, path: str | os.PathLike[str]) -> "Dataset":
 def _shown(dataset: "Dataset") -> np.ndarray:
     from pydicom.pixels.processing import apply_modality_lut
 
-    centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
-    try:
+    with _refused_as("DICOM with pixels that cannot be read"), np.errstate(all="ignore"):
         stored = dataset.pixel_array
         values = np.asarray(apply_modality_lut(stored, dataset), float)
+        centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
         if "VOILUTSequence" in dataset:
             shown = _by_table(values, dataset.VOILUTSequence[0])
         elif centre is not None and width is not None:
@@ -145,12 +146,11 @@ def _shown(dataset: "Dataset") -> np.ndarray:
         else:
             low, high = _possible_range(dataset)
             shown = (values - low) / (high - low)
-    except Exception as error:  # pydicom and its decoders raise whatever they meet
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableImageError(f"DICOM with pixels that cannot be read ({reason})") from None
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        shown = 1 - shown
-    return np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8)
+        if np.isnan(shown).any():
+            raise ValueError("its window or its rescale makes no grey levels of them")
+        if dataset.PhotometricInterpretation == "MONOCHROME1":
+            shown = 1 - shown
+        return np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8)
 
 
 def _by_table(values: np.ndarray, voi: "Dataset") -> np.ndarray:
@@ -197,11 +197,23 @@ def _parsed(content: bytes) -> "Dataset":
         raise ImportError(
             "a DICOM file, which needs pydicom. Install the extra: pip install 'mura-tf[dicom]'."
         ) from None
-    try:
+    with _refused_as("truncated or corrupt DICOM"):
         return dcmread(io.BytesIO(content))
-    except Exception as error:
+
+
+@contextmanager
+def _refused_as(what: str) -> Iterator[None]:
+    """pydicom and its decoders raise whatever they meet, where an element is first asked for.
+
+    A decoder in Rust that panics raises what is no Exception.
+    """
+    try:
+        yield
+    except (UnreadableImageError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableImageError(f"truncated or corrupt DICOM ({reason})") from None
+        raise UnreadableImageError(f"{what} ({reason})") from None
 
 
 def _require_radiograph(dataset: "Dataset") -> None:

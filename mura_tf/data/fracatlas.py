@@ -20,7 +20,7 @@ from mura_tf.data.findings import (
 )
 from mura_tf.data.splits import deal_patients
 from mura_tf.data.table import SPLITS, as_views
-from mura_tf.data.text import read_text
+from mura_tf.data.text import read_table, read_text
 
 FRACATLAS_LAYOUT = "FracAtlas' layout (dataset.csv, images/Fractured, images/Non_fractured)"
 FRACATLAS_FRACTIONS = (0.70, 0.15, 0.15)
@@ -99,7 +99,7 @@ def _read_fracatlas_csv(csv: Path) -> tuple[pd.DataFrame, list[Finding]]:
     flags = [*_STUDY_TYPES, "mixed", "fractured"]
     empty = pd.DataFrame({"view": [], "study_type": [], "label": []}, dtype=str)
     try:
-        table = pd.read_csv(io.StringIO(read_text(csv)), dtype=str)
+        table = read_table(io.StringIO(read_text(csv)), dtype=str)
     except ValueError as error:  # pandas' parser and decoding errors are ValueErrors
         reason = f"not readable as CSV ({error}); expected FracAtlas' dataset.csv. Restore it"
         return empty, [Finding(str(csv), "malformed line", reason)]

@@ -39,8 +39,17 @@ class StoredImage:
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
 
     def grey(self) -> tuple[np.ndarray, str]:
-        """The image as it is to be looked at, uint8 of `size`, and `decode`'s note."""
+        """The image as it is to be looked at, uint8 of `size`, and `decode`'s note.
+
+        Raises:
+            UnreadableImageError: `decode` does, or the pixels are not as many as the header says.
+        """
         image, note = self.decode()
+        if image.shape != (self.height, self.width):
+            found = " x ".join(map(str, image.shape))
+            raise UnreadableImageError(
+                f"damaged: {found} pixels, where its header says {self.height} x {self.width}"
+            )
         return turned(image, self.orientation), note
 
 

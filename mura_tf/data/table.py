@@ -44,7 +44,7 @@ def as_labels(labels: pd.Series) -> pd.Series:
     known = labels[labels.notna() & (labels.astype(str) != "")]
     try:
         numbers = pd.to_numeric(known).astype("Int64")
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise ValueError(
             "a label must be 1 (abnormal) or 0 (normal), or NaN or nothing where it is unknown. "
             f"Received: {', '.join(map(repr, known.unique()[:5]))}."

@@ -3,6 +3,10 @@
 import codecs
 import os
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -27,6 +31,20 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise ValueError(
             f"line {line} is not {encoding.removesuffix('-sig').upper()}. Save the file as UTF-8"
         ) from None
+
+
+def read_table(source: str | os.PathLike[str] | IO[Any], **settings: Any) -> "pd.DataFrame":
+    """`pandas.read_csv`, which takes the first cells of rows for their names if there are surplus.
+
+    Raises:
+        ValueError: the rows have more cells than the header, or pandas cannot read them.
+    """
+    import pandas as pd
+
+    table = pd.read_csv(source, **settings)
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ValueError("its rows have more cells than its header has names")
+    return table
 
 
 def is_csv(path: str | os.PathLike[str]) -> bool:

@@ -15,7 +15,7 @@ from mura_tf.data.mura import is_mura, scan_mura
 from mura_tf.data.required import scoring_findings
 from mura_tf.data.splits import with_validation
 from mura_tf.data.table import SPLITS, VIEW_COLUMNS, as_labels
-from mura_tf.data.text import is_csv, read_text
+from mura_tf.data.text import is_csv, read_table, read_text
 from mura_tf.terminal import Notice
 
 
@@ -176,7 +176,7 @@ def _table(text: str) -> pd.DataFrame:
     """The views of a CSV's text, with labels as text; ValueError says what is wrong with it."""
     header = text.partition("\n")[0]
     separator = max(",;\t", key=header.count)
-    views = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
+    views = read_table(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
     views.columns = views.columns.str.strip().str.lower()
     if lacking := [column for column in VIEW_COLUMNS if column not in views]:
         raise ValueError(f"no column {', '.join(lacking)} in {header.strip()!r}")

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from mura_tf.data.table import as_labels
+from mura_tf.data.table import VIEW_KEY, as_labels
 from mura_tf.data.tasks import abnormality_of
+from mura_tf.data.text import read_table
 from mura_tf.files import written_whole
 from mura_tf.models.backend import require_backend
 
@@ -135,7 +136,9 @@ def read_predictions(path: str | os.PathLike[str] | io.BytesIO) -> pd.DataFrame:
     """
     try:
         # probabilities by way of text: pandas' own parser may miss the last bit
-        table = pd.read_csv(path, dtype=defaultdict(lambda: str, _COUNTS), keep_default_na=False)
+        table = read_table(path, dtype=defaultdict(lambda: str, _COUNTS), keep_default_na=False)
+        if lacking := [column for column in _COLUMNS if column not in table]:
+            raise ValueError(f"no column {', '.join(lacking)}")
         classes = [column for column in table if column.startswith(CLASS_PREFIX)]
         table = table.astype(dict.fromkeys(["probability", *classes], float))
         return table.assign(label=as_labels(table.label))
@@ -143,13 +146,14 @@ def read_predictions(path: str | os.PathLike[str] | io.BytesIO) -> pd.DataFrame:
         raise FileNotFoundError(
             f"{path} must be a predictions table, and is gone. {PREDICT_AGAIN}"
         ) from None
-    except (ValueError, KeyError) as error:  # pandas' parser and decoding errors are ValueErrors
+    except (ValueError, KeyError, OverflowError) as error:  # pandas' own errors are ValueErrors
         raise ValueError(
             f"{path} must be a predictions table, and is damaged: {error}. {PREDICT_AGAIN}"
         ) from error
 
 
 _COUNTS: dict[str, type] = {"repeat": int, "member": int}
+_COLUMNS = [*VIEW_KEY, "label", "backbone", "stage", *_COUNTS, "probability"]
 
 
 def write_predictions(predictions: pd.DataFrame, path: str | os.PathLike[str]) -> None:

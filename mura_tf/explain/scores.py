@@ -13,6 +13,7 @@ from scipy.integrate import trapezoid
 
 from mura_tf.data.boxes import box_masks, load_boxes, squares_of
 from mura_tf.data.table import VIEW_KEY
+from mura_tf.data.text import read_table
 from mura_tf.explain.detection import IOUS, average_precision, boxes_of
 from mura_tf.explain.ensemble import Ensemble
 from mura_tf.explain.heatmaps import ModelOrRun, heatmaps, methods_for, probabilities
@@ -203,7 +204,7 @@ def _scores_before(path: Path) -> pd.DataFrame | None:
     if not path.exists():
         return None
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(KEY, str))
+        table = read_table(path, dtype=dict.fromkeys(KEY, str))
     except ValueError:
         table = pd.DataFrame()
     if lacking := [name for name in KEY if name not in table]:

@@ -13,16 +13,16 @@ import pandas as pd
 
 from mura_tf.data.table import VIEW_COLUMNS
 from mura_tf.data.views import read_views
-from mura_tf.files import written_whole
+from mura_tf.files import remove_parts, written_whole
 from mura_tf.grid.engines import Engine, LocalEngine
 from mura_tf.grid.progress import Board
-from mura_tf.grid.worker import RunError
+from mura_tf.grid.worker import LOG, STARTED, RunError
 from mura_tf.models.backbones import require_weights
 from mura_tf.models.backend import require_backend
 from mura_tf.terminal import track
 from mura_tf.training.failures import is_shortage, shortage
 from mura_tf.training.recipe import Recipe
-from mura_tf.training.run import Run
+from mura_tf.training.run import RESUME, Run
 from mura_tf.training.selection import selected_views, split_views, usable_views
 
 SCHEMES = {
@@ -280,6 +280,8 @@ def _execute(
 ) -> dict[Path, str]:
     by_folder = {run.folder: run for run in plan}
     finished = {run.folder for run in plan if Run(run.folder).finished}
+    for folder in finished:
+        _remove_leftovers(folder)
     waiting = [run for run in plan if run.folder not in finished]
     attempts: dict[Path, int] = dict.fromkeys(by_folder, 0)
     failed: dict[Path, str] = {}
@@ -320,6 +322,13 @@ def _execute(
                 board.finished(run)
         board.refresh()
     return failed
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what a kill between a run's end and its clearing up has left."""
+    for name in (LOG, STARTED, RESUME):
+        (folder / name).unlink(missing_ok=True)
+    remove_parts(folder)
 
 
 def _require_finished(folder: Path) -> None:

@@ -1,45 +1,15 @@
-"""The `.mura` file, a zip: its facts, its members, and what tells it from another."""
+"""The `.mura` file, a zip: its members, and what tells it from another."""
 
 import hashlib
 import importlib.util
-import json
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mura_tf.inference.members import KerasMember, Member, OnnxMember
-
-FORMAT = 1
-"""Of `bundle.json`; a bundle of a later one is refused."""
-
-
-def facts_in(path: Path) -> dict[str, Any]:
-    """Of `bundle.json`.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: no bundle, a damaged one, one of a later format or without all its members.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no bundle {path}. `mura-tf pack` makes one.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            facts = json.loads(archive.read("bundle.json"))
-            lacking = {member["file"] for member in facts["members"]} - set(archive.namelist())
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} must be a bundle, a zip with bundle.json, made by `mura-tf pack`. Received: "
-            f"one that is damaged or something else ({error})."
-        ) from None
-    if facts.get("format") != FORMAT or lacking:
-        what = f"lacks {', '.join(sorted(lacking))}" if lacking else f"has {facts.get('format')!r}"
-        raise ValueError(
-            f"{path} must be a bundle of format {FORMAT} with all its members. Received: one that "
-            f"{what}. Pack it again, or install a later mura_tf."
-        )
-    return facts
 
 
 def keras_file(bundle: Path | None, member: Mapping[str, Any], aside: Path) -> Path:
@@ -56,8 +26,31 @@ def keras_file(bundle: Path | None, member: Mapping[str, Any], aside: Path) -> P
         return Path(archive.extract(member["file"], aside))
 
 
-def open_member(bundle: Path | None, member: Mapping[str, Any], preprocessing: str) -> Member:
-    """A member, ready to read: as ONNX where the bundle has its graph and the extra is there."""
+def open_member(
+    bundle: Path | None, member: Mapping[str, Any], inputs: Mapping[str, Any]
+) -> Member:
+    """A member, ready to read: as ONNX where the bundle has its graph and the extra is there.
+
+    Args:
+        bundle, member: see `keras_file`.
+        inputs: `preprocessing`, `image_size` and `classes` of the facts.
+
+    Raises:
+        ValueError: it is damaged, or reads something else.
+    """
+    with _model_errors_explained(f"{member['file']} in {bundle}" if bundle else member["file"]):
+        opened = _opened(bundle, member, inputs["preprocessing"])
+    expected = inputs["image_size"], len(inputs["classes"]) or 1
+    if (opened.side, opened.outputs) != expected:
+        raise ValueError(
+            f"{member['file']} must read squares of {expected[0]} pixels and say {expected[1]} "
+            f"probabilities, as its bundle says. Received: {opened.side} pixels and "
+            f"{opened.outputs}. Pack it again."
+        )
+    return opened
+
+
+def _opened(bundle: Path | None, member: Mapping[str, Any], preprocessing: str) -> Member:
     if bundle is not None and importlib.util.find_spec("onnxruntime") is not None:
         exported = str(Path(member["file"]).with_suffix(".onnx"))
         with zipfile.ZipFile(bundle) as archive:
@@ -65,6 +58,20 @@ def open_member(bundle: Path | None, member: Mapping[str, Any], preprocessing: s
                 return OnnxMember(archive.read(exported))
     with tempfile.TemporaryDirectory() as folder:
         return KerasMember(keras_file(bundle, member, Path(folder)), preprocessing)
+
+
+@contextmanager
+def _model_errors_explained(model: str) -> Iterator[None]:
+    try:
+        yield
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # Keras, ONNX Runtime and zipfile raise whatever they meet
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{model} must be a model of mura_tf's and is damaged or something else: {reason}. "
+            "Pack the bundle again."
+        ) from None
 
 
 def hash_of(files: Iterable[Path]) -> str:

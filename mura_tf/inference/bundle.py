@@ -22,7 +22,8 @@ from mura_tf.data.radiograph import (
 from mura_tf.data.tasks import ABNORMAL
 from mura_tf.evaluation.operating_points import Calibration, OperatingPoint
 from mura_tf.explain.maps import enlarged
-from mura_tf.inference.archive import facts_in, hash_of, keras_file, open_member
+from mura_tf.inference.archive import hash_of, keras_file, open_member
+from mura_tf.inference.bundle_facts import read_facts
 from mura_tf.inference.findings import (
     COLOURED,
     DISAGREEMENT,
@@ -71,7 +72,7 @@ class Bundle:
         self.path: Path | None = None
         if len(sources) == 1 and not Path(sources[0]).is_dir():
             self.path = Path(sources[0])
-            self.facts = facts_in(self.path)
+            self.facts = read_facts(self.path)
         else:
             from mura_tf.inference.pack import facts_of_runs
 
@@ -343,13 +344,12 @@ class Bundle:
 
     @cached_property
     def _members(self) -> list[Member]:
-        preprocessing = self.facts["preprocessing"]
-        return [open_member(self.path, one, preprocessing) for one in self.facts["members"]]
+        return [open_member(self.path, one, self.facts) for one in self.facts["members"]]
 
     @cached_property
     def _recogniser(self) -> Member:
         recogniser = self.facts["recogniser"]
-        return open_member(self.path, recogniser, recogniser["preprocessing"])
+        return open_member(self.path, recogniser, recogniser)
 
 
 def _told(views: Iterable[View]) -> list[str]:

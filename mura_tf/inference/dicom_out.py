@@ -3,6 +3,7 @@
 Needs the extra `mura-tf[dicom]`: highdicom. Originals are read and never touched.
 """
 
+import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,11 @@ SERIES = 9000
 """Number of the heatmaps' series, and one less than the report's."""
 SCHEME = "99MURATF"
 """Of the codes that no standard has."""
+EMPTY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"),
+)
+"""What a header must have, be it empty, and some have not."""
 
 
 def write_dicom(
@@ -47,18 +53,32 @@ def write_dicom(
 
     Returns:
         What was written: a secondary capture per view with a heatmap, RGB, and a structured report
-        (TID 1500) with the probability, the decision, the operating point and the model.
+        (TID 1500) with the probability, the decision, the operating point and the model. Nothing,
+        and a warning in the finding, where the originals' headers do not allow it.
 
     Raises:
         ImportError: without the extra.
     """
-    try:
-        import highdicom
-    except ImportError:
+    if importlib.util.find_spec("highdicom") is None:
         raise ImportError(
             "DICOM output needs highdicom, which is not installed. Install the extra: "
             "pip install 'mura-tf[dicom]'."
-        ) from None
+        )
+    try:
+        return _written(finding, Path(out), bundle, point, name)
+    except OSError:
+        raise
+    except Exception as error:  # highdicom and pydicom raise whatever they meet in a header
+        reason = " ".join(str(error).split()) or type(error).__name__
+        finding.warnings.append(f"no DICOM objects can be made of it ({reason})")
+        return []
+
+
+def _written(
+    finding: Finding, out: Path, bundle: Bundle, point: str | None, name: str
+) -> list[Path]:
+    import highdicom
+
     originals = [_original(view) for view in finding.views]
     if finding.decision == NOT_READ or not any(originals):
         return []
@@ -71,10 +91,10 @@ def write_dicom(
     written = []
     for number, (picture, dataset) in enumerate(pictured, start=1):
         capture = _capture(picture, dataset, series, number, bundle.facts)
-        written.append(_saved(capture, Path(out) / f"{name}-heatmap{number}.dcm"))
+        written.append(_saved(capture, out / f"{name}-heatmap{number}.dcm"))
     evidence = [dataset for dataset in originals if dataset is not None]
     report = _report(finding, evidence, bundle, bundle.point(point))
-    return [*written, _saved(report, Path(out) / f"{name}-report.dcm")]
+    return [*written, _saved(report, out / f"{name}-report.dcm")]
 
 
 def _original(view: View) -> "Dataset | None":
@@ -86,7 +106,10 @@ def _original(view: View) -> "Dataset | None":
         return None
     from mura_tf.data.dicom import parsed
 
-    return parsed(content, view.source)
+    dataset = parsed(content, view.source)
+    for keyword in EMPTY:
+        dataset.setdefault(keyword, "")
+    return dataset
 
 
 def _saved(dataset: "Dataset", path: Path) -> Path:

@@ -28,7 +28,15 @@ class Reading(NamedTuple):
 
 
 class Member(Protocol):
-    """What reads squares."""
+    """What reads squares.
+
+    Attributes:
+        side: of the squares, pixels.
+        outputs: K of its reading.
+    """
+
+    side: int
+    outputs: int
 
     def read(self, squares: np.ndarray) -> Reading:
         """Reads uint8 (B, S, S)."""
@@ -47,6 +55,9 @@ class OnnxMember:
             graph, options, providers=["CPUExecutionProvider"]
         )
         self._names = [output.name for output in self._session.get_outputs()]
+        (squares,), said = self._session.get_inputs(), self._session.get_outputs()
+        self.side = squares.shape[-1]
+        self.outputs = said[self._names.index("probabilities")].shape[-1]
 
     def read(self, squares: np.ndarray) -> Reading:
         found = dict(zip(self._names, self._session.run(None, {"squares": squares}), strict=True))
@@ -73,6 +84,7 @@ class KerasMember:
 
         self._prepare, self._table = looked_up, preprocessing_table(preprocessing)
         model = keras.models.load_model(path, compile=False)
+        self.side, self.outputs = model.input_shape[1], model.output_shape[-1]
         try:
             features, kernel, _ = affine_head(model)
         except ValueError:

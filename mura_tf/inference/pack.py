@@ -12,8 +12,8 @@ from mura_tf.data.table import STUDY_KEY
 from mura_tf.evaluation.operating_points import Decisions, decide
 from mura_tf.evaluation.scores import score, study_probabilities
 from mura_tf.files import written_whole
-from mura_tf.inference.archive import FORMAT
 from mura_tf.inference.bundle import Bundle
+from mura_tf.inference.bundle_facts import FORMAT
 from mura_tf.inference.model_card import model_card
 from mura_tf.training.run import Run, RunFolders, finished_runs, folders_below
 from mura_tf.training.systems import systems_of, the_first

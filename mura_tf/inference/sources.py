@@ -5,7 +5,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from mura_tf.data.radiograph import (
     read_content,
 )
 from mura_tf.data.store import FileKey
+from mura_tf.data.text import read_table
 
 if TYPE_CHECKING:
     from mura_tf.data.dicom import Header
@@ -207,10 +208,9 @@ def _add_file(
 
 
 def _add_table(studies: dict[object, Study], path: Path) -> None:
-    import pandas as pd
 
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = read_table(path, dtype=str, keep_default_na=False)
     except ValueError as error:
         raise ValueError(f"{path} must be a views CSV. Received: {error}.") from None
     if "path" not in table:
@@ -253,18 +253,24 @@ def _unpacked_once(path: Path, unpacked: Path) -> Path:
 
 
 def _unpack(path: Path, folder: Path) -> None:
+    with _zip_errors_explained(path), zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    size = sum(entry.file_size for entry in entries)
+    if len(entries) > ZIP_FILES or size > ZIP_BYTES:
+        raise ValueError(
+            f"a zip may hold {ZIP_FILES:,} files and {ZIP_BYTES / 2**30:g} GiB. Received: "
+            f"{path} with {len(entries):,} files and {size / 2**30:.1f} GiB. Unpack it and "
+            "give the folder."
+        )
+    with _zip_errors_explained(path), zipfile.ZipFile(path) as archive:
+        archive.extractall(folder)  # which keeps every entry inside
+
+
+@contextmanager
+def _zip_errors_explained(path: Path) -> Iterator[None]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            size = sum(entry.file_size for entry in entries)
-            if len(entries) > ZIP_FILES or size > ZIP_BYTES:
-                raise ValueError(
-                    f"a zip may hold {ZIP_FILES:,} files and {ZIP_BYTES / 2**30:g} GiB. Received: "
-                    f"{path} with {len(entries):,} files and {size / 2**30:.1f} GiB. Unpack it and "
-                    "give the folder."
-                )
-            archive.extractall(folder)  # which keeps every entry inside
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+        yield
+    except Exception as error:  # zipfile and zlib raise whatever they meet
         raise ValueError(f"{path} must be a whole zip without a password: {error}.") from None
 
 

@@ -17,6 +17,7 @@ from mura_tf.models.specs import Plateau, Step, parse_schedule, parse_sizes
 from mura_tf.training.averaging import AveragedWeights
 from mura_tf.training.failures import is_shortage
 from mura_tf.training.recipe import Recipe
+from mura_tf.training.run import RESUME
 
 _REMEMBERED = {"stopping": ("wait", "best", "best_epoch"), "schedule": ("wait", "best")}
 """The state of Keras' callbacks, which Keras does not keep over a restart."""
@@ -33,7 +34,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def __init__(self, run_dir: Path):
         super().__init__()
-        self.path = run_dir / "resume.npz"
+        self.path = run_dir / RESUME
         self.history_path = run_dir / "history.csv"
         self.history: list[dict[str, float]] = []
         self.seconds: list[float] = []

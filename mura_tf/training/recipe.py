@@ -5,7 +5,9 @@ import difflib
 import hashlib
 import json
 import os
+import reprlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -356,10 +358,17 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     try:
         settings = json.loads(read_text(path), object_pairs_hook=_each_once)
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError
         raise ValueError(f"{path} must be JSON: {error}.") from None
     if not isinstance(settings, dict):
-        raise ValueError(f"{path} must hold one JSON object. Received: {settings!r}.")
+        raise ValueError(f"{path} must hold one JSON object. Received: {reprlib.repr(settings)}.")
+    for name, value in settings.items():
+        inner = value if isinstance(value, list) else [value]
+        if any(isinstance(one, list | dict) for one in inner):
+            raise ValueError(
+                f"{path} must have text, numbers and lists of text as its settings. Received: "
+                f"{name!r}, whose value is nested deeper."
+            )
     return settings
 
 
@@ -398,5 +407,8 @@ def _require_number(
     recipe: Recipe, name: str, range_text: str, fits: Callable[[float], bool]
 ) -> None:
     value = getattr(recipe, name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not fits(value):
+    if isinstance(value, int) and not isinstance(value, bool):
+        with suppress(OverflowError):  # more digits than a float has
+            value = float(value)
+    if not isinstance(value, float) or not fits(value):
         raise ValueError(f"{name} must be a number {range_text}. Received: {value!r}.")

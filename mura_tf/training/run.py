@@ -23,6 +23,8 @@ from mura_tf.training.recipe import Recipe
 if TYPE_CHECKING:
     import keras
 
+RESUME = "resume.npz"
+"""In the folder of an unfinished run: what exact resume needs."""
 RunFolders = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 """The folder of a run, or of several."""
 _KINDS: dict[str, type | tuple[type, ...]] = {

@@ -171,6 +171,10 @@ def test_a_voi_table_wins_over_a_window():
         ({"PhotometricInterpretation": "PALETTE COLOR"}, r"in colour \(PALETTE COLOR\)"),
         ({"BitsAllocated": 32}, "with 32 bits a pixel; expected 8 or 16"),
         ({"PixelData": RAMP.tobytes()[:100]}, "pixels that cannot be read"),
+        ({"Rows": None}, "a header that cannot be read"),
+        ({"Columns": [64, 64]}, "a header that cannot be read"),
+        ({"WindowWidth": "nan", "WindowCenter": 3}, "its window or its rescale makes no grey"),
+        ({"RescaleSlope": 0, "RescaleIntercept": 0}, "its window or its rescale makes no grey"),
     ],
 )  # fmt: skip
 def test_everything_else_is_refused_with_a_sentence(settings, reason):
@@ -191,3 +195,30 @@ def test_no_pixels_no_dicom_and_half_a_file(tmp_path):
     for length in (133, 200, 400, len(content) - 1000):
         with pytest.raises(BadRadiographError, match=r"^x: .*DICOM"):
             decode_dicom(content[:length], "x")
+
+
+def test_pixels_that_are_not_as_many_as_the_header_says_are_refused():
+    content = radiograph(RAMP.astype(np.uint8)[:1, :1])
+    shifted = content.replace(b"\xe0\x7f\x10\0OB", b"\xe0\x7f\x10\0\0OB")  # so it has frames
+    assert shifted != content
+    with pytest.raises(
+        BadRadiographError, match=r"^x: damaged: . x 1 x 1 pixels, where its header"
+    ):
+        decode_dicom(shifted, "x")
+
+
+def test_a_byte_lost_from_run_lengths_is_no_panic_of_the_decoder():
+    from pydicom import uid
+
+    values = np.arange(40 * 30, dtype=np.uint16).reshape(40, 30)
+    dataset = parsed(radiograph(values), "x")
+    dataset.compress(uid.RLELossless)
+    target = io.BytesIO()
+    dataset.save_as(target, enforce_file_format=True)
+    content, refused = target.getvalue(), 0
+    for place in range(len(content) - 1200, len(content), 50):
+        try:
+            decode_dicom(content[:place] + content[place + 1 :], "x")
+        except BadRadiographError:
+            refused += 1
+    assert refused

@@ -421,6 +421,13 @@ def test_a_views_csv_that_could_not_be_scored_is_refused_and_listed(mura, change
     assert check_dataset(csv).reason.str.contains(sentence).any()
 
 
+def test_rows_of_more_cells_than_the_header_are_refused(mura):
+    """pandas takes their first cells for names, and each column for the one before."""
+    csv = written(load_mura(mura), mura / "views.csv", lambda text: text.replace("\nt", "\nx,t"))
+    with pytest.raises(ValueError, match="Received: its rows have more cells than its header"):
+        load_views(csv)
+
+
 def test_a_study_type_that_one_side_lacks_is_listed(mura):
     views = load_mura(mura)
     for split, lacking in (("train", "train"), ("valid", "valid or test")):

@@ -1,6 +1,7 @@
 """A predictions table's file."""
 
 import numpy as np
+import pytest
 from prediction_tables import figure_1, predictions_of
 
 from mura_tf.evaluation.predictions import read_predictions
@@ -29,3 +30,14 @@ def test_keys_stay_text(tmp_path):
         *("007", "1", "NA", "nan")
     ]
     assert len(study_probabilities(again)) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [({"study_type": None}, "no column study_type"), ({"repeat": "9" * 400}, "Overflow")],
+)
+def test_a_predictions_table_that_lacks_a_column_or_counts_too_far(tmp_path, changed, reason):
+    table = predictions_of(2).assign(**changed).dropna(axis="columns")
+    table.to_csv(tmp_path / "predictions.csv", index=False)
+    with pytest.raises(ValueError, match=f"must be a predictions table, and is damaged: {reason}"):
+        read_predictions(tmp_path / "predictions.csv")

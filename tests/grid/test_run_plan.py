@@ -128,6 +128,17 @@ def test_what_is_finished_is_left_alone(views, out, plan, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_what_a_kill_has_left_in_a_finished_run_is_removed(views, out, plan):
+    run_plan(plan, views, out, engine=FakeEngine(), verbose=False)
+    before = {path.name for path in plan[0].folder.iterdir()}
+    for name in ("log.txt", "started.json", "resume.npz", ".part-1.csv"):
+        (plan[0].folder / name).touch()
+    engine = FakeEngine()
+    assert run_plan(plan, views, out, engine=engine, verbose=False) == {}
+    assert engine.begun == []
+    assert {path.name for path in plan[0].folder.iterdir()} == before
+
+
 def test_a_folder_that_two_plans_share_is_trained_once(views, out, plan):
     engine = FakeEngine()
     more = plan_runs(RECIPE, out, ["elbow", "wrist"], members=3)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -202,6 +203,59 @@ def test_a_damaged_bundle_is_refused(bundle, tmp_path, damage):
                 archive.writestr(name, entry)
     with pytest.raises(ValueError, match="must be a bundle"):
         Bundle(path)
+
+
+def remade(bundle, path, change=None, **entries):
+    """The bundle with `change` made to its facts, and these entries as they are given."""
+    with zipfile.ZipFile(bundle.path) as whole, zipfile.ZipFile(path, "w") as archive:
+        for name in whole.namelist():
+            content = entries.get(Path(name).stem, whole.read(name))
+            if name == "bundle.json" and change:
+                facts = json.loads(content)
+                content = json.dumps(change(facts) or facts)
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda facts: [facts], r"of format 1\. Received: one that has"),
+        (lambda facts: facts.update(study_types=None), "has no list as study_types"),
+        (lambda facts: facts.update(image_size=32.5), "has no whole number as image_size"),
+        (lambda facts: facts.pop("operating_points") and None, "lacks operating_points"),
+        (lambda facts: facts["calibration"].pop("slope") and None, "lacks slope in calibration"),
+        (lambda facts: facts["members"][1].update(file=3), r"has no text as members\[1\].file"),
+        (lambda facts: facts.update(inputs=dict.fromkeys(facts["inputs"], np.nan)), "no number as"),
+        (
+            lambda facts: facts["study_types"].append("hip") or by_type(facts),
+            "no member that reads",
+        ),
+        (lambda facts: facts.update(classes=["normal"]), "has no class abnormal elbow"),
+        (lambda facts: facts.update(study_types=[]), "has no study type"),
+        (lambda facts: facts.update(operating_points=[]), "has no operating point paper"),
+    ],
+)
+def test_what_bundle_json_must_say(bundle, tmp_path, change, reason):
+    with pytest.raises(ValueError, match=rf"x.mura must be a bundle.*{reason}"):
+        Bundle(remade(bundle, tmp_path / "x.mura", change))
+
+
+def by_type(facts):
+    for member in facts["members"]:
+        member["study_types"] = ["elbow", "wrist"]
+
+
+def test_a_member_that_is_none_is_refused(bundle, study, tmp_path):
+    damaged = remade(bundle, tmp_path / "x.mura", member1=b"no model")
+    with pytest.raises(ValueError, match=r"members/member1.keras in .*x.mura must be a model of"):
+        Bundle(damaged).read(study)
+
+
+def test_a_member_of_other_inputs_is_refused(bundle, study, tmp_path):
+    larger = remade(bundle, tmp_path / "x.mura", lambda facts: facts.update(image_size=64))
+    with pytest.raises(ValueError, match=r"member0.keras must read squares of 64 pixels .*: 32 pi"):
+        Bundle(larger).read(study)
 
 
 def test_nothing_there_is_a_sentence(bundle, tmp_path):

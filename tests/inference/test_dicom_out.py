@@ -127,3 +127,21 @@ def test_what_is_no_dicom_study_gets_nothing(bundle, lesions, study, tmp_path):
     (finding,) = bundle.findings([tmp_path / "skull.dcm"])
     assert finding.decision == "not read"
     assert write_dicom(finding, tmp_path / "out", bundle) == []
+
+
+def test_a_header_that_lacks_what_may_be_empty(bundle, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 4096, (60, 50), np.uint16)
+    content = radiograph(pixels, BodyPartExamined="WRIST")
+    (tmp_path / "1.dcm").write_bytes(content)
+    (finding,) = bundle.findings([tmp_path])
+    assert len(write_dicom(finding, tmp_path / "out", bundle)) == 2
+    assert not [one for one in finding.warnings if "DICOM" in one]
+
+
+def test_a_header_of_which_no_objects_can_be_made_is_a_warning(bundle, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 4096, (60, 50), np.uint16)
+    content = radiograph(pixels, BodyPartExamined="WRIST", SOPClassUID="")
+    (tmp_path / "1.dcm").write_bytes(content)
+    (finding,) = bundle.findings([tmp_path])
+    assert write_dicom(finding, tmp_path / "out", bundle) == []
+    assert finding.warnings[-1].startswith("no DICOM objects can be made of it (")

@@ -66,6 +66,17 @@ def test_a_zip_is_the_folder_that_it_holds(tmp_path, png):
     assert not list(tmp_path.parent.glob("outside.png"))
 
 
+def test_a_zip_whose_packed_bytes_are_damaged(tmp_path):
+    path = tmp_path / "visit.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("1.png", bytes(1000))
+    content = bytearray(path.read_bytes())
+    content[30 + len("1.png")] = 0xFF  # zlib knows no such block, and zipfile not zlib's error
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"must be a whole zip .*: .*invalid block type"):
+        told(path)
+
+
 def test_a_zip_has_limits_and_may_be_damaged(tmp_path, png, monkeypatch):
     path = tmp_path / "visit.zip"
     with zipfile.ZipFile(path, "w") as archive:

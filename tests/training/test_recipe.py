@@ -190,6 +190,13 @@ def test_an_unknown_setting_near_to_nothing():
         ('{"seed": 1', r"recipe.json must be JSON: Expecting"),
         ("[1]", r"recipe.json must hold one JSON object. Received: \[1\]\."),
         ('{"sede": 1}', r"Did you mean 'seed'\?"),
+        ('{"l1": 1%s}' % ("0" * 400), r"l1 must be a number from 0 up. Received: 10{400}\."),
+        (
+            '{"head": %s}' % ("[" * 500 + "]" * 500),
+            "Received: 'head', whose value is nested deeper",
+        ),
+        ("[" * 10**5, r"recipe.json must be JSON: maximum recursion"),
+        ("[" * 500 + "]" * 500, r"must hold one JSON object. Received: \[\["),
     ],
 )
 def test_a_bad_recipe_file(tmp_path, text, sentence):
