@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from eager import run_eagerly
 
+collect_ignore = ["tests/played"]  # imported there to look for examples, they would play here, too
+
 
 @pytest.fixture(autouse=True, scope="session")
 def cache_dir(tmp_path_factory):
