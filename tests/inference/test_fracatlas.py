@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from mura_tf import Bundle, Recipe, load_fracatlas, pack, train
+from mura_tf import Bundle, Recipe, load_fracatlas, load_predictions, pack, train
 
 WEIGHTS = "mobilenet_v2_0.35_224_no_top.weights.h5"
 
@@ -48,7 +48,6 @@ def test_the_exported_bundle_says_the_same(run, tmp_path):
     """Within 1e-4, which every exported graph is held to."""
     pytest.importorskip("tf2onnx")
     from mura_tf.inference.export import export_bundle
-from mura_tf.training.run import load_predictions
 
     expected = load_predictions([run]).query("split == 'test'")[:60]
     path = tmp_path / "fracatlas.mura"
