@@ -5,9 +5,14 @@ import json
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock
+
+from mura_tf.terminal import Notice
 
 NOT_ON_THIS_DISK = {
     errno.EINVAL,
@@ -18,6 +23,8 @@ NOT_ON_THIS_DISK = {
     errno.EPERM,
 }
 """How shares (CIFS, FUSE, NFS) refuse what they do not have."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""How a disk that is full refuses, which names no file."""
 _PATIENCE = 5.0
 """Seconds for which a file is waited for that another program has open."""
 
@@ -54,8 +61,8 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             os.unlink(part)
-        if isinstance(error, OSError) and error.errno and error.filename is None:
-            error.filename = os.fspath(path)  # a full disk names none
+        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+            error.filename = os.fspath(path)
         raise
 
 
@@ -75,6 +82,9 @@ def _replace(part: str, path: Path) -> None:
         try:
             return os.replace(part, path)
         except PermissionError as error:
+            if error.errno != errno.EACCES:  # as Windows and its shares refuse what is open
+                error.filename, error.filename2 = os.fspath(path), None
+                raise
             if time.monotonic() > deadline or path.is_dir():
                 raise PermissionError(
                     error.errno,
@@ -87,7 +97,35 @@ def _replace(part: str, path: Path) -> None:
 def remove_parts(folder: str | os.PathLike[str]) -> None:
     """Removes what a killed process had begun to write into `folder`."""
     for part in Path(folder).glob(".part-*"):
-        part.unlink()
+        with suppress(OSError):  # another process may be removing it
+            part.unlink()
+
+
+@contextmanager
+def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Waits until no other process works in `folder`; on a disk without locks it says so."""
+    lock = FileLock(Path(folder) / ".lock")
+    try:
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in NOT_ON_THIS_DISK:
+            raise
+        warnings.warn(
+            f"{folder} lies on a disk without locks: see to it that nothing else works there.",
+            Notice,
+            stacklevel=4,
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the system refused, or had no memory left: no fault of what a file holds."""
+    if isinstance(error, OSError):  # EINVAL: of a place that a damaged file points to
+        return error.errno not in (None, errno.EINVAL)
+    return isinstance(error, MemoryError)
 
 
 def write_texts(folder: str | os.PathLike[str], texts: Mapping[str, str]) -> None:

@@ -176,7 +176,7 @@ def disk_filled(scene: Scene, one: random.Random) -> str | None:
         while file.write(bytes(2**16)):
             pass
     time.sleep(seconds)
-    ballast.unlink()
+    ballast.unlink(missing_ok=True)
     return f"for {seconds:.1f} s"
 
 

@@ -54,6 +54,12 @@ def test_a_full_disk_is_told_with_the_files_name(tmp_path):
     assert caught.value.filename == str(tmp_path / "a.csv")
 
 
+def test_what_fails_elsewhere_is_not_told_of_the_file(tmp_path):
+    with pytest.raises(OSError) as caught, written_whole(tmp_path / "a.csv"):
+        raise OSError(errno.EIO, "Input/output error")
+    assert caught.value.filename is None
+
+
 def test_a_failing_rename_leaves_no_part(tmp_path):
     path = tmp_path / "scores.csv"
     (path / "inside").mkdir(parents=True)
@@ -176,6 +182,18 @@ def test_a_file_that_stays_open_is_named(tmp_path, monkeypatch):
     assert names(tmp_path) == []
 
 
+def test_a_rename_that_is_not_permitted_is_not_waited_for(tmp_path, monkeypatch):
+    def refuse(*_):
+        refused.append(1)
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    refused = []
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(PermissionError, match="not permitted") as caught:
+        write_json(tmp_path / "run.json", {"seed": 1})
+    assert len(refused) == 1 and caught.value.filename == str(tmp_path / "run.json")
+
+
 @pytest.mark.parametrize("name", ["best.keras", "model.weights.h5", "curves.png", "LICENSE"])
 def test_the_part_keeps_the_suffix_and_the_folder(tmp_path, name):
     path = tmp_path / name
@@ -198,6 +216,12 @@ def test_remove_parts_takes_what_a_killed_process_left_and_nothing_else(tmp_path
     assert names(tmp_path) == ["history.csv"]
     remove_parts(tmp_path)  # nothing to do is no error
     remove_parts(tmp_path / "none")
+
+
+def test_a_part_that_another_process_removes_is_no_error(tmp_path, monkeypatch):
+    (tmp_path / ".part-1").touch()
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: os.stat(tmp_path / "gone"))
+    remove_parts(tmp_path)
 
 
 def test_write_json_is_indented_and_round_trips(tmp_path):

@@ -58,4 +58,6 @@ def _failures_as_sentences() -> Iterator[None]:
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:  # Python's own
         return f"{error.filename}: {error.strerror}. Give another path, or mend this one."
-    return str(error)
+    if isinstance(error, MemoryError) and not str(error):
+        return "memory ran out. Give fewer files at a time."
+    return str(error) or type(error).__name__

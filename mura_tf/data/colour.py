@@ -23,7 +23,12 @@ def coloured_share(content: bytes) -> float:
     if not (is_png(content) or is_jpeg(content)):
         return 0.0
     flags = cv2.IMREAD_REDUCED_COLOR_2 | cv2.IMREAD_IGNORE_ORIENTATION
-    picture = None if _is_grey(content) else cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    try:
+        picture = (
+            None if _is_grey(content) else cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        )
+    except cv2.error:  # of a pixel or two, of which a half is none
+        return 0.0
     if picture is None:
         return 0.0
     blue, green, red = (picture[..., channel].astype(np.int16) for channel in range(3))

@@ -13,6 +13,7 @@ import numpy as np
 
 from mura_tf.data.radiograph import is_dicom, naming
 from mura_tf.data.stored_image import StoredImage, UnreadableImageError, require_readable_size
+from mura_tf.files import is_refusal
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -212,6 +213,8 @@ def _refused_as(what: str) -> Iterator[None]:
     except (UnreadableImageError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
+        if is_refusal(error):
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableImageError(f"{what} ({reason})") from None
 

@@ -1,6 +1,7 @@
 """Text files as people's programs write them."""
 
 import codecs
+import io
 import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -45,6 +46,28 @@ def read_table(source: str | os.PathLike[str] | IO[Any], **settings: Any) -> "pd
     if not isinstance(table.index, pd.RangeIndex):
         raise ValueError("its rows have more cells than its header has names")
     return table
+
+
+def read_cells(text: str) -> "pd.DataFrame":
+    """The cells of a CSV's text, as text; commas, semicolons or tabs part them.
+
+    Returns:
+        The columns under their names in lower case.
+
+    Raises:
+        ValueError: see `read_table`.
+    """
+    header = text.partition("\n")[0]
+    separator = max(",;\t", key=header.count)
+    table = read_table(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
+    table.columns = table.columns.str.strip().str.lower()
+    return table
+
+
+def beside(folder: str | os.PathLike[str], path: str) -> str:
+    """`path`, or that path in `folder` if it is there: what a CSV in `folder` means by it."""
+    joined = os.path.join(folder, path)
+    return joined if joined != path and os.path.exists(joined) else path
 
 
 def is_csv(path: str | os.PathLike[str]) -> bool:

@@ -1,6 +1,5 @@
 """A data set on disk, or a CSV -> the views table."""
 
-import io
 import os
 import warnings
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from mura_tf.data.mura import is_mura, scan_mura
 from mura_tf.data.required import scoring_findings
 from mura_tf.data.splits import with_validation
 from mura_tf.data.table import SPLITS, VIEW_COLUMNS, as_labels
-from mura_tf.data.text import is_csv, read_table, read_text
+from mura_tf.data.text import beside, is_csv, read_cells, read_text
 from mura_tf.terminal import Notice
 
 
@@ -168,18 +167,16 @@ def read_views(path: str | os.PathLike[str]) -> pd.DataFrame:
             f"{error}."
         ) from None
     folder = os.path.dirname(path)
-    views["path"] = [_beside(folder, one) for one in views["path"]]
+    views["path"] = [beside(folder, one) for one in views["path"]]
     return views.assign(label=as_labels(views["label"]))
 
 
 def _table(text: str) -> pd.DataFrame:
     """The views of a CSV's text, with labels as text; ValueError says what is wrong with it."""
-    header = text.partition("\n")[0]
-    separator = max(",;\t", key=header.count)
-    views = read_table(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
-    views.columns = views.columns.str.strip().str.lower()
+    views = read_cells(text)
     if lacking := [column for column in VIEW_COLUMNS if column not in views]:
-        raise ValueError(f"no column {', '.join(lacking)} in {header.strip()!r}")
+        header = text.partition("\n")[0].strip()
+        raise ValueError(f"no column {', '.join(lacking)} in {header!r}")
     views = views[VIEW_COLUMNS]
     if views.empty:
         raise ValueError("a header and no row")
@@ -194,12 +191,6 @@ def _table(text: str) -> pd.DataFrame:
     if ((views["split"] == "train") & (views["label"] == "")).any():
         raise ValueError("no label in the split train")
     return views
-
-
-def _beside(folder: str, path: str) -> str:
-    """`path`, or that path in `folder` if it is there."""
-    joined = os.path.join(folder, path)
-    return joined if joined != path and os.path.exists(joined) else path
 
 
 def _accept(folder: Path, views: pd.DataFrame, findings: list[Finding]) -> pd.DataFrame:

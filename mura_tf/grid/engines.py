@@ -161,8 +161,8 @@ class RayEngine:
         if not any(cpus <= some and gpus <= others for some, others in have):
             self.close()
             raise ValueError(
-                f"a run must fit on one node of the Ray cluster. Received: {cpus:g} CPUs and "
-                f"{gpus:g} GPUs per run, and nodes with "
+                f"a task must fit on one node of the Ray cluster. Received: {cpus:g} CPUs and "
+                f"{gpus:g} GPUs per task, and nodes with "
                 + ", ".join(f"{some:g} CPUs and {others:g} GPUs" for some, others in have)
                 + ". Ask for less, or add a node."
             )

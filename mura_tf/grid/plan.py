@@ -5,6 +5,7 @@ import os
 import uuid
 from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -327,7 +328,8 @@ def _execute(
 def _remove_leftovers(folder: Path) -> None:
     """Removes what a kill between a run's end and its clearing up has left."""
     for name in (LOG, STARTED, RESUME):
-        (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):  # another command may be removing it
+            (folder / name).unlink()
     remove_parts(folder)
 
 

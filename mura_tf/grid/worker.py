@@ -119,10 +119,13 @@ def _failure(log: Path, status: int, recipe: Mapping[str, Any], killed: bool) ->
 
     said = log.read_text(encoding="utf-8", errors="replace")
     _, *sentences = re.split("^Error: ", said, flags=re.MULTILINE)
-    if status in (1, FINAL) and sentences:
-        return RunError(sentences[-1].strip(), final=status == FINAL)
-    if is_shortage(said[-2000:]) or (killed and status == -_KILLED):
+    sentence = sentences[-1].strip() if sentences else ""
+    if status in (1, FINAL) and sentence:
+        return RunError(sentence, final=status == FINAL)
+    if is_shortage(said[-2000:]):
         return RunError(shortage(Recipe.from_dict(recipe)), final=True)
+    if status == -_KILLED and killed:  # which may have been another process
+        return RunError(shortage(Recipe.from_dict(recipe)))
     if status == -_KILLED:
         return RunError(
             f"the process was killed by signal 9, by somebody or for want of memory, see {log}"
@@ -152,22 +155,29 @@ def main() -> None:
     except Exception as error:
         traceback.print_exc()
         told = isinstance(error, ValueError | OSError | ImportError | RuntimeError | MemoryError)
-        print(f"Error: {error}" if told else f"Error: {type(error).__name__}: {error}")
+        name = type(error).__name__
+        print(f"Error: {str(error) or name}" if told else f"Error: {name}: {error}")
         sys.exit(FINAL if _is_final(error) else 1)
 
 
 def _is_final(error: Exception) -> bool:
     """Whether another try would fail the same way.
 
-    Not of what the system itself refuses, which has a number, nor of pictures that could be read
-    when the plan was checked: another machine, or this one a little later, may do better.
+    Not of what the system itself refuses, which has a number, also where a sentence was made of it,
+    nor of pictures that could be read when the plan was checked: another machine, or this one a
+    little later, may do better.
     """
     from mura_tf.data.cache import BadViewsError
     from mura_tf.training.failures import NonFiniteLossError
 
-    if isinstance(error, OSError):
-        return error.errno is None
-    final = ValueError | ImportError | MemoryError | NonFiniteLossError
+    if isinstance(error, MemoryError):
+        return True
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, TimeoutError) or (isinstance(cause, OSError) and cause.errno):
+            return False
+        cause = cause.__cause__
+    final = ValueError | ImportError | OSError | NonFiniteLossError
     return isinstance(error, final) and not isinstance(error, BadViewsError)
 
 

@@ -6,9 +6,10 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mura_tf.files import is_refusal
 from mura_tf.inference.members import KerasMember, Member, OnnxMember
 
 
@@ -52,7 +53,7 @@ def open_member(
 
 def _opened(bundle: Path | None, member: Mapping[str, Any], preprocessing: str) -> Member:
     if bundle is not None and importlib.util.find_spec("onnxruntime") is not None:
-        exported = str(Path(member["file"]).with_suffix(".onnx"))
+        exported = str(PurePosixPath(member["file"]).with_suffix(".onnx"))
         with zipfile.ZipFile(bundle) as archive:
             if exported in archive.namelist():
                 return OnnxMember(archive.read(exported))
@@ -64,9 +65,11 @@ def _opened(bundle: Path | None, member: Mapping[str, Any], preprocessing: str) 
 def _model_errors_explained(model: str) -> Iterator[None]:
     try:
         yield
-    except (ImportError, MemoryError):
+    except ImportError:
         raise
     except Exception as error:  # Keras, ONNX Runtime and zipfile raise whatever they meet
+        if is_refusal(error):
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"{model} must be a model of mura_tf's and is damaged or something else: {reason}. "

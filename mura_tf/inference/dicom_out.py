@@ -4,6 +4,7 @@ Needs the extra `mura-tf[dicom]`: highdicom. Originals are read and never touche
 """
 
 import importlib.util
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,7 +67,7 @@ def write_dicom(
         )
     try:
         return _written(finding, Path(out), bundle, point, name)
-    except OSError:
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # highdicom and pydicom raise whatever they meet in a header
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -88,13 +89,19 @@ def _written(
         if dataset is not None and view.radiograph is not None and view.heat is not None
     ]
     series = highdicom.UID()
-    written = []
-    for number, (picture, dataset) in enumerate(pictured, start=1):
-        capture = _capture(picture, dataset, series, number, bundle.facts)
-        written.append(_saved(capture, out / f"{name}-heatmap{number}.dcm"))
+    contents = {
+        out / f"{name}-heatmap{number}.dcm": _encoded(
+            _capture(picture, dataset, series, number, bundle.facts)
+        )
+        for number, (picture, dataset) in enumerate(pictured, start=1)
+    }
     evidence = [dataset for dataset in originals if dataset is not None]
     report = _report(finding, evidence, bundle, bundle.point(point))
-    return [*written, _saved(report, out / f"{name}-report.dcm")]
+    contents[out / f"{name}-report.dcm"] = _encoded(report)
+    for path, content in contents.items():  # all or, where a header does not allow one, none
+        with written_whole(path) as part:
+            part.write_bytes(content)
+    return list(contents)
 
 
 def _original(view: View) -> "Dataset | None":
@@ -112,10 +119,10 @@ def _original(view: View) -> "Dataset | None":
     return dataset
 
 
-def _saved(dataset: "Dataset", path: Path) -> Path:
-    with written_whole(path) as part:
-        dataset.save_as(part, enforce_file_format=True)
-    return path
+def _encoded(dataset: "Dataset") -> bytes:
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    return file.getvalue()
 
 
 def _capture(

@@ -33,7 +33,6 @@ except ImportError:
     ) from None
 
 MOST_BYTES = 512 * 2**20
-MOST_FILES = 2000
 """Of one request."""
 KEPT_READINGS = 20
 """Whose pictures can still be asked for; older ones are forgotten."""

@@ -1,6 +1,6 @@
 """Any number of studies into one folder: shard by shard, here or on a cluster, on after a kill.
 
-Studies are grouped from paths alone; a shard of them is then read, and appears whole, with its
+Studies are grouped by paths and headers; a shard of them is then read, and appears whole, with its
 pictures, below `OUT/.shards`. Its name is made of the model's bytes, the options and each file's
 size and times: what is found under it is what would be read again. The tables are put together
 from the shards in the order of the studies, and nothing but them stays.
@@ -23,11 +23,12 @@ import numpy as np
 
 import mura_tf
 from mura_tf.data.store import FileKey
-from mura_tf.files import remove_parts, sync
+from mura_tf.files import locked, remove_parts, sync
 from mura_tf.grid.engines import Engine, RayEngine
 from mura_tf.inference.bundle import Bundle, groups
 from mura_tf.inference.sources import Study, find_studies
 from mura_tf.inference.write import PictureNames, Record, recorded, write_records
+from mura_tf.terminal import waiting
 
 VIEWS = 64
 """Of a shard, about."""
@@ -54,7 +55,7 @@ def read_into(
 
     Of studies that were read before a kill only those are read again whose files, model or options
     have changed since. However many there are, no more than the paths of all and the pixels of a
-    few batches are held.
+    few batches are held. Where another call writes into `out`, this one waits.
 
     Args:
         bundle: that reads.
@@ -72,8 +73,8 @@ def read_into(
         FileNotFoundError, ValueError: see `Bundle.read`.
         RuntimeError: the processes that read a shard have died, `RETRIES` times over.
     """
-    remove_parts(out)
-    shards = Path(out).absolute() / SHARDS
+    engine, out = engine or _Here(bundle), Path(out)
+    shards = out.absolute() / SHARDS
     order = {
         "model": bundle.source,
         "hash": bundle.hash,
@@ -82,28 +83,35 @@ def read_into(
         "dicom": dicom,
     }
     mark = json.dumps([mura_tf.__version__, bundle.facts, order])
-    studies = find_studies(
-        sources, bundle.study_types, each_file=each_file, unpacked=shards / "unpacked"
-    )
     used: list[Path] = []
 
-    def orders() -> Iterator[dict[str, Any]]:
+    def orders(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
         names = PictureNames()
         for shard in groups(map(_absolute, studies), VIEWS):
             named = [(names(study.name), study) for study in shard]
             used.append(shards / _key(mark, named))
             yield order | {"folder": os.fspath(used[-1]), "studies": named}
 
-    engine = engine or _Here(bundle)
     try:
-        records = _records(orders(), engine)
-        counts = write_records(_each(records, told), out, bundle.facts)
+        out.mkdir(parents=True, exist_ok=True)
+        with locked(out):
+            remove_parts(out)
+            with waiting("Looking for studies"):
+                studies = list(
+                    find_studies(
+                        sources,
+                        bundle.study_types,
+                        each_file=each_file,
+                        unpacked=shards / "unpacked",
+                    )
+                )
+            records = _records(orders(studies), engine)
+            counts = write_records(_each(records, told), out, bundle.facts)
+            for folder in used:
+                _move_files(folder, out)
+            shutil.rmtree(shards, ignore_errors=True)
     finally:
         engine.close()
-    for folder in used:
-        _move_files(folder, Path(out))
-    if shards.is_dir():
-        shutil.rmtree(shards)
     return counts
 
 
@@ -143,8 +151,9 @@ class _Here:
 def _read(bundle: Bundle, order: Mapping[str, Any]) -> None:
     """Reads one shard, unless it is there."""
     folder, point = Path(order["folder"]), order["point"]
-    if folder.is_dir():
+    if (folder / RECORDS).is_file():
         return
+    shutil.rmtree(folder, ignore_errors=True)  # of which a killed call had begun to remove a part
     names, studies = zip(*order["studies"], strict=True)
     findings = bundle.findings_of(studies, study_type=order["study_type"], point=point)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +173,7 @@ def _read(bundle: Bundle, order: Mapping[str, Any]) -> None:
         try:
             os.replace(part, folder)
         except OSError:
-            if not folder.is_dir():  # else another process was quicker
+            if not (folder / RECORDS).is_file():  # else another process was quicker
                 raise
 
 
@@ -219,12 +228,11 @@ def _of_shard(order: Mapping[str, Any], future: Future[Any]) -> Iterator[Record]
     except Exception as error:
         if cause := getattr(error, "cause", None):  # Ray wraps what a task has raised
             raise cause from None
-        if isinstance(error, ValueError | OSError | ImportError):
-            raise
         first, last = order["studies"][0][1], order["studies"][-1][1]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RuntimeError(
-            f"the studies from {first.name} to {last.name} were not read: "
-            f"{str(error).splitlines()[0]} What is done is kept: repeat the command."
+            f"the studies from {first.name} to {last.name} were not read: {reason} What is done "
+            "is kept: repeat the command."
         ) from error
     with open(Path(order["folder"]) / RECORDS, encoding="utf-8") as file:
         for line in file:

@@ -19,7 +19,8 @@ from mura_tf.data.radiograph import (
     read_content,
 )
 from mura_tf.data.store import FileKey
-from mura_tf.data.text import read_table
+from mura_tf.data.text import beside, is_csv, read_cells, read_text
+from mura_tf.files import is_refusal
 
 if TYPE_CHECKING:
     from mura_tf.data.dicom import Header
@@ -68,13 +69,14 @@ def find_studies(
     """The studies of what a person gives, in its order; no pixels are read.
 
     A file is a study of its own, a folder's images are one study, and so are DICOM files of one
-    StudyInstanceUID and body part wherever they lie. A zip is the folder that it holds. A CSV has
-    the columns of a views table, of which `path` alone is needed.
+    StudyInstanceUID and body part wherever they lie. A zip is the folder that it holds. A CSV is
+    written as for `read_views`, but of its columns `path` alone is needed; without a column
+    `study`, each row is a study.
 
     Args:
         sources: paths, or uint8 (height, width) arrays, each a study.
         study_types: those that a folder may be named after, such as XR_WRIST or wrist.
-        each_file: whether an image in a folder is a study of its own, too.
+        each_file: whether each file is a study of its own, whatever its folder, table or header.
         unpacked: a folder where zips are unpacked, and found again by the next call; by default
             they are gone when the iterator is.
 
@@ -99,17 +101,19 @@ def find_studies(
                 )
             if path.is_dir():
                 _add_folder(studies, path, path.name, path.absolute().parts, known, each_file)
-            elif path.suffix.lower() == ".csv":
-                _add_table(studies, path)
+            elif is_csv(path):
+                _add_table(studies, path, each_file)
             elif _starts_with(path, b"PK\x03\x04"):
                 if unpacked is None:
                     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                     _unpack(path, folder)
                 else:
                     folder = _unpacked_once(path, unpacked)
-                _add_folder(studies, folder, path.stem, (path.stem,), known, each_file)
+                stem = path.stem
+                _add_folder(studies, folder, stem, (stem,), known, each_file, zipped=True)
             else:
-                _add_file(studies, path, path.name, (str(path),), "")
+                told = path.name, str(path)
+                _add_file(studies, path, path.name, (str(path),), "", each_file, told)
         for study in studies.values():
             _require_visit(study)
         yield from studies.values()
@@ -137,12 +141,13 @@ def studies_of_uploads(
             folder.mkdir()
             _unpack(path, folder)
             stem = file.removesuffix(".zip")
-            _add_folder(studies, folder, stem, (stem,), known, each_file)
+            _add_folder(studies, folder, stem, (stem,), known, each_file, zipped=True)
             continue
         alone = each_file or not folders
         key = (name, str(path)) if alone else ("/".join(folders), "")
         shown = "/".join([*folders, file]) if alone else "/".join(folders)
-        _add_file(studies, path, shown, key, _named_type(folders, known), called=file)
+        study_type = _named_type(folders, known)
+        _add_file(studies, path, shown, key, study_type, each_file, (file, file))
     for study in studies.values():
         _require_visit(study)
     return list(studies.values())
@@ -164,6 +169,7 @@ def _add_folder(
     above: Sequence[str],
     known: set[str],
     each_file: bool,
+    zipped: bool = False,
 ) -> None:
     """Adds a folder's images; it is called `name`, and folders `above` may name the study type."""
     for parent, folders, files in os.walk(folder):
@@ -179,7 +185,8 @@ def _add_folder(
                 continue
             key = (str(path),) if each_file else (parent,)
             called = f"{shown}/{file}" if each_file else shown
-            _add_file(studies, path, called, key, study_type)
+            told = file, f"{shown}/{file}" if zipped else str(path)
+            _add_file(studies, path, called, key, study_type, each_file, told)
 
 
 def _add_file(
@@ -188,29 +195,36 @@ def _add_file(
     name: str,
     key: tuple[str, ...],
     study_type: str,
-    called: str | None = None,
+    each_file: bool,
+    told: tuple[str, str],
 ) -> None:
-    """Adds a view, `called` so, to the study of that key, or of what its DICOM header says."""
+    """Adds a view to the study of that key, or of what its DICOM header says.
+
+    Args:
+        told: what the file is called among those of its folder, and among those of a header's
+            study, wherever they lie.
+    """
     type_from, warnings = "given" if study_type else "", []
+    called, anywhere = told
     if _is_dicom(path):
         header = _header(path)
         if header is not None:
-            if header.study:
+            if header.study and not each_file:
                 key, name = (header.study, header.study_type), header.study
+                called = anywhere
             if header.study_type:
                 study_type, type_from = header.study_type, "dicom"
             if header.burned_in:
                 warnings.append("the header says that text is burned into the pixels")
     study = studies.setdefault(key, Study(name, study_type=study_type, type_from=type_from))
     study.views.append(path)
-    study.files.append(called or (path.name if len(key) == 1 else str(path)))
+    study.files.append(called)
     study.warnings += [one for one in warnings if one not in study.warnings]
 
 
-def _add_table(studies: dict[object, Study], path: Path) -> None:
-
+def _add_table(studies: dict[object, Study], path: Path, each_file: bool) -> None:
     try:
-        table = read_table(path, dtype=str, keep_default_na=False)
+        table = read_cells(read_text(path))
     except ValueError as error:
         raise ValueError(f"{path} must be a views CSV. Received: {error}.") from None
     if "path" not in table:
@@ -218,9 +232,10 @@ def _add_table(studies: dict[object, Study], path: Path) -> None:
             f"{path} must be a views CSV with a column path. Received: {', '.join(table)}."
         )
     keys = [name for name in ("split", "study_type", "patient", "study") if name in table]
+    alone = each_file or "study" not in table
     for row in table.to_dict("records"):
-        view = path.parent / row["path"]
-        key = tuple(row[name] for name in keys) or (str(view),)
+        view = Path(beside(path.parent, row["path"]))
+        key = (str(view),) if alone else tuple(row[name] for name in keys)
         name = "/".join(key)
         study_type = row.get("study_type", "").lower()
         study = studies.setdefault(
@@ -271,6 +286,8 @@ def _zip_errors_explained(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # zipfile and zlib raise whatever they meet
+        if is_refusal(error):
+            raise
         raise ValueError(f"{path} must be a whole zip without a password: {error}.") from None
 
 

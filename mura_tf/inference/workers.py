@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import queue
+import secrets
 import threading
 import time
 from collections import OrderedDict
@@ -172,7 +173,8 @@ def _read(bundle: "Bundle", order: _Order, pipe: Connection) -> list[tuple[Findi
         found.append((finding, _report(bundle, finding, order.point)))
         pipe.send(("progress", {"studies": len(found), "of": len(studies)}))
     if order.keep:
-        folder = Path(order.keep) / time.strftime("%Y%m%d-%H%M%S")
+        moment = time.strftime("%Y%m%d-%H%M%S")
+        folder = Path(order.keep) / f"{moment}-{secrets.token_hex(3)}"  # others may end in it, too
         write_findings((finding for finding, _ in found), folder, bundle.facts)
     for finding, _ in found:
         for view in finding.views:

@@ -55,13 +55,17 @@ class PictureNames:
 
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
+        self._given: set[str] = set()
 
     def __call__(self, study: str) -> str:
         """Of the file, without suffix."""
         stem = re.sub(r"[^\w.-]+", "-", study).strip(".-")[-100:] or "study"
-        self._seen[stem.casefold()] += 1
-        number = self._seen[stem.casefold()]
-        return stem if number == 1 else f"{stem}-{number}"
+        name, key = stem, stem.casefold()
+        while name.casefold() in self._given:
+            self._seen[key] += 1
+            name = f"{stem}-{self._seen[key] + 1}"
+        self._given.add(name.casefold())
+        return name
 
 
 def recorded(

@@ -1,7 +1,6 @@
 """What an epoch leaves behind, so that a killed training goes on exactly where it was."""
 
 import contextlib
-import errno
 import json
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from mura_tf.files import written_whole
+from mura_tf.files import FULL, is_refusal, written_whole
 from mura_tf.models.specs import Plateau, Step, parse_schedule, parse_sizes
 from mura_tf.training.averaging import AveragedWeights
 from mura_tf.training.failures import is_shortage
@@ -127,7 +126,7 @@ class Checkpoint(keras.callbacks.Callback):
             for variable, value in zip(_state(model), states, strict=True):
                 variable.assign(value)
         except Exception as error:
-            if is_shortage(error):
+            if is_shortage(error) or is_refusal(error):
                 raise
             raise ValueError(
                 f"{self.path} is damaged or of another version: {error}. Expected the checkpoint "
@@ -185,7 +184,7 @@ def full_disk_explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
         raise OSError(
             error.errno,

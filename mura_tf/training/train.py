@@ -13,14 +13,13 @@ from typing import Any, TypedDict
 import keras
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
 from mura_tf.data.boxes import boxes_above
 from mura_tf.data.counts import class_weights
 from mura_tf.data.pipeline import input_statistics, make_dataset
 from mura_tf.data.tasks import class_names, targets_of
 from mura_tf.evaluation.predictions import EVALUATION_BATCH, predict_views, write_predictions
-from mura_tf.files import NOT_ON_THIS_DISK, remove_parts, write_json, written_whole
+from mura_tf.files import locked, remove_parts, write_json, written_whole
 from mura_tf.models.backend import require_backend
 from mura_tf.models.specs import boxes_weight, parse_sizes
 from mura_tf.terminal import Notice
@@ -98,7 +97,7 @@ def train(
         )
     run = Run(Path(run_dir))
     run.path.mkdir(parents=True, exist_ok=True)
-    with _locked(run.path), shortage_explained(recipe):
+    with locked(run.path), shortage_explained(recipe):
         remove_parts(run.path)
         run.require_recipe(recipe)
         views = selected_views(views, recipe)
@@ -148,26 +147,6 @@ def measure_step(recipe: Recipe, steps: int = 5) -> tuple[float, int]:
     for _ in range(steps):
         model.train_on_batch(images, labels)
     return steps * recipe.batch_size / (time.perf_counter() - started), model.count_params()
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Waits until no other process trains in the folder; on a disk without locks it says so."""
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire()
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in NOT_ON_THIS_DISK:
-            raise
-        warnings.warn(
-            f"{folder} lies on a disk without locks: see to it that nothing else trains there.",
-            Notice,
-            stacklevel=4,
-        )
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class _Inputs(TypedDict):

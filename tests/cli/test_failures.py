@@ -70,6 +70,22 @@ def test_ctrl_c_is_one_sentence(tmp_path):
     assert process.stderr == "Stopped. The same command goes on from here.\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (MemoryError(), "memory ran out. Give fewer files at a time."),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_an_error_without_a_word_is_told(tmp_path, monkeypatch, error, sentence):
+    def failing(*arguments, **settings):
+        raise error
+
+    monkeypatch.setattr("mura_tf.data.check.check_dataset", failing)
+    result = call("check", tmp_path)
+    assert (result.exit_code, result.stderr) == (1, f"Error: {sentence}\n")
+
+
 def test_the_other_statuses(tmp_path):
     views_of(FEW_STUDIES).to_csv(tmp_path / "views.csv", index=False)
     assert call("check", tmp_path / "views.csv").exit_code == 1

@@ -49,6 +49,12 @@ def test_what_has_one_channel_or_is_no_picture_has_no_colour(film):
         assert coloured_share(content) == 0
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (1, 3), (3, 1), (2, 2)])
+def test_a_picture_of_a_pixel_or_two_has_none(shape):
+    for content in files(np.full((*shape, 3), MARKS["red"], np.uint8)):
+        assert coloured_share(content) in (0, 1)
+
+
 def test_real_radiographs_have_none(fracatlas):
     paths = sorted((fracatlas / "images").rglob("*.jpg"))[::60]
     assert len(paths) > 50

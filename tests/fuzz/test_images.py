@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from mura_tf.data.colour import coloured_share
 from mura_tf.data.dicom import dicom_header
 from mura_tf.data.radiograph import decode_noted, is_dicom, read_size
 from mura_tf.data.stored_image import turned
@@ -105,6 +106,7 @@ def decoded(content, folder):
     path = folder / "arm"
     path.write_bytes(content)
     assert read_size(path) == image.shape
+    assert 0 <= coloured_share(content) <= 1
     return image, note
 
 

@@ -167,7 +167,7 @@ def test_a_run_must_fit_on_a_node(nodes, needs, has, fits):
     if fits:
         RayEngine(**needs).close()
         return
-    sentence = r"must fit on one node .*Received: .* per run, and nodes with 2 CPUs and . GPUs.*Ask"
+    sentence = r"must fit on one node .*Received: .* per task, and nodes with 2 CPUs and . GPU.*Ask"
     with pytest.raises(ValueError, match=sentence):
         RayEngine(**needs)
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from dicom_files import radiograph
 
+from mura_tf.inference import dicom_out
 from mura_tf.inference.dicom_out import write_dicom
 from mura_tf.inference.shards import read_into
 
@@ -136,6 +137,27 @@ def test_a_header_that_lacks_what_may_be_empty(bundle, tmp_path):
     (finding,) = bundle.findings([tmp_path])
     assert len(write_dicom(finding, tmp_path / "out", bundle)) == 2
     assert not [one for one in finding.warnings if "DICOM" in one]
+
+
+def test_where_no_report_can_be_made_no_heatmap_is_left(bundle, study, tmp_path, monkeypatch):
+    def failing(*_):
+        raise ValueError("a header of some maker")
+
+    monkeypatch.setattr(dicom_out, "_report", failing)
+    (finding,) = bundle.findings([study])
+    assert write_dicom(finding, tmp_path / "out", bundle) == []
+    assert not list(tmp_path.glob("out/*"))
+    assert finding.warnings[-1].startswith("no DICOM objects can be made of it (a header of")
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_header(bundle, study, tmp_path, monkeypatch):
+    def failing(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(dicom_out, "_report", failing)
+    (finding,) = bundle.findings([study])
+    with pytest.raises(MemoryError):
+        write_dicom(finding, tmp_path / "out", bundle)
 
 
 def test_a_header_of_which_no_objects_can_be_made_is_a_warning(bundle, tmp_path):

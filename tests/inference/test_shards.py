@@ -6,12 +6,14 @@ import subprocess
 import threading
 import time
 import zipfile
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 from command_line import command
+from filelock import FileLock
 
 from mura_tf.inference import shards
 from mura_tf.inference.bundle import Bundle
@@ -37,21 +39,22 @@ def small(monkeypatch):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """The files that are decoded, by name."""
+    """The paths that are decoded."""
     from mura_tf.data.radiograph import read_content
 
-    names = []
+    paths = []
 
     def read(path):
-        names.append(path.name)
+        paths.append(path)
         return read_content(path)
 
     monkeypatch.setattr("mura_tf.inference.bundle.read_content", read)
-    return names
+    return paths
 
 
 def files_below(folder):
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    paths = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return paths - {".lock"}
 
 
 def assert_same(ours, theirs):
@@ -102,6 +105,41 @@ def test_what_was_read_before_a_kill_is_not_read_again(bundle, lesions, tmp_path
     assert_same(out, tmp_path / "undisturbed")
 
 
+def test_a_shard_whose_removal_was_begun_is_read_again(bundle, lesions, tmp_path, small):
+    sources, out = [lesions / "valid/XR_WRIST"], tmp_path / "out"
+    read_into(bundle, sources, tmp_path / "undisturbed")
+    with pytest.raises(KeyboardInterrupt):
+        read_into(bundle, sources, out, told=stopped_after(4))
+    next(out.glob(f"{SHARDS}/*/records.jsonl")).unlink()
+    read_into(bundle, sources, out)
+    assert_same(out, tmp_path / "undisturbed")
+
+
+def test_two_calls_into_one_folder_take_turns(bundle, lesions, tmp_path, small):
+    out = tmp_path / "out"
+    out.mkdir()
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(out / ".lock"):
+            call = pool.submit(read_into, bundle, [lesions / "valid/XR_WRIST"], out)
+            assert not wait([call], timeout=1).done
+            assert files_below(out) == set()
+        assert call.result()["not read"] == 0
+
+
+def test_processes_that_die_without_a_word_are_a_sentence(bundle, lesions, tmp_path):
+    class Dying:
+        def submit(self, order):
+            future = Future()
+            future.set_exception(RuntimeError())
+            return future
+
+        def close(self):
+            pass
+
+    with pytest.raises(RuntimeError, match=r"were not read: RuntimeError What is done is kept"):
+        read_into(bundle, [lesions / "valid/XR_WRIST"], tmp_path / "out", engine=Dying())
+
+
 def test_changed_files_and_another_model_are_not_mixed_in(
     bundle, members, lesions, tmp_path, small, decoded
 ):
@@ -114,7 +152,7 @@ def test_changed_files_and_another_model_are_not_mixed_in(
     decoded.clear()
     with pytest.raises(KeyboardInterrupt):
         read_into(bundle, [folder], out, told=stopped_after(6))
-    assert changed.name in decoded and len(decoded) <= 3, "its shard alone"
+    assert changed in decoded and len(decoded) <= 3, "its shard alone"
     decoded.clear()
     alone = Bundle(next(members.glob("*/run.json")).parent)
     read_into(alone, [folder], out)
@@ -150,7 +188,7 @@ def test_studies_of_one_name_keep_their_pictures(bundle, lesions, tmp_path, smal
     }
 
 
-def test_a_killed_command_goes_on(bundle, many, tmp_path):
+def test_a_killed_command_goes_on(bundle, many, tmp_path, decoded):
     """The process is killed as soon as a shard is there."""
     out = tmp_path / "out"
     arguments = ("predict", bundle.path, many, "--each-file", "--type", "wrist", "--out", out)
@@ -160,10 +198,13 @@ def test_a_killed_command_goes_on(bundle, many, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = {path.parent.name for path in out.glob(f"{SHARDS}/*/records.jsonl")}
-    assert before and not (out / "findings.csv").exists()
+    before = [path.read_text() for path in out.glob(f"{SHARDS}/*/records.jsonl")]
+    done = sum(len(text.splitlines()) for text in before)
+    assert 0 < done < 130 and not (out / "findings.csv").exists()
     read_into(bundle, [many], tmp_path / "undisturbed", study_type="wrist", each_file=True)
+    decoded.clear()
     read_into(bundle, [many], out, study_type="wrist", each_file=True)
+    assert len(decoded) == 130 - done
     assert_same(out, tmp_path / "undisturbed")
     assert len(pd.read_csv(out / "findings.csv")) == 130
 
@@ -208,7 +249,7 @@ def test_two_nodes_one_of_which_is_killed_while_it_reads(bundle, many, tmp_path)
         read_into(
             bundle, [many], tmp_path / "ray", study_type="wrist", each_file=True, engine=engine
         )
-        killer.join(0)
+        killer.join(30)
         assert not killer.is_alive(), "the node was killed while there was something to read"
     finally:
         cluster.shutdown()

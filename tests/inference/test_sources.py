@@ -1,5 +1,6 @@
 """What a person gives -> studies."""
 
+import errno
 import zipfile
 
 import cv2
@@ -100,9 +101,34 @@ def test_a_table_names_views_and_what_is_known_of_them(tmp_path, png):
         ("WRIST/7/s", "wrist", ["i/1.png", "i/2.png"]),
         ("/8/s", "", ["i/3.png"]),
     ]
+    assert len(told(table, each_file=True)) == 3
     table.write_text("file\n1.png\n")
     with pytest.raises(ValueError, match=r"with a column path\. Received: file"):
         told(table)
+
+
+def test_a_table_without_studies_has_a_study_a_row(tmp_path, png, monkeypatch):
+    """As spreadsheets write it; a path is of the table's folder, or of where one is."""
+    put(tmp_path, ["i/1.png", "here/2.png"], png)
+    table = tmp_path / "views.csv"
+    monkeypatch.chdir(tmp_path / "here")
+    table.write_text("Path;Study_Type\ni/1.png;wrist\n2.png;wrist\n")
+    found = list(find_studies([table], TYPES))
+    assert [(study.study_type, len(study.views)) for study in found] == [("wrist", 1)] * 2
+    assert all(study.views[0].is_file() for study in found)
+
+
+def test_a_full_disk_is_no_damaged_zip(tmp_path, png, monkeypatch):
+    path = tmp_path / "visit.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("1.png", png)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", full)
+    with pytest.raises(OSError, match="No space left"):
+        told(path)
 
 
 def test_dicom_files_are_grouped_by_study_and_body_part(tmp_path):
@@ -123,6 +149,16 @@ def test_dicom_files_are_grouped_by_study_and_body_part(tmp_path):
         ("1.2.3", "wrist", 2), ("1.2.3", "elbow", 1), ("1.2.4", "wrist", 1)
     ]  # fmt: skip
     assert {study.type_from for study in found} == {"dicom"}
+    assert found[0].files == [str(tmp_path / "a.dcm"), str(tmp_path / "b/c.dcm")]
+    alone = list(find_studies([tmp_path], TYPES, each_file=True))
+    assert [study.files for study in alone] == [["a.dcm"], ["d.dcm"], ["e.dcm"], ["c.dcm"]]
+    assert [study.study_type for study in alone] == ["wrist", "elbow", "wrist", "wrist"]
+    path = tmp_path / "visit.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(tmp_path.rglob("*.dcm")):
+            archive.write(file, file.relative_to(tmp_path))
+    study, *_ = find_studies([path], TYPES)
+    assert study.files == ["visit/a.dcm", "visit/b/c.dcm"]
 
 
 def test_a_folder_of_many_images_is_no_study(tmp_path, png, monkeypatch):

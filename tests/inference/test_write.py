@@ -10,7 +10,7 @@ from pages import Page
 
 from mura_tf.inference import write
 from mura_tf.inference.findings import FINDING_COLUMNS, VIEW_COLUMNS
-from mura_tf.inference.write import study_picture, write_findings
+from mura_tf.inference.write import PictureNames, study_picture, write_findings
 
 
 @pytest.fixture
@@ -69,6 +69,13 @@ def test_nothing_is_written_beside_the_originals(bundle, lesions, tmp_path):
     before = sorted(copy.rglob("*"))
     write_findings(bundle.findings([copy]), tmp_path / "out", bundle.facts)
     assert sorted(copy.rglob("*")) == before
+
+
+def test_no_two_studies_have_one_picture():
+    names = PictureNames()
+    given = [names(one) for one in ("wrist", "Wrist", "wrist-2", "wrist", "wrist-2", "wrist-3")]
+    assert given[:3] == ["wrist", "Wrist-2", "wrist-2-2"]
+    assert len({name.casefold() for name in given}) == 6
 
 
 def test_a_name_is_no_path_and_no_html(bundle, lesions, tmp_path):
