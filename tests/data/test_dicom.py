@@ -197,6 +197,16 @@ def test_no_pixels_no_dicom_and_half_a_file(tmp_path):
             decode_dicom(content[:length], "x")
 
 
+def test_memory_that_runs_out_is_no_damaged_file(monkeypatch):
+    def failing(*_):
+        raise MemoryError
+
+    content = radiograph(np.zeros((8, 8), np.uint16))
+    monkeypatch.setattr(pydicom, "dcmread", failing)
+    with pytest.raises(MemoryError):
+        decode_dicom(content, "arm.dcm")
+
+
 def test_pixels_that_are_not_as_many_as_the_header_says_are_refused():
     content = radiograph(RAMP.astype(np.uint8)[:1, :1])
     shifted = content.replace(b"\xe0\x7f\x10\0OB", b"\xe0\x7f\x10\0\0OB")  # so it has frames

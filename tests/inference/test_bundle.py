@@ -1,5 +1,6 @@
 """A bundle reads what its runs were trained for, as they predicted it, and says what it cannot."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -287,3 +288,12 @@ def test_views_are_decoded_batch_by_batch(bundle, lesions, monkeypatch):
     files = sorted((lesions / "valid").rglob("*.png"))
     next(iter(bundle.findings(files * 8)))
     assert len(decoded) == BATCH < len(files) * 8
+
+
+def test_a_full_disk_is_no_damaged_member(bundle, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("mura_tf.inference.archive._opened", full)
+    with pytest.raises(OSError, match="No space left"):
+        Bundle(bundle.path).open()

@@ -25,6 +25,7 @@ from trainings import (
 )
 
 from mura_tf.data.views import load_mura
+from mura_tf.training.checkpoint import Checkpoint
 from mura_tf.training.run import Run
 from mura_tf.training.train import train
 
@@ -234,6 +235,15 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(mura, tmp_path, folder, eag
             with np.load(run.path / "resume.npz") as arrays:
                 assert len(json.loads(str(arrays["memory"]))["history"]) == epochs
     assert_same(train(recipe, views, run.path, verbose=0), whole)
+
+
+def test_a_disk_that_fails_is_no_damaged_checkpoint(tmp_path, monkeypatch):
+    def failing(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(np, "load", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        Checkpoint(tmp_path)._restore(None)
 
 
 def test_a_checkpoint_cut_short_is_named_and_nothing_is_lost(mura, folder, eagerly):
