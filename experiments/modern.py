@@ -1,12 +1,13 @@
 """Beyond the paper, on FracAtlas: the tries behind `--recipe modern`, and its ablations.
 
     python experiments/modern.py FRACATLAS WEIGHTS.h5 runs/modern            # trains what is left
-    python experiments/modern.py FRACATLAS WEIGHTS.h5 runs/modern --test     # once, at the end
+    python experiments/modern.py FRACATLAS WEIGHTS.h5 runs/modern --only modern --test  # once
 
-Cost: about 50 minutes a try on two CPU cores. Tries are trained in their order, each a line of
-`results/modern/tries.csv` with its seconds and its scores on valid, by which alone one is chosen:
-by AUROC, where that differs by less than the repeats of one recipe do, by the cost. Test is scored
-for the chosen one and for each ablation of it, with `--test`, which is refused a second time.
+Cost: about 50 minutes a try on two CPU cores. Tries and ablations are trained in their order, each
+a line of `results/modern/tries.csv` with its seconds and its scores on valid, by which alone a try
+is chosen: by AUROC, where that differs by less than the repeats of one recipe do, by the cost. The
+chosen one becomes the recipe, as the ablations are of that. Test is scored with `--test` for the
+try that `--only` names and the ablations, written when all are scored, and refused a second time.
 """
 
 import argparse
@@ -16,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from mura_tf import Ensemble, Recipe, Run, load_fracatlas, study_probabilities, train
-from mura_tf.evaluation.metrics import bootstrap_weights, interval, weighted_scores
+from mura_tf.data.table import STUDY_KEY
+from mura_tf.evaluation.metrics import bootstrap_weights, interval, weighted_auroc
 from mura_tf.evaluation.operating_points import decide
 from mura_tf.explain.scores import score_detections, score_heatmaps
 from mura_tf.models.specs import parse_head
@@ -31,7 +33,9 @@ TRIES: dict[str, dict[str, object]] = {
     "stride_8": {"head": ("map:8:0.2", "pool", "dropout:0.5")},
     "boxes_1": {"head": ("map:16:1", "pool", "dropout:0.5")},
     "longer": {"first_sizes": ("256:6",), "max_epochs": 14},
-    # what each part is worth
+}
+"""Name -> what differs from the recipe, in the order in which they are trained."""
+ABLATIONS: dict[str, dict[str, object]] = {
     "without_boxes": {"head": ("map:16:0", "pool", "dropout:0.5")},
     "without_map": {"head": ("pool", "dropout:0.5")},
     "without_averaging": {"averaging": 0.0},
@@ -39,7 +43,7 @@ TRIES: dict[str, dict[str, object]] = {
     "at_256": {"image_size": 256, "first_sizes": ()},
     "balanced": {"balance": "all"},
 }
-"""Name -> what differs from the recipe, in the order in which they are trained."""
+"""The same, to see what each part of the recipe is worth."""
 RESULTS = Path(__file__).parent / "results" / "modern"
 
 
@@ -51,10 +55,10 @@ def scored(run: Run, data: Path, split: str) -> dict[str, object]:
     shown = studies[studies.split == split]
     labels, probability = shown.label.to_numpy(), shown.probability.to_numpy()
     weights = bootstrap_weights(shown.patient, 2000, seed=0)
-    low, high = interval(weighted_scores(labels, probability, weights)["auroc"])
+    low, high = interval(weighted_auroc(labels, probability, weights))
     row = {
         "split": split,
-        "auroc": weighted_scores(labels, probability, np.ones((1, len(shown))))["auroc"][0],
+        "auroc": weighted_auroc(labels, probability, np.ones((1, len(shown))))[0],
         "auroc_low": low,
         "auroc_high": high,
         "kappa": kappas["paper"],
@@ -75,15 +79,27 @@ def scored(run: Run, data: Path, split: str) -> dict[str, object]:
 
 def gain(one: Run, other: Run, split: str) -> dict[str, float]:
     """The AUROC of one run less that of another, with its paired 95 % interval over patients."""
-    tables = [study_probabilities(run.predictions) for run in (one, other)]
-    ours, theirs = (table[table.split == split] for table in tables)
-    weights = bootstrap_weights(ours.patient, 2000, seed=0)
-    samples = [
-        weighted_scores(rows.label.to_numpy(), rows.probability.to_numpy(), weights)["auroc"]
-        for rows in (ours, theirs)
+    ours, theirs = (study_probabilities(run.predictions) for run in (one, other))
+    key = [*STUDY_KEY, "label"]
+    pairs = ours[ours.split == split].merge(theirs[[*key, "probability"]], on=key, validate="1:1")
+    drawn = bootstrap_weights(pairs.patient, 2000, seed=0)
+    weights = np.vstack([np.ones(len(pairs)), drawn])  # the studies as they are come first
+    aurocs = [
+        weighted_auroc(pairs.label, pairs[name], weights)
+        for name in ("probability_x", "probability_y")
     ]
-    low, high = interval(samples[0] - samples[1])
-    return {"gain_low": low, "gain_high": high}
+    gains = aurocs[0] - aurocs[1]
+    low, high = interval(gains[1:])
+    return {"gain": gains[0], "gain_low": low, "gain_high": high}
+
+
+def write_tries(rows: list[dict[str, object]], path: Path) -> None:
+    """Writes a table of tries, in which these rows take the place of those of the same name."""
+    table = pd.DataFrame(rows)
+    if path.exists():
+        before = pd.read_csv(path)
+        table = pd.concat([before[~before["try"].isin(table["try"])], table])
+    table.to_csv(path, index=False)
 
 
 def main() -> None:
@@ -91,26 +107,41 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("weights")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--only", help="names of tries, with commas between them")
+    parser.add_argument("--only", help="names of tries and ablations, with commas between them")
     parser.add_argument("--test", action="store_true", help="score test, once")
     arguments = parser.parse_args()
-    if arguments.test and (RESULTS / "test.csv").exists():
-        parser.error(f"test was opened before: {RESULTS / 'test.csv'}")
+    known = TRIES | ABLATIONS
+    names = arguments.only.split(",") if arguments.only else list(known)
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"--only must name some of {', '.join(known)}. Received: {unknown[0]!r}.")
+    path = RESULTS / "tries.csv"
+    against = MODERN
+    if arguments.test:
+        path = RESULTS / "test.csv"
+        if path.exists():
+            parser.error(f"test was opened before: {path}.")
+        if len(names) != 1 or names[0] not in TRIES:
+            parser.error("--test needs the chosen one of the tries. Give it with --only.")
+        against = names[0]
+        names += list(ABLATIONS)
+    reference = Run(arguments.out / against)
+    if names[0] != against and not reference.finished:
+        parser.error(f"others are compared with {against!r}, which is not trained. Train it first.")
     views = load_fracatlas(arguments.data)
     base = Recipe.from_dict(find_settings("modern") | {"weights": arguments.weights})
-    names = arguments.only.split(",") if arguments.only else list(TRIES)
     split = "test" if arguments.test else "valid"
     rows = []
+    RESULTS.mkdir(parents=True, exist_ok=True)
     for name in names:
-        recipe = base.changed(TRIES[name])
+        recipe = base.changed(known[name])
         run = train(recipe, views, arguments.out / name, skip_bad=True)
         row = {"try": name, "recipe": recipe.hash, "seconds": run.info["seconds"]}
-        row |= scored(run, arguments.data, split)
-        rows.append(row | gain(run, Run(arguments.out / MODERN), split))
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        path = RESULTS / ("test.csv" if arguments.test else "tries.csv")
-        pd.DataFrame(rows).to_csv(path, index=False)
-        print(pd.DataFrame(rows).to_string())
+        rows.append(row | scored(run, arguments.data, split) | gain(run, reference, split))
+        if not arguments.test:
+            write_tries(rows[-1:], path)
+    if arguments.test:
+        write_tries(rows, path)
+    print(pd.read_csv(path).to_string())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """`mura-tf prepare`: the uint8 squares that training reads."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,6 +11,10 @@ from mura_tf.terminal import waiting
 def prepare(
     data: Data,
     image_size: Side = 300,
+    resize: Annotated[
+        Literal["bilinear", "area"],
+        typer.Option(help="As the recipe has it; area is antialiased.", rich_help_panel=DATA),
+    ] = "bilinear",
     skip_bad: SkipBad = False,
     max_skipped: MaxSkipped = None,
     compact: Annotated[
@@ -31,11 +35,16 @@ def prepare(
         from mura_tf.data.views import load_views
 
     views, _, _ = prepare_readable(
-        load_views(data, progress=True), image_size, cache_dir, skip_bad=skipped, progress=True
+        load_views(data, progress=True),
+        image_size,
+        cache_dir,
+        resize=resize,
+        skip_bad=skipped,
+        progress=True,
     )
     print(f"{len(views)} views are ready at {image_size} px.")
     if compact:
         with waiting("Compacting"):
-            dropped, left = compact_cache(image_size, cache_dir)
+            dropped, left = compact_cache(image_size, cache_dir, resize=resize)
         megabytes = dropped * image_size**2 / 1e6
         print(f"{dropped} squares are dropped, {megabytes:,.1f} MB; {left} are left.")

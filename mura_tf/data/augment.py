@@ -11,7 +11,10 @@ _WARPS = ("rotation", "shift", "shear", "zoom")
 
 
 class Augmenter:
-    """Warps images once, whatever of a warp is asked for, then stretches their grey values.
+    """Warps images once, whatever of a warp is asked for, then changes their grey values.
+
+    That is, in the order of `specs.AUGMENTATIONS`: autocontrast, contrast, brightness, gamma and
+    erased rectangles.
 
     All randomness comes from the step's seed, so that a resumed run draws the same again; what one
     augmentation draws does not hang on the others.

@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,11 +17,16 @@ from mura_tf.data.text import is_csv, read_table
 
 BOX = ["x", "y", "width", "height"]
 """From the top left corner."""
+BoxPixels: TypeAlias = list[tuple[slice, slice]]
+"""The rows and columns of each box of one view."""
 _COCO = Path("Annotations", "COCO JSON", "COCO_fracture_masks.json")
 
 
 def box_file(data: str | os.PathLike[str]) -> Path:
-    """Where the boxes of a data set are, if it has any; beside a CSV, its `lesions.csv`."""
+    """Where the boxes of a data set are, if it has any; beside a CSV, its `lesions.csv`.
+
+    Where only views are known, `boxes_above` looks above their files.
+    """
     if is_csv(data):
         return Path(data).with_name("lesions.csv")
     folder = find_dataset(data)
@@ -61,7 +68,7 @@ def boxes_above(views: pd.DataFrame) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: no folder above any of the files is a data set with boxes.
-        ValueError: see `load_boxes`.
+        ValueError: see `load_boxes`; boxes of other views alone, where some are abnormal.
     """
     folders = views.path.map(lambda path: os.path.dirname(os.path.abspath(path)))
     found = {folder: _box_file_above(Path(folder)) for folder in folders.unique()}
@@ -69,10 +76,20 @@ def boxes_above(views: pd.DataFrame) -> pd.DataFrame:
     if files.isna().all():
         raise FileNotFoundError(
             "a map that is trained on boxes needs a data set that has them: a synthetic one with "
-            f"lesions.csv, or FracAtlas with its Annotations. Received: {folders.iloc[0]}, with "
-            "neither above it. Give the map the weight 0, as in 'map:16:0'."
+            "lesions.csv, or FracAtlas with its Annotations, in a folder above its radiographs. "
+            f"Received: {folders.iloc[0]}, with neither there or in any folder above it. Put the "
+            "boxes there, or give the map the weight 0, as in 'map:16:0'."
         )
     tables = [_read(path, views[files == path]) for path in files.dropna().unique()]
+    for path, table in zip(files.dropna().unique(), tables, strict=True):
+        below = views[(files == path) & (views.label == 1)]
+        if table.empty and len(below):
+            raise ValueError(
+                f"{path} must name views below it, as the views table does. Received: none of "
+                f"{len(below)} that are abnormal, the first: "
+                f"{', '.join(f'{name}={below[name].iloc[0]}' for name in VIEW_KEY)}. Name them as "
+                "it does, or give the map the weight 0, as in 'map:16:0'."
+            )
     return pd.concat(tables, ignore_index=True)
 
 
@@ -104,23 +121,27 @@ def box_masks(
         side: S of the square, pixels.
 
     Returns:
-        bool (n, S, S), True on the pixels whose centre lies in a box, and on the one pixel that
-        holds the centre of a box too small for that.
+        bool (n, S, S), True on the pixels of the frame whose centre lies in a box, and on the one
+        pixel that is nearest to the centre of a box without any.
     """
-    masks = np.zeros((len(views), side, side), bool)
-    for mask, parts in zip(masks, box_pixels(views, boxes, frames), strict=True):
+    return covered(box_pixels(views, boxes, frames), side)
+
+
+def covered(pixels: Sequence[BoxPixels], side: int) -> np.ndarray:
+    """bool (n, S, S), True on the pixels of each view's boxes."""
+    masks = np.zeros((len(pixels), side, side), bool)
+    for mask, parts in zip(masks, pixels, strict=True):
         for part in parts:
             mask[part] = True
     return masks
 
 
-def box_pixels(
-    views: pd.DataFrame, boxes: pd.DataFrame, frames: np.ndarray
-) -> list[list[tuple[slice, slice]]]:
+def box_pixels(views: pd.DataFrame, boxes: pd.DataFrame, frames: np.ndarray) -> list[BoxPixels]:
     """The rows and columns of each box of each view, see `box_masks`."""
-    pixels: list[list[tuple[slice, slice]]] = [[] for _ in range(len(views))]
+    pixels: list[BoxPixels] = [[] for _ in range(len(views))]
     for index, x, y, width, height in squares_of(views, boxes, frames).itertuples(index=False):
-        pixels[index].append((_covered(y, height), _covered(x, width)))
+        top, left, high, wide = frames[index]
+        pixels[index].append((_inside(y, height, top, high), _inside(x, width, left, wide)))
     return pixels
 
 
@@ -143,13 +164,17 @@ def squares_of(views: pd.DataFrame, boxes: pd.DataFrame, frames: np.ndarray) -> 
     return pd.DataFrame(rows, columns=["view", *BOX])
 
 
-def _covered(start: float, length: float) -> slice:
-    """The pixels whose centre lies in [start, start + length), at least one."""
-    first, stop = np.ceil([start - 0.5, start + length - 0.5]).astype(int)
-    if first == stop:
-        first = int(start + length / 2)
+def _inside(start: float, length: float, low: int, size: int) -> slice:
+    """The pixels of [low, low + size) whose centre lies in [start, start + length), at least one.
+
+    A box may begin or end a little outside of its view.
+    """
+    ends = np.ceil([start - 0.5, start + length - 0.5])
+    first, stop = np.clip(ends, low, low + size).astype(int)
+    if first >= stop:
+        first = int(np.clip(start + length / 2, low, low + size - 1))
         stop = first + 1
-    return slice(max(first, 0), stop)
+    return slice(first, stop)
 
 
 def _keys(table: pd.DataFrame) -> list[tuple[str, ...]]:
@@ -200,11 +225,12 @@ def _as_fractions(boxes: pd.DataFrame, path: Path) -> pd.DataFrame:
     )
     other_shape = (of_width / of_height / (widths / heights) - 1).abs() > 0.02
     ends = fractions.x + fractions.width, fractions.y + fractions.height
-    outside = (fractions[BOX] < -0.01).any(axis=1) | (ends[0] > 1.01) | (ends[1] > 1.01)
-    outside |= (ends[0] <= 0) | (ends[1] <= 0) | (fractions.x >= 1) | (fractions.y >= 1)
+    inside = (fractions[BOX] >= -0.01).all(axis=1) & (fractions.x < 1) & (fractions.y < 1)
+    for end in ends:
+        inside &= (end > 0) & (end <= 1.01)
     for wrong, what in (
         (other_shape, "is of an image of another shape"),
-        (outside, "lies outside"),
+        (~inside, "lies outside"),  # and so does NaN
     ):
         if wrong.any():
             one = boxes[wrong].iloc[0]

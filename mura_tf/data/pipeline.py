@@ -11,14 +11,15 @@ import pandas as pd
 import tensorflow as tf
 
 from mura_tf.data.augment import Augmenter
-from mura_tf.data.boxes import box_pixels
+from mura_tf.data.boxes import box_pixels, covered
 from mura_tf.data.cache import PreparedViews, prepare
 from mura_tf.data.counts import class_weights as weights_of
 from mura_tf.data.radiograph import padded_box
 from mura_tf.models.backbones import IMAGENET_MEAN_BGR, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from mura_tf.models.specs import parse_augmentations
 
-Targets: TypeAlias = tf.Tensor | dict[str, tf.Tensor]
+Labels: TypeAlias = tf.Tensor | dict[str, tf.Tensor]
+"""Those of a batch; with boxes, a dictionary in which they are beside the lesions."""
 
 
 def make_dataset(
@@ -123,7 +124,7 @@ def make_dataset(
         images = squares[..., None] if augmenter else looked_up(squares, table)
         return images, labels[chosen], weights[chosen], masks, step_seed
 
-    def load(epoch: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, Targets, tf.Tensor]:
+    def load(epoch: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, Labels, tf.Tensor]:
         dtype = tf.uint8 if augmenter else tf.float32
         images, label, weight, masks, step_seed = tf.numpy_function(
             gather, [epoch, step], [dtype, tf.float32, tf.float32, tf.float32, tf.int32]
@@ -168,10 +169,8 @@ class _Lesions:
 
     def masks(self, chosen: np.ndarray) -> np.ndarray:
         """float32 (B, S, S, 1), see `make_dataset`."""
-        masks = np.zeros((len(chosen), self._side, self._side, 1), np.float32)
-        for mask, index in zip(masks, chosen, strict=True):
-            for part in self._pixels[index]:
-                mask[part] = 1
+        masks = covered([self._pixels[index] for index in chosen], self._side)
+        masks = masks[..., None].astype(np.float32)
         masks[self._unknown[chosen]] = -1
         return masks
 

@@ -71,9 +71,10 @@ def heatmaps(
 
     Examples:
         >>> members = [mt.Run(path) for path in Path("demo/small_cnn/type/wrist").iterdir()]
-        >>> views, side = members[0].predictions[:2], members[0].recipe.side
-        >>> images = mt.load_images(views, image_size=side, preprocessing="tf")
-        >>> mt.heatmaps(members, images, "cam").shape == (2, side, side)
+        >>> views, recipe = members[0].predictions[:2], members[0].recipe
+        >>> settings = {"preprocessing": recipe.preprocessing_mode, "resize": recipe.resize}
+        >>> images = mt.load_images(views, image_size=recipe.side, **settings)
+        >>> mt.heatmaps(members, images, "cam").shape == (2, recipe.side, recipe.side)
         True
     """
     chosen = find_method(method)

@@ -262,7 +262,7 @@ METHODS = {
         _attention, "the attention heads' own maps (003, Fig. 16)", takes_class=False, native=True
     ),
     "learned": Method(
-        _learned, "the map of a head that was trained on boxes", takes_class=False, native=True
+        _learned, "the map of a head with the layer 'map'", takes_class=False, native=True
     ),
 }
 

@@ -175,8 +175,9 @@ def score_detections(
 ) -> pd.DataFrame:
     """The average precision of the boxes that heatmaps give, on every view of the reported split.
 
-    A box's confidence is the highest heat inside, times the probability of its view: normal views
-    have no true box, so what is found there is wrong.
+    A box's confidence is the highest heat inside, times the probability of its view. A
+    model's map is divided by its own maximum in each view, so that across views the ranking is that
+    of the probability. Normal views have no true box, so what is found there is wrong.
 
     Args:
         ensemble, data, methods: see `score_heatmaps`.

@@ -46,10 +46,11 @@ SELECTING = (
     "holdout_by",
     "seed",
     "side",
+    "first_sizes",
     "resize",
     "head",
 )
-"""What decides which views a run uses; runs that agree in it are checked once."""
+"""What decides which views a run uses, and how; runs that agree in it are checked once."""
 ATTEMPTS = 2
 """A run that fails is tried once more, unless that is of no use: a machine's fault is often gone by
 then."""
@@ -263,7 +264,7 @@ def _check(
             require_weights(recipe.backbone, recipe.weights)
         key = tuple(getattr(recipe, name) for name in SELECTING)
         if key not in known:
-            chosen, _, fingerprint = usable_views(
+            chosen, _, _, fingerprint = usable_views(
                 selected_views(views, recipe),
                 recipe,
                 cache_dir,

@@ -1,4 +1,4 @@
-"""Keras metrics: Cohen's kappa, and the loss without the penalty of regularized kernels."""
+"""Keras metrics: Cohen's kappa, and the part of a loss that the labels are in."""
 
 from typing import Any
 
@@ -88,7 +88,7 @@ class CohenKappa(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable("mura_tf")
 class DataLoss(keras.metrics.Metric):
-    """The mean over all views of the weighted cross entropy: the loss without its penalty.
+    """The mean over all views of the weighted cross entropy: the loss without what is added to it.
 
     sum(sample_weight * cross entropy) / (number of views), as Keras' loss is, and unlike Keras'
     weighted metrics, which divide by the sum of the weights. A metric for `weighted_metrics`.

@@ -22,7 +22,8 @@ def plot_learning_curves(histories: list[pd.DataFrame], best_epochs: list[int]) 
     """Loss and image-level validation kappa over the epochs, one thin line per run.
 
     Args:
-        histories: the `history.csv` of each run: epoch (from 1), loss, val_loss, val_kappa.
+        histories: the `history.csv` of each run: epoch (from 1), loss, val_loss, val_kappa; where
+            it has them, data_loss and val_data_loss are drawn for the losses.
         best_epochs: the epoch each run chose, counted from 1; marked with a dot.
 
     Returns:
@@ -38,7 +39,12 @@ def plot_learning_curves(histories: list[pd.DataFrame], best_epochs: list[int]) 
     loss, kappa = (calm_axes(axes) for axes in figure.subplots(2, sharex=True))
     for history, best_epoch in zip(histories, best_epochs, strict=True):
         chosen = history[history.epoch == best_epoch]
-        curves = ((loss, "loss", "muted"), (loss, "val_loss", "blue"), (kappa, "val_kappa", "blue"))
+        trained = _loss(history)
+        curves = (
+            (loss, trained, "muted"),
+            (loss, f"val_{trained}", "blue"),
+            (kappa, "val_kappa", "blue"),
+        )
         for axes, column, colour in curves:
             axes.plot(history.epoch, history[column], color=colour_of(colour), linewidth=1.1)
             if colour == "blue":
@@ -69,10 +75,10 @@ def plot_run_curves(runs: list[Run]) -> Figure:
     Returns:
         A figure to save; a dot marks the epoch each run chose.
     """
-    columns = ["epoch", "loss", "val_kappa"]
     by_backbone: dict[str, dict[str, list[_Curves]]] = {}  # -> stage -> those of each run
     for run in runs:
         history = run.history
+        columns = ["epoch", _loss(history), "val_kappa"]
         curves = np.transpose([history[column] for column in columns])
         stages = by_backbone.setdefault(run.recipe.backbone, {})
         stages.setdefault(run.recipe.stage, []).append((curves, run.info["best_epoch"]))
@@ -103,6 +109,11 @@ def plot_run_curves(runs: list[Run]) -> Figure:
     names = [STAGE_NAMES[stage] for stage in shown]
     figure.legend(lines, names, loc="upper left", ncols=3, **LEGEND)
     return figure
+
+
+def _loss(history: pd.DataFrame) -> str:
+    """The column of the loss of the data, which is a part of some losses."""
+    return "data_loss" if "data_loss" in history else "loss"
 
 
 def _plot_histories(axes: Axes, column: int, runs: list[_Curves], colour: str) -> None:

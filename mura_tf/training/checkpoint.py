@@ -117,11 +117,8 @@ class Checkpoint(keras.callbacks.Callback):
             with np.load(self.path, allow_pickle=False) as arrays:
                 memory = json.loads(str(arrays["memory"]))
                 states = [arrays[f"state_{index}"] for index in range(len(_state(model)))]
-                best = [
-                    arrays[f"best_{index}"]
-                    for index in range(len(model.weights))
-                    if "best_0" in arrays
-                ]
+                count = len(model.weights) if "best_0" in arrays else 0
+                best = [arrays[f"best_{index}"] for index in range(count)]
                 own = [arrays[f"generator_{index}"] for index in range(len(_generators()))]
             for variable, value in zip(_state(model), states, strict=True):
                 variable.assign(value)

@@ -1,21 +1,17 @@
 """Training a head's map beside the label, where boxes say where the lesions are."""
 
-from typing import TypeAlias
-
 import keras
 from keras import KerasTensor, ops
 
+from mura_tf.data.pipeline import Labels
 from mura_tf.models.graph import lesion_logits
-
-Targets: TypeAlias = KerasTensor | dict[str, KerasTensor]
-"""Labels, or what `make_dataset` has with boxes."""
 
 
 class LocatingModel(keras.Model):
     """A model whose map learns from boxes, beside its probability that learns from labels.
 
-    Its outputs are the probabilities and the map's logits. Targets are either labels alone, as in
-    validation, whose loss is then the label's, or those of `make_dataset` with boxes.
+    Its outputs are the probabilities and the map's logits. Labels alone, as in validation, have the
+    label's loss; those of `make_dataset` with boxes have the map's beside it.
 
     Args:
         model: with a head that has a "map".
@@ -31,7 +27,7 @@ class LocatingModel(keras.Model):
     def compute_loss(
         self,
         x: KerasTensor,
-        y: Targets,
+        y: Labels,
         y_pred: list[KerasTensor],
         sample_weight: KerasTensor | None = None,
         training: bool = True,
@@ -45,7 +41,7 @@ class LocatingModel(keras.Model):
     def compute_metrics(
         self,
         x: KerasTensor,
-        y: Targets,
+        y: Labels,
         y_pred: list[KerasTensor],
         sample_weight: KerasTensor | None = None,
     ) -> dict[str, KerasTensor]:
@@ -75,5 +71,5 @@ def map_loss(lesions: KerasTensor, logits: KerasTensor) -> KerasTensor:
     return ops.sum(known * distance * entropy) / ops.maximum(ops.sum(targets), 1.0)
 
 
-def _labels(y: Targets) -> KerasTensor:
+def _labels(y: Labels) -> KerasTensor:
     return y["labels"] if isinstance(y, dict) else y

@@ -54,12 +54,12 @@ def compiled_model(
         model = LocatingModel.around(model, weight)
     optimizer = _optimizer(recipe, steps)
     optimizer.build(model.trainable_variables)
+    more = recipe.l1 or recipe.l2 or boxes_weight(recipe.head)  # in the loss than the labels'
     model.compile(
         optimizer=optimizer,
         loss="categorical_crossentropy" if classes else "binary_crossentropy",
         metrics=_metrics(len(classes)),
-        # what the loss is of the data, where it is more than that
-        weighted_metrics=[DataLoss(categorical=bool(classes))] if recipe.l1 or recipe.l2 else None,
+        weighted_metrics=[DataLoss(categorical=bool(classes))] if more else None,
     )
     return model
 

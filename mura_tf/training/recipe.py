@@ -22,6 +22,7 @@ from mura_tf.files import write_json
 from mura_tf.models.backbones import find_backbone
 from mura_tf.models.specs import (
     PAPER_HEAD,
+    Cosine,
     parse_augmentations,
     parse_head,
     parse_optimizer,
@@ -215,7 +216,12 @@ class Recipe:
         parse_trainable(self.trainable)
         require_batch_norm(self.batch_norm)
         parse_optimizer(self.optimizer)
-        parse_schedule(self.schedule)
+        schedule = parse_schedule(self.schedule)
+        if isinstance(schedule, Cosine) and schedule.warmup >= self.max_epochs:
+            raise ValueError(
+                "the schedule 'cosine:WARMUP' must leave epochs of max_epochs to fall in. "
+                f"Received: {self.schedule!r} with {self.max_epochs} epochs."
+            )
         self._require_first_sizes()
         if self.monitor == "val_f1" and self.task == "abnormality":
             raise ValueError(

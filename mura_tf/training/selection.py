@@ -8,7 +8,7 @@ from mura_tf.data.boxes import boxes_above
 from mura_tf.data.cache import data_fingerprint, picture_marks, prepare, prepare_readable
 from mura_tf.data.required import scoring_findings
 from mura_tf.data.splits import deal_views, require_classes
-from mura_tf.models.specs import boxes_weight
+from mura_tf.models.specs import boxes_weight, parse_sizes
 from mura_tf.training.recipe import Recipe
 
 
@@ -55,16 +55,17 @@ def usable_views(
     *,
     skip_bad: bool | float = False,
     progress: bool = False,
-) -> tuple[pd.DataFrame, pd.DataFrame, str]:
-    """Prepares the views at the recipe's size.
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None, str]:
+    """Prepares the views at the recipe's sizes.
 
     Returns:
-        The readable views; `path, reason` of the others; `data_fingerprint` of the readable ones,
-        and of the boxes where they are learned from.
+        The readable views; `path, reason` of the others; the boxes of the training views, where
+        they are learned from; `data_fingerprint` of the readable views and of these.
 
     Raises:
         BadViewsError: some files are unreadable, unless `skip_bad`.
-        ValueError: without them, what is left cannot be trained on.
+        ValueError: without them, what is left cannot be trained on; boxes that do not fit, see
+            `boxes_above`.
         FileNotFoundError: boxes that the recipe's head is to be trained on.
     """
     views, problems, prepared = prepare_readable(
@@ -72,10 +73,12 @@ def usable_views(
     )
     if len(problems):
         _require_trainable(views, recipe)
-    boxes = None
-    if boxes_weight(recipe.head):
-        boxes = boxes_above(split_views(views, recipe)["train"])
-    return views, problems, data_fingerprint(views, prepared.digests, boxes)
+    parts = split_views(views, recipe)
+    for side, _ in parse_sizes(recipe.first_sizes):
+        for name in ("train", "select"):
+            prepare(parts[name], side, cache_dir, resize=recipe.resize, progress=progress)
+    boxes = boxes_above(parts["train"]) if boxes_weight(recipe.head) else None
+    return views, problems, boxes, data_fingerprint(views, prepared.digests, boxes)
 
 
 def split_views(views: pd.DataFrame, recipe: Recipe) -> dict[str, pd.DataFrame]:

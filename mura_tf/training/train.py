@@ -14,14 +14,13 @@ import keras
 import numpy as np
 import pandas as pd
 
-from mura_tf.data.boxes import boxes_above
 from mura_tf.data.counts import class_weights
 from mura_tf.data.pipeline import input_statistics, make_dataset
 from mura_tf.data.tasks import class_names, targets_of
 from mura_tf.evaluation.predictions import EVALUATION_BATCH, predict_views, write_predictions
 from mura_tf.files import locked, remove_parts, write_json, written_whole
 from mura_tf.models.backend import require_backend
-from mura_tf.models.specs import boxes_weight, parse_sizes
+from mura_tf.models.specs import parse_sizes
 from mura_tf.terminal import Notice
 from mura_tf.training.checkpoint import Checkpoint, full_disk_explained
 from mura_tf.training.facts import run_facts
@@ -101,7 +100,9 @@ def train(
         remove_parts(run.path)
         run.require_recipe(recipe)
         views = selected_views(views, recipe)
-        usable, problems, fingerprint = usable_views(views, recipe, cache_dir, skip_bad=skip_bad)
+        usable, problems, boxes, fingerprint = usable_views(
+            views, recipe, cache_dir, skip_bad=skip_bad
+        )
         if len(problems):
             with written_whole(run.path / "skipped.csv") as part:
                 problems.to_csv(part, index=False)
@@ -117,7 +118,9 @@ def train(
             if run.info.get("finished") and best.is_file():
                 _predict(run, run.model(), recipe, usable, cache_dir)
             else:
-                _train_and_predict(run, recipe, usable, info, cache_dir, tensorboard, verbose)
+                _train_and_predict(
+                    run, recipe, usable, boxes, info, cache_dir, tensorboard, verbose
+                )
                 if run.warning:
                     warnings.warn(run.warning, Notice, stacklevel=2)
         Checkpoint(run.path).path.unlink(missing_ok=True)
@@ -162,15 +165,20 @@ def _train_and_predict(
     run: Run,
     recipe: Recipe,
     views: pd.DataFrame,
+    boxes: pd.DataFrame | None,
     info: dict[str, Any],
     cache_dir: str | os.PathLike[str] | None,
     tensorboard: bool,
     verbose: str | int,
 ) -> None:
     splits = split_views(views, recipe)
-    keras.utils.set_random_seed(recipe.run_seed)
     classes = class_names(views, recipe.task)
-    boxes = boxes_above(splits["train"]) if boxes_weight(recipe.head) else None
+    first_sizes = parse_sizes(recipe.first_sizes)
+    if first_sizes:  # a size that cannot be is told before another has trained
+        blank = dataclasses.replace(recipe, weights=None, initial=None)
+        for side in (*(side for side, _ in first_sizes), recipe.side):
+            compiled_model(blank, classes, run.path, side=side)
+    keras.utils.set_random_seed(recipe.run_seed)
     weights = _loss_weights(splits["train"], recipe.balance)
     steps = -(-len(splits["train"]) // recipe.batch_size)
     inputs: _Inputs = {
@@ -183,7 +191,6 @@ def _train_and_predict(
 
     def trained(side: int, end: int) -> tuple[keras.Model, Checkpoint]:
         """What is there after the epoch `end`, the last of those with squares of that side."""
-        inputs["image_size"] = side
         checkpoint = Checkpoint(run.path)
         model = compiled_model(recipe, classes, run.path, side=side, steps=steps)
         callbacks = checkpoint.attach(model, recipe)
@@ -191,6 +198,7 @@ def _train_and_predict(
         write_json(run.path / "run.json", {"finished": False} | info)
         if checkpoint.stopped or checkpoint.epochs >= end:
             return model, checkpoint
+        sized: _Inputs = {**inputs, "image_size": side}
         training = make_dataset(
             splits["train"],
             batch_size=recipe.batch_size,
@@ -201,7 +209,7 @@ def _train_and_predict(
             boxes=boxes,
             first_epoch=checkpoint.epochs,
             class_weights=weights,
-            **inputs,
+            **sized,
         )
         selecting = make_dataset(
             splits["select"],
@@ -209,7 +217,7 @@ def _train_and_predict(
             training=False,
             targets=targets_of(splits["select"], recipe.task, classes),
             class_weights=weights,
-            **inputs,
+            **sized,
         )
         if recipe.monitor == "val_auroc":
             labels = splits["select"].label.to_numpy()
@@ -230,7 +238,7 @@ def _train_and_predict(
         return model, checkpoint
 
     done = 0
-    for side, epochs in parse_sizes(recipe.first_sizes):
+    for side, epochs in first_sizes:
         done += epochs
         trained(side, done)
     model, checkpoint = trained(recipe.side, recipe.max_epochs)

@@ -12,6 +12,14 @@ def test_the_cache_is_filled(mura, tmp_path, bars):
     assert "Preparing" in bars.getvalue()
 
 
+def test_squares_by_area_have_a_cache_of_their_own(mura, tmp_path):
+    prepare = ["prepare", mura, "--image-size", 8, "--cache-dir", tmp_path / "cache"]
+    result = call(*prepare, "--resize", "area", "--compact")
+    assert result.stdout.endswith("\n0 squares are dropped, 0.0 MB; 11 are left.\n")
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"8px-area"}
+    assert call(*prepare, "--resize", "cubic").exit_code == 2
+
+
 def test_bad_files_are_left_out_if_asked(mura, tmp_path):
     (mura / "train/XR_ELBOW/patient00001/study1_positive/image2.png").write_bytes(b"")
     prepare = ["prepare", mura, "--image-size", 40, "--cache-dir", tmp_path / "cache"]

@@ -144,6 +144,19 @@ def test_a_tiny_box_keeps_one_pixel():
     assert [np.argwhere(mask).tolist() for mask in masks] == [[[10, 10]], [[0, 19]]]
 
 
+@pytest.mark.parametrize("start", [(1 - 1e-17, 0.5), (-0.009, 0.5), (0.999, -0.009), (0.5, 1.0)])
+@pytest.mark.parametrize("frame", [(0, 0, 64, 64), (10, 0, 44, 64), (0, 7, 64, 50)])
+def test_a_box_at_the_edge_keeps_a_pixel_of_its_view(start, frame):
+    views = views_of("a.png")
+    (mask,) = box_masks(views, boxes_of(views, (*start, 0.0095, 0.005)), np.array([frame]), 64)
+    (place,) = np.argwhere(mask)
+    top, left, height, width = frame
+    x, y = np.clip(start, 0, 1)
+    assert top <= place[0] < top + height and left <= place[1] < left + width
+    assert abs(place[0] + 0.5 - (top + y * height)) <= 1
+    assert abs(place[1] + 0.5 - (left + x * width)) <= 1
+
+
 @pytest.mark.parametrize("data", ["lesions", "fracatlas_tree"])
 def test_boxes_are_found_above_the_files(request, data):
     folder = request.getfixturevalue(data)
@@ -158,5 +171,31 @@ def test_boxes_above_files_of_two_data_sets(lesions, fracatlas_tree):
 
 
 def test_no_boxes_above(mura):
-    with pytest.raises(FileNotFoundError, match=r"needs a data set that has them.* 'map:16:0'"):
+    sentence = r"needs a data set that has them.* in any folder above it.* 'map:16:0'"
+    with pytest.raises(FileNotFoundError, match=sentence):
         boxes_above(load_mura(mura))
+
+
+def with_lesions(mura, patient="patient00001", x="2"):
+    header = "split,study_type,patient,study,view,x,y,width,height"
+    row = f"train,elbow,{patient},study1,image1.png,{x},2,3,3"
+    (mura / "lesions.csv").write_text(f"{header}\n{row}\n")
+    return load_mura(mura)
+
+
+def test_boxes_of_other_views_alone(mura):
+    assert len(boxes_above(with_lesions(mura))) == 1
+    views = with_lesions(mura, "train00001")
+    sentence = (
+        r"lesions.csv must name views below it.* Received: none of 7 that are abnormal, the first: "
+        r"split=train, study_type=elbow, .* Name them as it does, or give the map the weight 0"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        boxes_above(views)
+    assert boxes_above(views[views.label == 0]).empty
+
+
+@pytest.mark.parametrize("x", ["nan", "NaN", "inf", "-inf"])
+def test_a_box_that_is_nowhere(mura, x):
+    with pytest.raises(ValueError, match=f"the first: x={x.lower()}, y=2, .* lies outside"):
+        load_boxes(mura, with_lesions(mura, x=x))

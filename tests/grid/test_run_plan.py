@@ -341,19 +341,25 @@ def test_the_data_are_known_again_by_what_a_views_table_has(views, out):
     """A worker reads the views back from `views.csv`, without what else the table had."""
     plan = plan_runs(RECIPE, out, ["elbow"], scheme="direct", members=1)
     recipe = plan[0].recipe
-    _, _, fingerprint = usable_views(selected_views(views, recipe), recipe)
+    *_, fingerprint = usable_views(selected_views(views, recipe), recipe)
     finish(plan[0].folder, data_fingerprint=fingerprint)
     assert run_plan(plan, views.assign(note="ours"), out, engine=FakeEngine()) == {}
 
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("select_on", "holdout"), ("holdout", 0.4), ("holdout_by", "image"), ("image_size", 40)],
+    [
+        ("select_on", "holdout"),
+        ("holdout", 0.4),
+        ("holdout_by", "image"),
+        ("image_size", 40),
+        ("first_sizes", ("40:1",)),
+    ],
 )
 def test_runs_that_select_other_views_are_checked_apart(views, out, setting, value, monkeypatch):
     def spy(views, recipe, *args, **settings):
         checked.append(getattr(recipe, setting))
-        return views, views[:0], "a fingerprint"
+        return views, views[:0], None, "a fingerprint"
 
     checked = []
     monkeypatch.setattr("mura_tf.grid.plan.selected_views", lambda views, recipe: views)

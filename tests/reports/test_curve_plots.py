@@ -8,7 +8,12 @@ from figures import legend
 from matplotlib.collections import LineCollection
 
 from mura_tf.evaluation.scores import STAGE_NAMES
-from mura_tf.reports.curve_plots import plot_learning_rates, plot_run_curves, plot_system_curves
+from mura_tf.reports.curve_plots import (
+    plot_learning_curves,
+    plot_learning_rates,
+    plot_run_curves,
+    plot_system_curves,
+)
 from mura_tf.reports.style import STAGE_COLOURS, colour_of
 from mura_tf.training.recipe import STAGES, Recipe
 
@@ -52,6 +57,21 @@ def test_every_run_has_its_line_and_its_dot():
         assert low <= 1 and high >= 10
     assert panels[0, 0].get_ylim()[0] == 0 and panels[0, 0].get_ylim()[1] > 0.85
     assert panels[0, 1].get_ylim()[0] < 0.15 and panels[0, 1].get_ylim()[1] > 0.9
+
+
+def test_the_loss_of_the_data_is_drawn_where_there_is_one():
+    run = fake_run("xception", "type")
+    told = run.history.assign(
+        data_loss=run.history.loss / 2, val_data_loss=run.history.val_loss / 2
+    )
+    drawn = plot_learning_curves([run.history, told], [2, 2]).axes[0].lines
+    for history, lines, name in ((run.history, drawn[:3], ""), (told, drawn[3:], "data_")):
+        trained, validated, _ = lines
+        np.testing.assert_allclose(trained.get_ydata(), history[f"{name}loss"])
+        np.testing.assert_allclose(validated.get_ydata(), history[f"val_{name}loss"])
+    run.history = told
+    (line,) = plot_run_curves([run]).axes[0].collections[0].get_segments()
+    np.testing.assert_allclose(line, told[["epoch", "data_loss"]])
 
 
 def test_every_stage_has_a_name_and_a_colour():

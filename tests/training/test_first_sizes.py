@@ -50,6 +50,40 @@ def test_only_epochs_at_the_last_size_are_selected_from(growing):
     assert run.info["best_epoch"] == last.epoch[last.val_kappa.idxmax()]
 
 
+def test_a_first_epoch_that_is_better_is_not_selected(views, folder, eagerly):
+    class Better(training._StopOnNonFiniteLoss):
+        def on_epoch_end(self, epoch, logs):
+            super().on_epoch_end(epoch, logs)
+            logs["val_kappa"] = 0.99 - epoch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_StopOnNonFiniteLoss", Better)
+        recipe = dataclasses.replace(GROWING, max_epochs=2)
+        run = train(recipe, views, folder, verbose=0)
+    assert run.history.val_kappa.tolist() == [0.99, -0.01]
+    assert run.info["best_epoch"] == 2
+
+
+@pytest.mark.parametrize(("side", "first_sizes"), [(36, ("32:1",)), (40, ("32:1", "36:1"))])
+def test_a_later_size_that_cannot_be_is_told_before_training(views, folder, side, first_sizes):
+    recipe = dataclasses.replace(
+        GROWING, image_size=side, first_sizes=first_sizes, head=("map:8:0", "pool")
+    )
+    with pytest.raises(ValueError, match=r"STRIDE must be that of feature maps .* at 36 px"):
+        train(recipe, views, folder, verbose=0)
+    assert not (folder / "history.csv").exists() and not (folder / "recipe.json").exists()
+
+
+def test_the_squares_of_all_sizes_are_there_before_training(views, tmp_path, monkeypatch):
+    def stop(*args, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_train_and_predict", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(GROWING, views, tmp_path / "run", cache_dir=tmp_path / "cache", verbose=0)
+    assert {path.name for path in (tmp_path / "cache").iterdir()} >= {"32px", "40px"}
+
+
 @pytest.mark.parametrize("step", [STEPS, STEPS + 2])
 def test_a_stopped_run_ends_as_if_nothing_had_happened(growing, views, folder, step):
     interrupted(views, folder, ("step", step), GROWING)

@@ -132,6 +132,13 @@ def test_boxes_are_a_part_of_the_data(lesions, tmp_path):
     assert train(without, views, tmp_path / "other", verbose=0).finished
 
 
+def test_the_history_has_the_labels_loss_beside_the_maps(lesions, folder):
+    recipe = dataclasses.replace(MAPPED, head=("map:4:50", "pool"), max_epochs=1)
+    history = train(recipe, load_mura(lesions), folder, verbose=0).history.iloc[0]
+    assert history.val_data_loss == pytest.approx(history.val_loss, rel=1e-4)
+    assert history.loss > 2 * history.data_loss > 0
+
+
 def test_a_data_set_without_boxes(mura, folder):
     recipe = dataclasses.replace(MAPPED, preprocessing="caffe", max_epochs=1)
     with pytest.raises(FileNotFoundError, match="a map that is trained on boxes needs a data set"):

@@ -258,6 +258,7 @@ WHOLE = ["batch_size", "patience", "max_epochs"]
         ("trainable", "last:0", "trainable must be one of all, none, last:N, .*: 'last:0'"),
         ("optimizer", "sgd", "optimizer must be one of adam, adamw, sgd:MOM.*: 'sgd'"),
         ("schedule", "cosine", r"schedule must be one of constant, plateau:.*: 'cosine'"),
+        ("schedule", "cosine:100", r"must leave epochs .*'cosine:100' with 100 epochs"),
         ("study_types", "elbow", r"study_types must be a tuple of names such as .*: 'elbow'"),
         (
             "study_types",

@@ -1,0 +1,60 @@
+"""The script of the tries: what it refuses at once, what it compares, what it keeps."""
+
+import sys
+
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from mura_tf import Run, study_probabilities
+from mura_tf.experiments import modern
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--only", "stride_9"], "--only must name some of modern, .* Received: 'stride_9'"),
+        (["--only", "stride_8"], "compared with 'modern', which is not trained"),
+        (["--test"], "--test needs the chosen one of the tries"),
+        (["--test", "--only", "without_map"], "--test needs the chosen one of the tries"),
+    ],
+)
+def test_what_cannot_be_is_told_at_once(options, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["modern.py", "nowhere", "w.h5", str(tmp_path), *options])
+    monkeypatch.setattr(modern, "RESULTS", tmp_path)
+    with pytest.raises(SystemExit):
+        modern.main()
+    assert pd.Series([capsys.readouterr().err]).str.contains(sentence).all()
+
+
+def test_tries_and_ablations_have_names_of_their_own():
+    assert modern.TRIES[modern.MODERN] == {}
+    assert not modern.TRIES.keys() & modern.ABLATIONS.keys()
+
+
+def test_a_gain_is_of_the_same_studies_in_any_order(members, tmp_path):
+    one, other = (Run(members / f"member{member}") for member in range(2))
+    found = modern.gain(one, other, "valid")
+    aurocs = []
+    for run in (one, other):
+        studies = study_probabilities(run.predictions).query("split == 'valid'")
+        aurocs.append(roc_auc_score(studies.label, studies.probability))
+    assert found["gain"] == pytest.approx(aurocs[0] - aurocs[1])
+    assert found["gain_low"] <= found["gain"] <= found["gain_high"]
+    turned = Turned(other)
+    assert modern.gain(one, turned, "valid") == pytest.approx(found)
+
+
+class Turned:
+    """A run whose predictions come in the other order."""
+
+    def __init__(self, run):
+        self.predictions = run.predictions[::-1].reset_index(drop=True)
+
+
+def test_a_try_takes_the_place_of_its_earlier_line(tmp_path):
+    path = tmp_path / "tries.csv"
+    modern.write_tries([{"try": "modern", "auroc": 0.5}, {"try": "seed_1", "auroc": 0.6}], path)
+    modern.write_tries([{"try": "modern", "auroc": 0.7}, {"try": "seed_2", "auroc": 0.8}], path)
+    table = pd.read_csv(path).set_index("try").auroc
+    assert table.to_dict() == {"seed_1": 0.6, "modern": 0.7, "seed_2": 0.8}
