@@ -1,12 +1,14 @@
 """The script of the tries: what it refuses at once, what it compares, what it keeps."""
 
 import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from prediction_tables import predictions_of
 from sklearn.metrics import roc_auc_score
 
-from mura_tf import Run, study_probabilities
+from mura_tf import study_probabilities
 from mura_tf.experiments import modern
 
 
@@ -32,24 +34,23 @@ def test_tries_and_ablations_have_names_of_their_own():
     assert not modern.TRIES.keys() & modern.ABLATIONS.keys()
 
 
-def test_a_gain_is_of_the_same_studies_in_any_order(members, tmp_path):
-    one, other = (Run(members / f"member{member}") for member in range(2))
-    found = modern.gain(one, other, "valid")
-    aurocs = []
-    for run in (one, other):
-        studies = study_probabilities(run.predictions).query("split == 'valid'")
-        aurocs.append(roc_auc_score(studies.label, studies.probability))
-    assert found["gain"] == pytest.approx(aurocs[0] - aurocs[1])
-    assert found["gain_low"] <= found["gain"] <= found["gain_high"]
-    turned = Turned(other)
-    assert modern.gain(one, turned, "valid") == pytest.approx(found)
+def test_a_gain_is_of_the_same_studies_in_any_order():
+    table = predictions_of()
+    worse = table.assign(probability=table.probability[::-1].to_numpy())
+    expected = 0.0
+    for sign, one in ((1, table), (-1, worse)):
+        studies = study_probabilities(one)
+        expected += sign * roc_auc_score(studies.label, studies.probability)
+    other = worse.sort_values("label", ignore_index=True)
+    found = modern.gain(run_of(table), run_of(other), "valid")
+    assert found["gain"] == pytest.approx(expected)
+    assert 0 < found["gain_low"] < found["gain"] < found["gain_high"]
+    back = modern.gain(run_of(other), run_of(table), "valid")
+    assert back["gain"] == pytest.approx(-expected)
 
 
-class Turned:
-    """A run whose predictions come in the other order."""
-
-    def __init__(self, run):
-        self.predictions = run.predictions[::-1].reset_index(drop=True)
+def run_of(predictions):
+    return SimpleNamespace(predictions=predictions)
 
 
 def test_a_try_takes_the_place_of_its_earlier_line(tmp_path):
