@@ -364,7 +364,7 @@ def test_runs_that_select_other_views_are_checked_apart(views, out, setting, val
     checked = []
     monkeypatch.setattr("mura_tf.grid.plan.selected_views", lambda views, recipe: views)
     monkeypatch.setattr("mura_tf.grid.plan.usable_views", spy)
-    other = dataclasses.replace(RECIPE, **{setting: value})
+    other = dataclasses.replace(RECIPE, max_epochs=2, **{setting: value})
     plan = [
         *plan_runs(RECIPE, out, [], scheme="whole", members=3),
         *plan_runs(other, out / "other", [], scheme="whole", members=3),
