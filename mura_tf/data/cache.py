@@ -202,11 +202,20 @@ def compact_cache(
 def data_fingerprint(
     views: pd.DataFrame, digests: np.ndarray, boxes: pd.DataFrame | None = None
 ) -> str:
-    """A hash of what tables say and files hold; where they lie does not matter."""
-    lines = views.drop(columns="path").assign(digest=digests).astype(str).fillna("unknown")
-    rows = sorted("\t".join(row) for row in lines.itertuples(index=False))
+    """A hash of what a table says and its files hold; where they lie does not matter.
+
+    That of boxes stands behind a "+", so that those who do not learn from them have the same data.
+    """
+    hashes = [_hash_of(views.drop(columns="path").assign(digest=digests))]
     if boxes is not None:
-        rows += sorted("\t".join(row) for row in boxes.astype(str).itertuples(index=False))
+        hashes.append(_hash_of(boxes))
+    return "+".join(hashes)
+
+
+def _hash_of(table: pd.DataFrame) -> str:
+    """16 hexadecimal digits, whatever the order of the rows."""
+    lines = table.astype(str).fillna("unknown")
+    rows = sorted("\t".join(row) for row in lines.itertuples(index=False))
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
 

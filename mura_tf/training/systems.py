@@ -160,7 +160,7 @@ def _data_sets(runs: list[Run]) -> dict[Path, Hashable]:
     read: dict[Path, Hashable] = {}
     linked: list[tuple[set[Hashable], list[Run]]] = []
     for run in runs:
-        signs = {run.info.get("data_fingerprint"), _views_above(run, read)} - {None}
+        signs = {_fingerprint(run), _views_above(run, read)} - {None}
         alike = [group for group in linked if group[0] & signs]
         linked = [group for group in linked if not group[0] & signs]
         both = set().union(signs, *(group[0] for group in alike))
@@ -173,11 +173,18 @@ def _data_sets(runs: list[Run]) -> dict[Path, Hashable]:
     for number, group in enumerate(groups):
         prints: dict[Hashable, set[str | None]] = {}
         for run in group:
-            prints.setdefault(_views_used(run), set()).add(run.info.get("data_fingerprint"))
+            prints.setdefault(_views_used(run), set()).add(_fingerprint(run))
         changed = any(len(found - {None}) > 1 for found in prints.values())
         for run in group:
-            marks[run.path] = number, run.info.get("data_fingerprint") if changed else None
+            tested = "test" in run.info.get("views", {})  # one data set is reported on one split
+            marks[run.path] = number, tested, _fingerprint(run) if changed else None
     return marks
+
+
+def _fingerprint(run: Run) -> str | None:
+    """Of the views; whether it learned from their boxes as well is no matter of the data set."""
+    known = run.info.get("data_fingerprint")
+    return known and known.partition("+")[0]
 
 
 def _views_used(run: Run) -> Hashable:

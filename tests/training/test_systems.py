@@ -160,6 +160,34 @@ def test_holdouts_are_of_the_same_data(write):
     assert on_several_data_sets(found) == ""
 
 
+def test_those_who_learned_from_boxes_have_the_same_data(write, tmp_path):
+    """Alone, and as models per study type of one experiment each."""
+    located = {"head": ("map:4:0.2", "pool")}
+    alone = [write("a", data="a" * 16), write("b", data="a" * 16 + "+" + "b" * 16, **located)]
+    heads = ("map:4:0.2 pool", " ".join(RECIPE.head))
+    assert names(alone) == [f"{NAME}, head {head}" for head in heads]
+    runs = []
+    for out, settings, boxes in (("plain", {}, ""), ("located", located, "+" + "b" * 16)):
+        for name in ("elbow", "wrist"):
+            views = VIEWS[VIEWS.study_type == name]
+            settings = settings | {"study_types": (name,)}
+            runs.append(write(f"{out}/{name}", views, data=name + boxes, **settings))
+        VIEWS.to_csv(tmp_path / out / "views.csv", index=False)
+    found = systems_of(runs)
+    assert [len(system.runs) for system in found] == [2, 2]
+    assert on_several_data_sets(found) == ""
+
+
+def test_types_of_data_sets_with_and_without_a_test_split_are_apart(write):
+    """Together, those of the one without would be reported by nobody."""
+    views = {name: VIEWS[VIEWS.study_type == name] for name in ("elbow", "wrist")}
+    elbow = write("elbow", views["elbow"], data="a" * 16, study_types=("elbow",))
+    tested = views["wrist"].assign(split="test")
+    wrist = write("wrist", tested, data="b" * 16, study_types=("wrist",))
+    found = systems_of([elbow, wrist])
+    assert sorted(system.split for system in found) == ["test", "valid"]
+
+
 def test_what_predicts_the_same_as_the_same_member_is_told_apart_by_seed_and_start(write):
     seeds = [write("a", seed=1), write("b", seed=2)]
     assert names(seeds) == [f"{NAME}, seed 1", f"{NAME}, seed 2"]
