@@ -52,6 +52,7 @@ bench: $(VENV)/installed  ## the speed tables of benchmarks/README.md
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/scheduler.py
 	$(BIN)/python benchmarks/grid.py
+	$(BIN)/python benchmarks/size.py
 	$(BIN)/python benchmarks/explain.py
 	$(BIN)/python benchmarks/reading.py
 
