@@ -25,7 +25,7 @@ from mura_tf.papers.table_pages import TableReport
 from mura_tf.papers.tables import Experiment, report_table
 from mura_tf.published import OVERALL, mura_studies, published_table
 from mura_tf.terminal import track, waiting
-from mura_tf.training.recipe import Recipe, read_settings
+from mura_tf.training.recipe import Recipe, read_object
 from mura_tf.training.run import Run
 
 Reproducible = Experiment | Comparison
@@ -115,7 +115,7 @@ def _begun_split(comparison: Comparison, folder: Path, asked: str | None) -> str
     path = folder / SPLIT_FILE
     begun = "text" if (folder / "views.csv").exists() else asked or "text"
     if path.exists():
-        begun = read_settings(path).get("split", "nothing")
+        begun = read_object(path).get("split", "nothing")
         if begun not in comparison.splits:
             raise ValueError(
                 f"{path} must say with which split the runs beside it were begun: a JSON object "

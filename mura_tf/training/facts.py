@@ -16,7 +16,7 @@ from mura_tf.cores import usable_cores
 from mura_tf.files import write_json
 from mura_tf.models.backend import accelerator, keras_settings
 from mura_tf.terminal import Notice
-from mura_tf.training.recipe import Recipe, read_settings
+from mura_tf.training.recipe import Recipe, read_object
 from mura_tf.training.run import Run
 
 
@@ -79,7 +79,7 @@ def write_facts(runs: list[Run], folder: Path, *, report_only: bool = False) -> 
 def _commands_before(path: Path) -> list[str]:
     """The commands in an `experiment.json`; where it is damaged they are lost, with a warning."""
     try:
-        commands = read_settings(path).get("commands", [])
+        commands = read_object(path).get("commands", [])
         if isinstance(commands, list) and all(isinstance(one, str) for one in commands):
             return commands
         reason = f"its commands must be a list of text. Received: {commands!r}."

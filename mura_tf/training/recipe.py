@@ -360,14 +360,9 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads a JSON file of a recipe's settings, any of them.
 
     Raises:
-        ValueError: the file does not hold one JSON object, or names a setting twice.
+        ValueError: see `read_object`; or a value that no setting has.
     """
-    try:
-        settings = json.loads(read_text(path), object_pairs_hook=_each_once)
-    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError
-        raise ValueError(f"{path} must be JSON: {error}.") from None
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} must hold one JSON object. Received: {reprlib.repr(settings)}.")
+    settings = read_object(path)
     for name, value in settings.items():
         inner = value if isinstance(value, list) else [value]
         if any(isinstance(one, list | dict) for one in inner):
@@ -375,6 +370,21 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
                 f"{path} must have text, numbers and lists of text as its settings. Received: "
                 f"{name!r}, whose value is nested deeper."
             )
+    return settings
+
+
+def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a JSON file.
+
+    Raises:
+        ValueError: it does not hold one object, or names something twice.
+    """
+    try:
+        settings = json.loads(read_text(path), object_pairs_hook=_each_once)
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError
+        raise ValueError(f"{path} must be JSON: {error}.") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} must hold one JSON object. Received: {reprlib.repr(settings)}.")
     return settings
 
 

@@ -315,14 +315,14 @@ def cut_short(text):
     ],
     ids=["foreign", "cut", "bytes"],
 )
-def test_damaged_predictions_are_named(tmp_path, damage):
+def test_damaged_predictions_are_named_and_the_rest_reported(tmp_path, damage):
     experiment = find_experiment("table_iv")
     plan = finished(experiment, tmp_path, views_of({"elbow": (9, 9)}), members=2)
     path = plan[1].folder / "predictions.csv"
     damage(path)
-    with pytest.raises(ValueError, match="is damaged") as raised:
-        report_table(experiment, plan, tmp_path)
-    assert str(path.parent) in str(raised.value)
+    report = report_table(experiment, plan, tmp_path)
+    assert report.missing[0].startswith(f"{path} must be a predictions table, and is damaged: ")
+    assert set(report.cells.stage) == {"type"}
 
 
 def test_a_run_whose_predictions_are_lost_is_missing(tmp_path):

@@ -115,8 +115,8 @@ def test_auroc_of_one_label_cannot_select(views, tmp_path):
 def with_output(bias):
     """A `compiled_model` whose outputs are all close to the same."""
 
-    def compiled_model(recipe, classes, run_dir):
-        model = original(recipe, classes, run_dir)
+    def compiled_model(*arguments, **settings):
+        model = original(*arguments, **settings)
         kernel, _ = model.layers[-1].get_weights()
         model.layers[-1].set_weights([kernel * 1e-4, np.asarray(bias, np.float32)])
         return model

@@ -26,8 +26,9 @@ def run(tmp_path):
     (folder / "run.json").write_text(json.dumps({"finished": True, "best_epoch": 2}))
     (folder / "history.csv").write_text("epoch,loss,val_kappa\n1,0.1,0.0\n2,1e-07,0.5\n")
     pd.DataFrame(
-        {"patient": ["007"], "study": ["study1"], "label": [1], "repeat": [0], "member": [3]}
-        | {"probability": [0.1 + 0.2]}
+        {"split": ["valid"], "study_type": ["elbow"], "patient": ["007"], "study": ["study1"]}
+        | {"view": ["image1.png"], "label": [1], "backbone": ["small_cnn"], "stage": ["mura"]}
+        | {"repeat": [0], "member": [3], "probability": [0.1 + 0.2]}
     ).to_csv(folder / "predictions.csv", index=False)
     build_model("small_cnn", None, image_size=32).save(folder / "best.keras")
     return Run(folder)
