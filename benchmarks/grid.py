@@ -76,6 +76,7 @@ def write_finished(run: PlannedRun, views: pd.DataFrame) -> None:
             "versions": {},
             "backend": "none",
             "device": "none",
+            "seed": recipe.run_seed,
             "data_fingerprint": "0" * 16,
             "best_epoch": epochs - 6,
             "seconds_per_epoch": [1.0] * epochs,

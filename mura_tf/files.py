@@ -3,10 +3,12 @@
 import errno
 import json
 import os
+import platform
+import re
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,6 +27,7 @@ NOT_ON_THIS_DISK = {
 """How shares (CIFS, FUSE, NFS) refuse what they do not have."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """How a disk that is full refuses, which names no file."""
+_HOST = re.sub(r"\W", "_", platform.node())
 _PATIENCE = 5.0
 """Seconds for which a file is waited for that another program has open."""
 
@@ -47,7 +50,8 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = "".join(path.suffixes)
-    handle, part = tempfile.mkstemp(prefix=".part-", suffix=suffix, dir=path.parent)
+    prefix = f".part-{_HOST}-{os.getpid()}-"
+    handle, part = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=path.parent)
     os.close(handle)
     try:
         yield Path(part)
@@ -95,8 +99,32 @@ def _replace(part: str, path: Path) -> None:
 
 
 def remove_parts(folder: str | os.PathLike[str]) -> None:
-    """Removes what a killed process had begun to write into `folder`."""
-    for part in Path(folder).glob(".part-*"):
+    """Removes what others had begun to write into `folder`, where nobody else can be at it."""
+    _remove(Path(folder).glob(".part-*"))
+
+
+def remove_lost_parts(folder: str | os.PathLike[str]) -> None:
+    """Removes what processes of this machine that are no more had begun to write into `folder`."""
+    parts = Path(folder).glob(f".part-{_HOST}-*")
+    _remove(part for part in parts if not _alive(part.name.removeprefix(f".part-{_HOST}-")))
+
+
+def _alive(owner: str) -> bool:
+    """Whether the process lives whose number a name begins with; on Windows it is not asked."""
+    number = owner.partition("-")[0]
+    if os.name != "posix" or not number.isdecimal():
+        return True
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
+
+
+def _remove(parts: Iterable[Path]) -> None:
+    for part in parts:
         with suppress(OSError):  # another process may be removing it
             part.unlink()
 

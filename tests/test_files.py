@@ -2,13 +2,15 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from mura_tf import files
-from mura_tf.files import remove_parts, write_json, written_whole
+from mura_tf.files import remove_lost_parts, remove_parts, write_json, written_whole
 
 
 @pytest.fixture
@@ -238,3 +240,18 @@ def test_write_json_of_what_json_does_not_know_keeps_the_old_file(tmp_path):
         write_json(tmp_path / "run.json", {"seed": {1, 2}})
     assert json.loads((tmp_path / "run.json").read_text()) == {"seed": 1}
     assert names(tmp_path) == ["run.json"]
+
+
+def test_what_a_killed_process_had_begun_is_removed_and_no_other(tmp_path):
+    code = (
+        "import os, signal, sys; from mura_tf.files import written_whole; "
+        "begun = written_whole(sys.argv[1]); begun.__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "scores.csv"], check=False)
+    (tmp_path / ".part-elsewhere-1-x.csv").touch()
+    assert len(names(tmp_path)) == 2
+    with written_whole(tmp_path / "views.csv") as part:
+        remove_lost_parts(tmp_path)
+        assert names(tmp_path) == sorted([".part-elsewhere-1-x.csv", part.name])
+    remove_parts(tmp_path)
+    assert names(tmp_path) == ["views.csv"]

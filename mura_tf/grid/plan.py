@@ -14,7 +14,7 @@ import pandas as pd
 
 from mura_tf.data.table import VIEW_COLUMNS
 from mura_tf.data.views import read_views
-from mura_tf.files import remove_parts, written_whole
+from mura_tf.files import remove_lost_parts, remove_parts, written_whole
 from mura_tf.grid.engines import Engine, LocalEngine
 from mura_tf.grid.progress import Board
 from mura_tf.grid.worker import LOG, STARTED, RunError
@@ -206,6 +206,7 @@ def run_plan(
     engine = engine or LocalEngine()
     try:
         require_backend(training=True)
+        remove_lost_parts(out)  # other commands may be writing theirs
         with written_whole(views_path) as part:
             _require_same_views(views_path, views)
             images = _check(plan, views, cache_dir, skip_bad, verbose)
