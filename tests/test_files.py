@@ -245,7 +245,8 @@ def test_write_json_of_what_json_does_not_know_keeps_the_old_file(tmp_path):
 def test_what_a_killed_process_had_begun_is_removed_and_no_other(tmp_path):
     code = (
         "import os, signal, sys; from mura_tf.files import written_whole; "
-        "begun = written_whole(sys.argv[1]); begun.__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
+        "begun = written_whole(sys.argv[1]); begun.__enter__(); "
+        "os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "scores.csv"], check=False)
     (tmp_path / ".part-elsewhere-1-x.csv").touch()
