@@ -68,6 +68,7 @@ def write_finished(run: PlannedRun, views: pd.DataFrame) -> None:
     rng = np.random.default_rng(int(recipe.hash, 16))
     folder.mkdir(parents=True)
     recipe.save(folder / "recipe.json")
+    rows = views[views.study_type.isin(recipe.study_types or views.study_type.unique())]
     epochs = int(rng.integers(7, 20))
     write_json(
         folder / "run.json",
@@ -77,6 +78,8 @@ def write_finished(run: PlannedRun, views: pd.DataFrame) -> None:
             "backend": "none",
             "device": "none",
             "seed": recipe.run_seed,
+            "views": {"train": 0, "valid": len(rows)},
+            "skipped": 0,
             "data_fingerprint": "0" * 16,
             "best_epoch": epochs - 6,
             "seconds_per_epoch": [1.0] * epochs,
@@ -93,7 +96,6 @@ def write_finished(run: PlannedRun, views: pd.DataFrame) -> None:
     ):
         history[column] = start + gain * learnt + rng.normal(0, 0.03, epochs)
     history.to_csv(folder / "history.csv", index=False)
-    rows = views[views.study_type.isin(recipe.study_types or views.study_type.unique())]
     facts = {name: getattr(recipe, name) for name in ("backbone", "stage", "repeat", "member")}
     probability = 1 / (1 + np.exp(-2 * evidence(recipe, rows, rng)))
     rows.assign(**facts, probability=probability).to_csv(folder / "predictions.csv", index=False)
