@@ -61,7 +61,9 @@ def the_line(mura, folder, played, environment):
 def test_windows_and_macos_as_far_as_this_system_can_play_them(mura, tmp_path):
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("needs /proc, to see what is open")
-    printed = the_line(mura, tmp_path / "out", "windows", ANY_TEXT_IS_ASCII)
+    # of which file names are a part on Linux alone
+    text = ANY_TEXT_IS_ASCII if os.fspath(tmp_path).isascii() else {}
+    printed = the_line(mura, tmp_path / "out", "windows", text)
     assert "read: " in printed
 
 
