@@ -2,7 +2,9 @@
 
 import codecs
 import io
+import json
 import os
+import reprlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -32,6 +34,28 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise ValueError(
             f"line {line} is not {encoding.removesuffix('-sig').upper()}. Save the file as UTF-8"
         ) from None
+
+
+def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a JSON file.
+
+    Raises:
+        ValueError: it does not hold one object, or names something twice.
+    """
+    try:
+        settings = json.loads(read_text(path), object_pairs_hook=_each_once)
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError
+        raise ValueError(f"{path} must be JSON: {error}.") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} must hold one JSON object. Received: {reprlib.repr(settings)}.")
+    return settings
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if twice := [name for name in found if [key for key, _ in pairs].count(name) > 1]:
+        raise ValueError(f"{', '.join(map(repr, twice))} is given more than once")
+    return found
 
 
 def read_table(source: str | os.PathLike[str] | IO[Any], **settings: Any) -> "pd.DataFrame":

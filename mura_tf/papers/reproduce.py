@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mura_tf.data.table import SPLITS
+from mura_tf.data.text import read_object
 from mura_tf.data.views import load_views, read_views
 from mura_tf.files import write_json
 from mura_tf.grid.engines import Engine
@@ -25,7 +26,7 @@ from mura_tf.papers.table_pages import TableReport
 from mura_tf.papers.tables import Experiment, report_table
 from mura_tf.published import OVERALL, mura_studies, published_table
 from mura_tf.terminal import track, waiting
-from mura_tf.training.recipe import Recipe, read_object
+from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
 
 Reproducible = Experiment | Comparison

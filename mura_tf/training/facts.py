@@ -13,10 +13,11 @@ from typing import Any
 import pandas as pd
 
 from mura_tf.cores import usable_cores
+from mura_tf.data.text import read_object
 from mura_tf.files import write_json
 from mura_tf.models.backend import accelerator, keras_settings
 from mura_tf.terminal import Notice
-from mura_tf.training.recipe import Recipe, read_object
+from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
 
 

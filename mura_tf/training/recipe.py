@@ -5,7 +5,6 @@ import difflib
 import hashlib
 import json
 import os
-import reprlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 
 from mura_tf.data.radiograph import RESIZES
 from mura_tf.data.splits import SPLIT_BY
-from mura_tf.data.text import read_text
+from mura_tf.data.text import read_object
 from mura_tf.files import write_json
 from mura_tf.models.backbones import find_backbone
 from mura_tf.models.specs import (
@@ -373,33 +372,11 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     return settings
 
 
-def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a JSON file.
-
-    Raises:
-        ValueError: it does not hold one object, or names something twice.
-    """
-    try:
-        settings = json.loads(read_text(path), object_pairs_hook=_each_once)
-    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError
-        raise ValueError(f"{path} must be JSON: {error}.") from None
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} must hold one JSON object. Received: {reprlib.repr(settings)}.")
-    return settings
-
-
 def setting_text(value: object) -> str:
     """A setting's value, as `to_dict` has it, for people."""
     if isinstance(value, list):
         return " ".join(value) or "none"
     return "none" if value is None else str(value)
-
-
-def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if twice := [name for name in found if [key for key, _ in pairs].count(name) > 1]:
-        raise ValueError(f"{', '.join(map(repr, twice))} is given more than once")
-    return found
 
 
 def _names_a_folder(name: object) -> bool:

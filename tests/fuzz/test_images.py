@@ -144,6 +144,15 @@ def require_pillows(found, content, whole):
     assert any(agree(image, turned(expected, way), 2) for way in ways)
 
 
+def require_read(kind, content, whole, folder):
+    """As Pillow reads it; or refused, if it is not whole."""
+    found = read_or_refused(kind, lambda: decoded(content, folder))
+    if whole:
+        assert found is not None
+    if found is not None:
+        require_pillows(found, content, whole)
+
+
 @fuzzed(10)
 @given(data=st.data())
 def test_png(data, tmp_path_factory):
@@ -155,12 +164,7 @@ def test_png(data, tmp_path_factory):
         content = data.draw(rechunked(whole))
     elif how == "followed":
         content = whole + data.draw(st.binary(max_size=40))
-    folder = tmp_path_factory.getbasetemp()
-    found = read_or_refused("PNG", lambda: decoded(content, folder))
-    if how in ("whole", "followed"):
-        assert found is not None
-    if found is not None:
-        require_pillows(found, content, how in ("whole", "followed"))
+    require_read("PNG", content, how in ("whole", "followed"), tmp_path_factory.getbasetemp())
 
 
 @fuzzed(10)
@@ -172,12 +176,7 @@ def test_jpeg(data, tmp_path_factory):
         content = data.draw(damaged(whole))
     elif how == "followed":
         content = whole + data.draw(st.binary(max_size=40))
-    folder = tmp_path_factory.getbasetemp()
-    found = read_or_refused("JPEG", lambda: decoded(content, folder))
-    if how in ("whole", "followed"):
-        assert found is not None
-    if found is not None:
-        require_pillows(found, content, how in ("whole", "followed"))
+    require_read("JPEG", content, how in ("whole", "followed"), tmp_path_factory.getbasetemp())
 
 
 # ------------------------------------------------------------------------------------------------
