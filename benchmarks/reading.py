@@ -73,6 +73,8 @@ Read = Callable[[np.ndarray], object]
 
 def backbones(folder: Path, quick: bool) -> None:
     """Images/s of each backbone and runtime."""
+    if importlib.util.find_spec("timm"):
+        import timm  # noqa: F401 - before TensorFlow: the process ends where torchvision comes after
     print(
         "Images/s, preprocessing included; members give heatmaps as well. Gain: the fastest one\n"
         "beside `predict_on_batch`. Heatmap: ONNX Runtime with one beside without, in time.\n"
@@ -159,6 +161,7 @@ def _in_turns(readers: dict[str, Read], squares: np.ndarray, turns: int) -> dict
     seconds: dict[str, list[float]] = {name: [] for name in readers}
     for _ in range(turns):
         for name, read in readers.items():
+            time.sleep(0.2)  # until the threads of the one before no longer wait for more
             read(squares)  # the caches are this one's
             seconds[name].append(_seconds(lambda read=read: read(squares)))  # type: ignore[misc]
     return {name: statistics.median(taken) for name, taken in seconds.items()}

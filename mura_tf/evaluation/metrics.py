@@ -1,10 +1,14 @@
 """Scores of study probabilities and their bootstrap intervals, in NumPy."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 THRESHOLD = 0.5
 """A study is abnormal above this probability (the paper, section V-D)."""
+BLOCK = 2**23
+"""How many weights of a bootstrap are in memory at a time, 64 MiB of them."""
 
 
 def cohen_kappa(labels: ArrayLike, predictions: ArrayLike, num_classes: int = 2) -> float:
@@ -110,12 +114,12 @@ def weighted_auroc(labels: ArrayLike, probabilities: ArrayLike, weights: np.ndar
     Returns:
         float (replicates,), NaN where one label was not drawn.
     """
-    labels = np.asarray(labels, bool)
-    distinct, rank = np.unique(np.asarray(probabilities), return_inverse=True)
-    member = np.zeros((len(rank), len(distinct)))
-    member[np.arange(len(rank)), rank] = 1
-    positive = (weights * labels) @ member
-    negative = (weights * ~labels) @ member
+    order = np.argsort(probabilities)
+    rising, labels = np.asarray(probabilities)[order], np.asarray(labels, bool)[order]
+    weights = weights[:, order]
+    first = np.flatnonzero(np.diff(rising, prepend=-1))  # of each distinct probability
+    positive = np.add.reduceat(weights * labels, first, axis=1)
+    negative = np.add.reduceat(weights * ~labels, first, axis=1)
     below = np.cumsum(negative, axis=1) - negative / 2
     return _ratio((positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
 
@@ -132,10 +136,17 @@ def bootstrap_weights(clusters: ArrayLike, replicates: int, seed: int) -> np.nda
         float (replicates, n). In each row as many patients are drawn, with replacement, as there
         are, and each brings all their studies.
     """
+    return np.concatenate([*bootstrap_blocks(clusters, replicates, seed)])
+
+
+def bootstrap_blocks(clusters: ArrayLike, replicates: int, seed: int) -> Iterator[np.ndarray]:
+    """The rows of `bootstrap_weights`, so many at a time that a block stays small in memory."""
     codes = np.unique(np.asarray(clusters), return_inverse=True)[1]
-    count = codes.max() + 1
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), replicates)
-    return draws[:, codes].astype(float)
+    count, rng = codes.max() + 1, np.random.default_rng(seed)
+    at_once = max(1, BLOCK // len(codes))
+    for start in range(0, replicates, at_once):
+        rows = min(at_once, replicates - start)
+        yield rng.multinomial(count, np.full(count, 1 / count), rows)[:, codes].astype(float)
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:

@@ -5,6 +5,7 @@ told of them holds for other patients as far as the reported split does.
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import overload
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from mura_tf.evaluation.metrics import (
     THRESHOLD,
-    bootstrap_weights,
+    bootstrap_blocks,
     interval,
     kappa_of_confusion,
 )
@@ -199,15 +200,15 @@ def score_points(
     """
     require_labels(studies)
     labels, probabilities = studies.label.to_numpy(int), studies.probability.to_numpy()
-    drawn = bootstrap_weights(studies.patient, replicates, seed)
-    weights = np.vstack([np.ones(len(studies)), drawn])
-    rows = []
-    for point in points:
+    cells = np.zeros((len(studies), len(points), 2, 3))
+    for number, point in enumerate(points):
         part = np.digitize(probabilities, [point.low, point.high], right=True)  # 0, 1, 2
-        counts = np.zeros((len(weights), 2, 3))
-        for label in (0, 1):
-            for place in (0, 1, 2):
-                counts[:, label, place] = weights @ ((labels == label) & (part == place))
+        cells[np.arange(len(studies)), number, labels, part] = 1
+    drawn = bootstrap_blocks(studies.patient, replicates, seed)
+    blocks = chain([np.ones((1, len(studies)))], drawn)
+    sampled = np.concatenate([np.tensordot(weights, cells, axes=1) for weights in blocks])
+    rows = []
+    for point, counts in zip(points, np.moveaxis(sampled, 1, 0), strict=True):
         with np.errstate(invalid="ignore"):
             values = {
                 "sensitivity": 1 - counts[:, 1, 0] / counts[:, 1].sum(axis=1),

@@ -6,7 +6,7 @@ import pandas as pd
 from mura_tf.data.table import STUDY_KEY, VIEW_KEY
 from mura_tf.evaluation.metrics import (
     THRESHOLD,
-    bootstrap_weights,
+    bootstrap_blocks,
     interval,
     weighted_scores,
 )
@@ -155,10 +155,11 @@ def score(
         row["called_abnormal"] = int((probabilities > THRESHOLD).sum())
         row["one_class"] = len(np.unique(labels)) == 1
         if intervals:
-            weights = bootstrap_weights(group.patient, replicates, seed)
-            samples = weighted_scores(labels, probabilities, weights)
+            blocks = bootstrap_blocks(group.patient, replicates, seed)
+            samples = [weighted_scores(labels, probabilities, weights) for weights in blocks]
             for key in ("kappa", "auroc"):
-                row[f"{key}_low"], row[f"{key}_high"] = interval(samples[key])
+                values = np.concatenate([block[key] for block in samples])
+                row[f"{key}_low"], row[f"{key}_high"] = interval(values)
         rows.append(row)
     columns = ["study_type", "n", "accuracy", "kappa", "kappa_low", "kappa_high"]
     columns += ["auroc", "auroc_low", "auroc_high", "sensitivity", "specificity"]

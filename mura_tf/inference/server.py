@@ -5,7 +5,6 @@ decoded in a process that is ended when it takes too long, and gone when the ans
 """
 
 import contextlib
-import io
 import os
 import secrets
 import tempfile
@@ -16,8 +15,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
+import cv2
 import numpy as np
-from PIL import Image
 
 from mura_tf.inference.bundle import Bundle
 from mura_tf.inference.findings import Finding
@@ -236,9 +235,7 @@ def _cut(heat: np.ndarray, radiograph: np.ndarray) -> np.ndarray:
 
 
 def _png(picture: np.ndarray) -> bytes:
-    target = io.BytesIO()
-    Image.fromarray(picture).save(target, "PNG", compress_level=1)
-    return target.getvalue()
+    return cv2.imencode(".png", picture)[1].tobytes()
 
 
 def _refusal(request: Request, hosts: tuple[str, ...]) -> JSONResponse | None:

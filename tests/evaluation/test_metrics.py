@@ -12,6 +12,7 @@ from sklearn.metrics import (
 from mura_tf.evaluation.metrics import (
     THRESHOLD,
     accuracy_of_confusion,
+    bootstrap_blocks,
     bootstrap_weights,
     cohen_kappa,
     interval,
@@ -224,6 +225,15 @@ def test_bootstrap_depends_on_the_seed_alone():
     first = bootstrap_weights(patients, 20, seed=0)
     assert np.array_equal(first, bootstrap_weights(patients, 20, seed=0))
     assert not np.array_equal(first, bootstrap_weights(patients, 20, seed=1))
+
+
+def test_bootstrap_in_blocks_draws_what_it_draws_at_once(monkeypatch):
+    patients = np.arange(30) // 2
+    at_once = bootstrap_weights(patients, 100, seed=3)
+    monkeypatch.setattr("mura_tf.evaluation.metrics.BLOCK", 210)
+    blocks = [*bootstrap_blocks(patients, 100, seed=3)]
+    assert [len(block) for block in blocks] == [7] * 14 + [2]
+    assert np.array_equal(np.concatenate(blocks), at_once)
 
 
 def test_bootstrap_of_one_patient_is_that_patient():
