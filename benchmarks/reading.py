@@ -101,7 +101,7 @@ def _readers(backbone: str, folder: Path) -> tuple[dict[str, Read], int]:
     from mura_tf import build_model
     from mura_tf.data.pipeline import looked_up, preprocessing_table
     from mura_tf.inference.export import export_member
-    from mura_tf.inference.members import KerasMember, OnnxMember
+    from mura_tf.inference.members import KerasMember, OnnxMember, OpenVinoMember
 
     path = folder / f"{backbone}.keras"
     model = build_model(backbone, weights=None)
@@ -117,7 +117,7 @@ def _readers(backbone: str, folder: Path) -> tuple[dict[str, Read], int]:
         "onnx, no maps": OnnxMember(_without_maps(exported)).read,
     }
     if importlib.util.find_spec("openvino"):
-        readers["openvino"] = _openvino(exported)
+        readers["openvino"] = OpenVinoMember(exported.read_bytes()).read
     if importlib.util.find_spec("timm"):
         readers["timm"] = _timm(BACKBONES[backbone])
     return readers, model.input_shape[1]
@@ -131,13 +131,6 @@ def _without_maps(graph: Path) -> bytes:
     for output in [one for one in model.graph.output if one.name == "maps"]:
         model.graph.output.remove(output)
     return model.SerializeToString()
-
-
-def _openvino(graph: Path) -> Read:
-    import openvino
-
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    return openvino.Core().compile_model(str(graph), "CPU", settings)
 
 
 def _timm(name: str) -> Read:

@@ -5,8 +5,8 @@
 Writes 40,005 small grey PNGs, each another, laid out as MURA v1.1 is and as many per study type,
 label and split as Table I has. Then each step runs in a process of its own; its seconds are without
 the imports, its memory is the most that the process ever held, imports included. Steps that read no
-radiograph are repeated on a views table of ten such data sets, but for the report; how they grow is
-the exponent e of seconds ~ rows^e.
+radiograph are repeated on a views table of ten such data sets; how they grow is the exponent e of
+seconds ~ rows^e.
 """
 
 import argparse
@@ -84,12 +84,7 @@ def table_steps(folder: Path) -> dict[str, Step]:
         "write a run's predictions": lambda: write_finished(
             PlannedRun(RECIPE, run), views.assign(split="valid")
         ),
-    }
-
-
-def report_steps(folder: Path) -> dict[str, Step]:
-    return {
-        "score and report the run": lambda: report_runs([folder / "run"], folder / "report"),
+        "score and report the run": lambda: report_runs([run], folder / "report"),
     }
 
 
@@ -123,7 +118,8 @@ def main() -> None:
         print(f"| step | {few:,} rows | | {many:,} rows | | e |")
         print("| --- | ---: | ---: | ---: | ---: | ---: |")
         for step in file_steps(small):
-            print_small("file", step, small)
+            seconds, memory = measured("file", step, small)
+            print(f"| {step} | {seconds:.1f} s | {memory:,.0f} MiB | | | |", flush=True)
         for step in table_steps(small):
             (seconds, memory), (more, much) = (
                 measured("table", step, folder) for folder in (small, large)
@@ -131,16 +127,9 @@ def main() -> None:
             growth = math.log(more / seconds) / math.log(TIMES)
             print(f"| {step} | {seconds:.2f} s | {memory:,.0f} MiB ", end="")
             print(f"| {more:.2f} s | {much:,.0f} MiB | {growth:.2f} |", flush=True)
-        for step in report_steps(small):
-            print_small("report", step, small)
 
 
-def print_small(kind: str, step: str, small: Path) -> None:
-    seconds, memory = measured(kind, step, small)
-    print(f"| {step} | {seconds:.1f} s | {memory:,.0f} MiB | | | |", flush=True)
-
-
-STEPS = {"file": file_steps, "table": table_steps, "report": report_steps}
+STEPS = {"file": file_steps, "table": table_steps}
 
 if __name__ == "__main__":
     main()

@@ -5,6 +5,7 @@ from .training.recipe import Recipe as Recipe
 from .models.backbones import BACKBONES as BACKBONES
 from .data.views import load_mura as load_mura
 from .data.views import load_fracatlas as load_fracatlas
+from .data.views import load_grazpedwri as load_grazpedwri
 from .data.views import load_views as load_views
 from .data.splits import patient_split as patient_split
 from .data.counts import class_weights as class_weights

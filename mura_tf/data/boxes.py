@@ -2,14 +2,16 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 
 from mura_tf.data.fracatlas import is_fracatlas
+from mura_tf.data.grazpedwri import annotations_of, is_grazpedwri
 from mura_tf.data.layouts import find_dataset
 from mura_tf.data.radiograph import read_size
 from mura_tf.data.table import VIEW_KEY, unsplit_key
@@ -20,16 +22,21 @@ BOX = ["x", "y", "width", "height"]
 BoxPixels: TypeAlias = list[tuple[slice, slice]]
 """The rows and columns of each box of one view."""
 _COCO = Path("Annotations", "COCO JSON", "COCO_fracture_masks.json")
+_YOLO_FRACTURE = 3
+"""The class of a fracture in GRAZPEDWRI-DX' YOLO files, by the data set's own meta.yaml."""
 
 
 def box_file(data: str | os.PathLike[str]) -> Path:
     """Where the boxes of a data set are, if it has any; beside a CSV, its `lesions.csv`.
 
-    Where only views are known, `boxes_above` looks above their files.
+    A file, or GRAZPEDWRI-DX' folder of a file per view. Where only views are known, `boxes_above`
+    looks above their files.
     """
     if is_csv(data):
         return Path(data).with_name("lesions.csv")
     folder = find_dataset(data)
+    if is_grazpedwri(folder):
+        return annotations_of(folder) or folder / "pascalvoc"
     return folder / (_COCO if is_fracatlas(folder) else "lesions.csv")
 
 
@@ -37,8 +44,9 @@ def load_boxes(data: str | os.PathLike[str], views: pd.DataFrame) -> pd.DataFram
     """The boxes of lesions on some views.
 
     Args:
-        data: FracAtlas, whose boxes are in `Annotations/COCO JSON/COCO_fracture_masks.json`, or a
-            synthetic data set, whose boxes are in `lesions.csv`; or the folder above it.
+        data: FracAtlas, whose boxes are in `Annotations/COCO JSON/COCO_fracture_masks.json`;
+            GRAZPEDWRI-DX, whose fractures are in `pascalvoc` or `yolov5/labels`; a synthetic data
+            set, whose boxes are in `lesions.csv`; or the folder above it.
         views: views table; boxes of other views are left out.
 
     Returns:
@@ -55,10 +63,11 @@ def load_boxes(data: str | os.PathLike[str], views: pd.DataFrame) -> pd.DataFram
         ['view', 'x', 'y', 'width', 'height']
     """
     path = box_file(data)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(
             f"maps are scored against boxes, and there is no {path}. Use a synthetic data set "
-            "(mura-tf synthesize), which has a lesions.csv, or FracAtlas with its Annotations."
+            "(mura-tf synthesize), which has a lesions.csv, FracAtlas with its Annotations, or "
+            "GRAZPEDWRI-DX with its pascalvoc or yolov5."
         )
     return _read(path, views)
 
@@ -76,9 +85,10 @@ def boxes_above(views: pd.DataFrame) -> pd.DataFrame:
     if files.isna().all():
         raise FileNotFoundError(
             "a map that is trained on boxes needs a data set that has them: a synthetic one with "
-            "lesions.csv, or FracAtlas with its Annotations, in a folder above its radiographs. "
-            f"Received: {folders.iloc[0]}, with neither there or in any folder above it. Put the "
-            "boxes there, or give the map the weight 0, as in 'map:16:0'."
+            "lesions.csv, FracAtlas with its Annotations, or GRAZPEDWRI-DX with its pascalvoc or "
+            f"yolov5, in a folder above its radiographs. Received: {folders.iloc[0]}, with none of "
+            "them there or in any folder above it. Put the boxes there, or give the map "
+            "the weight 0, as in 'map:16:0'."
         )
     tables = [_read(path, views[files == path]) for path in files.dropna().unique()]
     for path, table in zip(files.dropna().unique(), tables, strict=True):
@@ -98,11 +108,16 @@ def _box_file_above(folder: Path) -> Path | None:
         for path in (above / "lesions.csv", above / _COCO):
             if path.is_file():
                 return path
+        if is_grazpedwri(above):
+            return annotations_of(above)
     return None
 
 
 def _read(path: Path, views: pd.DataFrame) -> pd.DataFrame:
-    boxes = _fracatlas_boxes(path) if path.name == _COCO.name else _synthetic_boxes(path)
+    if path.is_dir():
+        boxes = _grazpedwri_boxes(path, views)
+    else:
+        boxes = _fracatlas_boxes(path) if path.name == _COCO.name else _synthetic_boxes(path)
     key = [column for column in unsplit_key(boxes) if column in boxes]
     others = [name for name in VIEW_KEY if name in boxes and name not in key]
     boxes = views[[*VIEW_KEY, "path"]].merge(boxes.drop(columns=others), on=key)
@@ -199,6 +214,46 @@ def _fracatlas_boxes(path: Path) -> pd.DataFrame:
     )
 
 
+def _grazpedwri_boxes(folder: Path, views: pd.DataFrame) -> pd.DataFrame:
+    """As `_fracatlas_boxes`; a view without a file has no boxes."""
+    suffix, parsed = (".xml", _voc_boxes) if folder.name == "pascalvoc" else (".txt", _yolo_boxes)
+    rows = []
+    for view in views["view"].unique():
+        path = (folder / view).with_suffix(suffix)
+        try:
+            rows += [(view, *box) for box in parsed(path.read_text(encoding="utf-8"))]
+        except FileNotFoundError:
+            continue
+        except (ValueError, ElementTree.ParseError) as error:
+            raise ValueError(
+                f"{path} must be one of GRAZPEDWRI-DX' annotations and is damaged: {error}. "
+                "Restore it."
+            ) from None
+    columns = ["view", *BOX, "of_width", "of_height"]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[1:], float))
+
+
+def _voc_boxes(text: str) -> Iterator[tuple[float, ...]]:
+    """The fractures of a Pascal VOC file: box, width and height of the image, pixels."""
+    tree = ElementTree.fromstring(text)
+    size = [float(tree.findtext(f"size/{name}", "nan")) for name in ("width", "height")]
+    for one in tree.iter("object"):
+        if one.findtext("name") == "fracture":
+            corners = ("xmin", "ymin", "xmax", "ymax")
+            left, top, right, bottom = (
+                float(one.findtext(f"bndbox/{name}", "nan")) for name in corners
+            )
+            yield left, top, right - left, bottom - top, *size
+
+
+def _yolo_boxes(text: str) -> Iterator[tuple[float, ...]]:
+    """The fractures of a YOLO file, of an image of the size 1 x 1."""
+    for line in text.splitlines():
+        kind, x, y, width, height = map(float, line.split())
+        if kind == _YOLO_FRACTURE:
+            yield x - width / 2, y - height / 2, width, height, 1, 1
+
+
 def _synthetic_boxes(path: Path) -> pd.DataFrame:
     try:
         boxes = read_table(path, dtype=str, keep_default_na=False)
@@ -224,6 +279,7 @@ def _as_fractions(boxes: pd.DataFrame, path: Path) -> pd.DataFrame:
         height=boxes.height / of_height,
     )
     other_shape = (of_width / of_height / (widths / heights) - 1).abs() > 0.02
+    other_shape &= of_width != 1  # YOLO's, which do not say of which shape they are
     ends = fractions.x + fractions.width, fractions.y + fractions.height
     inside = (fractions[BOX] >= -0.01).all(axis=1) & (fractions.x < 1) & (fractions.y < 1)
     for end in ends:

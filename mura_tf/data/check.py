@@ -36,7 +36,7 @@ def check_dataset(root: str | os.PathLike[str], progress: bool = False) -> pd.Da
     """Checks a data set on disk: its layout and CSVs, and all that `check_views` checks.
 
     What the loaders would raise is listed as well, and the rest is checked all the same. FracAtlas
-    is checked with its default split.
+    and GRAZPEDWRI-DX are checked with their default split.
 
     Args:
         root: a folder or a CSV for `load_views`.
@@ -59,7 +59,7 @@ def check_dataset(root: str | os.PathLike[str], progress: bool = False) -> pd.Da
         return check_views(views, progress)
     try:
         folder = find_dataset(root)
-        views, findings = scan(folder, progress)
+        views, findings = scan(folder, progress=progress)
     except (ValueError, OSError) as error:
         return _table([Finding(str(root), "no data set", str(error))])
     files, renamed = _bad_files(views, progress)

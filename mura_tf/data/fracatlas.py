@@ -18,13 +18,11 @@ from mura_tf.data.findings import (
     nothing_found,
     repeated,
 )
-from mura_tf.data.splits import deal_patients
+from mura_tf.data.splits import FRACTIONS, deal_patients
 from mura_tf.data.table import SPLITS, as_views
 from mura_tf.data.text import read_table, read_text
 
 FRACATLAS_LAYOUT = "FracAtlas' layout (dataset.csv, images/Fractured, images/Non_fractured)"
-FRACATLAS_FRACTIONS = (0.70, 0.15, 0.15)
-"""Of the images in train, valid and test."""
 _STUDY_TYPES = ["hand", "leg", "hip", "shoulder"]
 
 
@@ -44,7 +42,7 @@ def lacks_its_csv(folder: Path) -> bool:
 def scan_fracatlas(
     folder: Path,
     seed: int = 0,
-    fractions: Sequence[float] = FRACATLAS_FRACTIONS,
+    fractions: Sequence[float] = FRACTIONS,
     progress: bool = False,
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """The usable views of a FracAtlas folder with their split, and what is wrong with the rest."""

@@ -23,14 +23,18 @@ from mura_tf.data.fracatlas import (
     lacks_its_csv,
     scan_fracatlas,
 )
+from mura_tf.data.grazpedwri import GRAZPEDWRI_LAYOUT, is_grazpedwri, scan_grazpedwri
 from mura_tf.data.mura import MURA_LAYOUT, is_mura, scan_mura
 
 _Scan = Callable[..., tuple[pd.DataFrame, list[Finding]]]
 _LAYOUTS: dict[Callable[[Path], bool], tuple[str, _Scan]] = {
     is_mura: (MURA_LAYOUT, scan_mura),
     is_fracatlas: (FRACATLAS_LAYOUT, scan_fracatlas),
+    is_grazpedwri: (GRAZPEDWRI_LAYOUT, scan_grazpedwri),
     is_class_folders: (CLASS_LAYOUT, scan_class_folders),
 }
+_DEALT = (is_fracatlas, is_grazpedwri)
+"""Those that bring no split: their scans deal patients, by a seed."""
 _DEPTH = 2
 """How many folders above the data set are accepted."""
 
@@ -42,7 +46,7 @@ def find_dataset(
 
     Args:
         root: where to look.
-        layouts: which to accept, `is_mura`, `is_fracatlas` or `is_class_folders`.
+        layouts: which to accept, of `is_mura`, `is_fracatlas`, `is_grazpedwri`, `is_class_folders`.
 
     Raises:
         FileNotFoundError: there is none; the message describes the layouts.
@@ -77,10 +81,13 @@ def find_dataset(
     )
 
 
-def scan(folder: Path, progress: bool = False) -> tuple[pd.DataFrame, list[Finding]]:
-    """The scan of `folder`'s layout; FracAtlas with its default split."""
-    found = next(found for layout, (_, found) in _LAYOUTS.items() if layout(folder))
-    return found(folder, progress=progress)
+def scan(
+    folder: Path, seed: int = 0, *, progress: bool = False
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """The scan of `folder`'s layout; the seed is of the split, where it brings none."""
+    layout = next(layout for layout in _LAYOUTS if layout(folder))
+    dealt = {"seed": seed} if layout in _DEALT else {}
+    return _LAYOUTS[layout][1](folder, progress=progress, **dealt)
 
 
 def _require_its_csv(folders: list[Path]) -> None:

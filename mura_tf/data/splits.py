@@ -8,6 +8,8 @@ import pandas as pd
 from mura_tf.data.table import SPLITS
 from mura_tf.data.tasks import class_of
 
+FRACTIONS = (0.70, 0.15, 0.15)
+"""Of the images in train, valid and test, where a data set brings no split."""
 SPLIT_BY = ("patient", "image")
 """By image is what some documents did: views of one study are on both sides then."""
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from mura_tf.data.findings import HARMLESS, SPLIT_NAMES, Finding
-from mura_tf.data.fracatlas import FRACATLAS_FRACTIONS, is_fracatlas, scan_fracatlas
+from mura_tf.data.fracatlas import is_fracatlas, scan_fracatlas
+from mura_tf.data.grazpedwri import is_grazpedwri, scan_grazpedwri
 from mura_tf.data.layouts import find_dataset, scan
 from mura_tf.data.mura import is_mura, scan_mura
 from mura_tf.data.required import scoring_findings
-from mura_tf.data.splits import with_validation
+from mura_tf.data.splits import FRACTIONS, with_validation
 from mura_tf.data.table import SPLITS, VIEW_COLUMNS, as_labels
 from mura_tf.data.text import beside, is_csv, read_cells, read_text
 from mura_tf.terminal import Notice
@@ -27,15 +28,16 @@ def load_views(
 ) -> pd.DataFrame:
     """Loads a data set of any layout, recognised by what the folder holds.
 
-    Besides those of `load_mura` and `load_fracatlas` there is a folder per class: `train/normal`,
-    `train/fractured` and the same for valid and test, or the two alone. It says nothing of study
+    Besides those of `load_mura`, `load_fracatlas` and `load_grazpedwri` there is a folder per
+    class: `train/normal`, `train/fractured` and the same for valid and test, or the two alone. It
+    says nothing of study
     types, studies and patients, so all is of the type "bone", and every image is its own study and
     of its own patient, but that files of equal content are of one patient.
 
     Args:
         root: a data set's folder, or one up to two folders above it; or a CSV with the columns of a
             views table, one row per radiograph.
-        seed: of FracAtlas' split, and of `split`; MURA brings its own.
+        seed: of FracAtlas' and GRAZPEDWRI-DX' split, and of `split`; MURA brings its own.
         split: for a data set of a train split alone, what becomes its validation split, such as
             "patient:0.15", see `with_validation`.
         progress: whether to show a progress bar.
@@ -56,11 +58,7 @@ def load_views(
         views = _accept(Path(root), views, scoring_findings(views))
     else:
         folder = find_dataset(root)
-        if is_fracatlas(folder):
-            found = scan_fracatlas(folder, seed, progress=progress)
-        else:
-            found = scan(folder, progress)
-        views = _accept(folder, *found)
+        views = _accept(folder, *scan(folder, seed, progress=progress))
     return views if split is None else with_validation(views, split, seed)
 
 
@@ -99,7 +97,7 @@ def load_mura(root: str | os.PathLike[str], *, progress: bool = False) -> pd.Dat
 def load_fracatlas(
     root: str | os.PathLike[str],
     seed: int = 0,
-    fractions: Sequence[float] = FRACATLAS_FRACTIONS,
+    fractions: Sequence[float] = FRACTIONS,
     *,
     progress: bool = False,
 ) -> pd.DataFrame:
@@ -133,14 +131,57 @@ def load_fracatlas(
         >>> sorted(views.split.unique())
         ['test', 'train', 'valid']
     """
+    fractions = _three_parts(fractions)
+    folder = find_dataset(root, [is_fracatlas])
+    return _accept(folder, *scan_fracatlas(folder, seed, fractions, progress))
+
+
+def load_grazpedwri(
+    root: str | os.PathLike[str],
+    seed: int = 0,
+    fractions: Sequence[float] = FRACTIONS,
+    *,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Loads GRAZPEDWRI-DX (Nagy et al., Scientific Data 9, 2022) as a views table.
+
+    20,327 radiographs of children's wrists, 16-bit PNGs in four parts, without a split: patients
+    are dealt to train, valid and test at random, those with and without a fracture in proportion.
+    A study is one wrist of one examination, `study2L` the left one of a patient's second. Its label
+    is 1 where `dataset.csv` has a fracture that is visible on any of its views, and all its views
+    have it: the data set tells of each view, and a study of one label has views of one.
+
+    Args:
+        root: the folder with `dataset.csv`, or one up to two folders above it; the radiographs lie
+            beside it, in folders whose names hold "images", or in `yolov5/images`.
+        seed: of the split.
+        fractions: of the images in train, valid and test; positive, with sum 1; by default 0.70,
+            0.15 and 0.15.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The views table, see `load_mura`.
+
+    Raises:
+        FileNotFoundError: the folder, or images that `dataset.csv` lists, are missing.
+        ValueError: bad fractions, or a bad `dataset.csv`.
+
+    Warns:
+        Notice: images that are not listed.
+    """
+    fractions = _three_parts(fractions)
+    folder = find_dataset(root, [is_grazpedwri])
+    return _accept(folder, *scan_grazpedwri(folder, seed, fractions, progress))
+
+
+def _three_parts(fractions: Sequence[float]) -> tuple[float, ...]:
     fractions = tuple(fractions)
     if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(
             "fractions must be three positive numbers with sum 1, of train, valid and test. "
             f"Received: {fractions!r}."
         )
-    folder = find_dataset(root, [is_fracatlas])
-    return _accept(folder, *scan_fracatlas(folder, seed, fractions, progress))
+    return fractions
 
 
 def read_views(path: str | os.PathLike[str]) -> pd.DataFrame:

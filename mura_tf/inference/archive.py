@@ -4,13 +4,19 @@ import hashlib
 import importlib.util
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mura_tf.files import is_refusal
-from mura_tf.inference.members import KerasMember, Member, OnnxMember
+from mura_tf.inference.members import KerasMember, Member, OnnxMember, OpenVinoMember
+
+RUNTIMES: dict[str, Callable[[bytes], Member]] = {
+    "openvino": OpenVinoMember,
+    "onnxruntime": OnnxMember,
+}
+"""Package -> what reads an exported graph with it; the quickest first, see `benchmarks/`."""
 
 
 def keras_file(bundle: Path | None, member: Mapping[str, Any], aside: Path) -> Path:
@@ -30,7 +36,7 @@ def keras_file(bundle: Path | None, member: Mapping[str, Any], aside: Path) -> P
 def open_member(
     bundle: Path | None, member: Mapping[str, Any], inputs: Mapping[str, Any]
 ) -> Member:
-    """A member, ready to read: as ONNX where the bundle has its graph and the extra is there.
+    """A member, ready to read: by one of `RUNTIMES` where the bundle has its ONNX graph.
 
     Args:
         bundle, member: see `keras_file`.
@@ -52,11 +58,12 @@ def open_member(
 
 
 def _opened(bundle: Path | None, member: Mapping[str, Any], preprocessing: str) -> Member:
-    if bundle is not None and importlib.util.find_spec("onnxruntime") is not None:
+    runtimes = [one for package, one in RUNTIMES.items() if importlib.util.find_spec(package)]
+    if bundle is not None and runtimes:
         exported = str(PurePosixPath(member["file"]).with_suffix(".onnx"))
         with zipfile.ZipFile(bundle) as archive:
             if exported in archive.namelist():
-                return OnnxMember(archive.read(exported))
+                return runtimes[0](archive.read(exported))
     with tempfile.TemporaryDirectory() as folder:
         return KerasMember(keras_file(bundle, member, Path(folder)), preprocessing)
 

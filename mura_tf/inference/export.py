@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 
 from mura_tf.files import written_whole
-from mura_tf.inference.members import KerasMember, OnnxMember, Reading
+from mura_tf.inference.members import KerasMember, OnnxMember, OpenVinoMember, Reading, as_reading
 from mura_tf.models.backend import require_backend
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def _read_saved_model(path: Path, squares: np.ndarray) -> Reading:
     import tensorflow as tf
 
     found = tf.saved_model.load(str(path)).signatures["serving_default"](tf.constant(squares))
-    return _as_reading({name: value.numpy() for name, value in found.items()})
+    return as_reading({name: value.numpy() for name, value in found.items()})
 
 
 def _write_litert(graph: "Graph", path: Path) -> None:
@@ -246,7 +246,7 @@ def _read_litert(path: Path, squares: np.ndarray) -> Reading:
         from ai_edge_litert.interpreter import Interpreter
 
         runner = Interpreter(str(path)).get_signature_runner()
-        return _as_reading(runner(squares=squares))
+        return as_reading(runner(squares=squares))
 
 
 def _write_openvino(graph: "Graph", path: Path) -> None:
@@ -260,17 +260,7 @@ def _write_openvino(graph: "Graph", path: Path) -> None:
 
 def _read_openvino(path: Path, squares: np.ndarray) -> Reading:
     with _quietly("openvino"):
-        import openvino
-
-        compiled = openvino.Core().compile_model(
-            str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-        )
-        found = compiled(squares)
-        return _as_reading({output.any_name: found[output] for output in compiled.outputs})
-
-
-def _as_reading(found: dict[str, np.ndarray]) -> Reading:
-    return Reading(np.asarray(found["probabilities"]), found.get("maps"))
+        return OpenVinoMember(path).read(squares)
 
 
 FORMATS: dict[

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -168,6 +170,16 @@ def test_a_weight_is_a_number_of_copies():
 def test_the_threshold_itself_is_normal():
     scores = weighted_scores([0, 1], [THRESHOLD, np.nextafter(THRESHOLD, 1)], np.ones((1, 2)))
     assert scores["accuracy"] == scores["kappa"] == scores["sensitivity"] == 1
+
+
+def test_memory_of_scores_grows_with_the_studies_alone():
+    labels, probabilities = np.arange(20_000) % 2, np.random.default_rng(0).random(20_000)
+    tracemalloc.start()
+    try:
+        weighted_scores(labels, probabilities, np.ones((1, 20_000)))
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20  # a row is 156 KiB
+    finally:
+        tracemalloc.stop()
 
 
 def test_auroc_of_equal_probabilities_is_a_half():

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from mura_tf.inference import export
+from mura_tf.inference.archive import RUNTIMES
 from mura_tf.inference.bundle import Bundle
 from mura_tf.inference.export import FORMATS, SUFFIXES, export_bundle, export_member
-from mura_tf.inference.members import KerasMember, OnnxMember, read_all
+from mura_tf.inference.members import KerasMember, read_all
 from mura_tf.models.build import build_model
 
 NEEDS = {"onnx": "tf2onnx", "openvino": "openvino", "litert": "ai_edge_litert"}
@@ -48,13 +49,29 @@ def test_every_backbone_becomes_onnx(tmp_path, backbone):
     assert exported.difference < 1e-4
 
 
-def test_a_head_without_maps_and_classes_are_exported(tmp_path):
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_every_runtime_says_what_keras_says(model, tmp_path, runtime):
     pytest.importorskip("tf2onnx")
+    pytest.importorskip(runtime)
+    graph = export_member(model, "caffe", "onnx", tmp_path, "member0").path.read_bytes()
+    ours, theirs = KerasMember(model, "caffe"), RUNTIMES[runtime](graph)
+    assert (theirs.side, theirs.outputs) == (32, 1)
+    for count in (3, 1, 8):
+        squares = np.random.default_rng(count).integers(0, 256, (count, 32, 32), np.uint8)
+        expected, found = ours.read(squares), theirs.read(squares)
+        assert found.outputs == pytest.approx(expected.outputs, abs=1e-4)
+        assert found.maps == pytest.approx(expected.maps, abs=1e-3)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_head_without_maps_and_classes_are_exported(tmp_path, runtime):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip(runtime)
     head = ("flatten", "dense:8:relu")
     build_model("small_cnn", None, image_size=32, head=head, classes=4).save(tmp_path / "m.keras")
     exported = export_member(tmp_path / "m.keras", "unit", "onnx", tmp_path, "m")
     squares = np.random.default_rng(0).integers(0, 256, (5, 32, 32), np.uint8)
-    reading = read_all(OnnxMember(exported.path.read_bytes()), squares, batch=2)
+    reading = read_all(RUNTIMES[runtime](exported.path.read_bytes()), squares, batch=2)
     assert reading.maps is None and reading.outputs.shape == (5, 4)
     assert reading.outputs.sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
 
@@ -83,7 +100,7 @@ def test_graphs_go_into_the_bundle_and_are_used(bundle, lesions, tmp_path):
     ]  # fmt: skip
     exported = Bundle(path)
     ours, theirs = (one.read(lesions / "valid") for one in (bundle, exported))
-    assert isinstance(exported._members[0], OnnxMember)
+    assert isinstance(exported._members[0], tuple(RUNTIMES.values()))
     assert theirs.probability.tolist() == pytest.approx(ours.probability.tolist(), abs=1e-4)
 
 

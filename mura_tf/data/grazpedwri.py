@@ -1,0 +1,122 @@
+"""GRAZPEDWRI-DX' layout on disk -> the usable views with a split, and a `Finding` for the rest."""
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mura_tf.data.findings import Finding, children, few, is_plain, nothing_found, repeated
+from mura_tf.data.splits import FRACTIONS, deal_patients
+from mura_tf.data.table import SPLITS, as_views
+from mura_tf.data.text import read_table, read_text
+from mura_tf.terminal import waiting
+
+GRAZPEDWRI_LAYOUT = (
+    "GRAZPEDWRI-DX' layout (dataset.csv with a filestem, and the PNGs in images, or in "
+    "images_part1 to images_part4)"
+)
+ANNOTATIONS = ("folder_structure", "")
+"""Where below the data set `pascalvoc` and `yolov5` may lie."""
+_COLUMNS = ["filestem", "patient_id", "study_number", "laterality", "fracture_visible"]
+_VISIBLE = {"1": 1, "1.0": 1, "": 0, "0": 0, "0.0": 0}
+
+
+def is_grazpedwri(folder: Path) -> bool:
+    """Whether a `dataset.csv` with a column `filestem` is in `folder`."""
+    try:
+        with open(folder / "dataset.csv", "rb") as file:
+            return b"filestem" in file.readline()
+    except OSError:
+        return False
+
+
+def scan_grazpedwri(
+    folder: Path,
+    seed: int = 0,
+    fractions: Sequence[float] = FRACTIONS,
+    progress: bool = False,
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """The usable views of a GRAZPEDWRI-DX folder with a split, and what is wrong with the rest."""
+    table, findings = _read_csv(folder / "dataset.csv")
+    with waiting("Looking for radiographs", shown=progress):
+        paths = _images(folder, findings)
+    missing = ~table["filestem"].isin(paths.keys())
+    findings += [
+        Finding(
+            str(folder / f"{stem}.png"),
+            "missing",
+            "listed in dataset.csv but in no image folder; expected a file per row. Unpack all "
+            "four parts, or delete the row",
+        )
+        for stem in table.loc[missing, "filestem"]
+    ]
+    findings += [
+        Finding(
+            paths[stem],
+            "unlisted",
+            "not listed in dataset.csv, so left out for want of a label; expected a row per file. "
+            "Add the row, or move the file away",
+        )
+        for stem in sorted(set(paths) - set(table["filestem"]))
+    ]
+    table = table[~missing]
+    views = pd.DataFrame(
+        {
+            "study_type": "wrist",
+            "patient": table["patient_id"],
+            "study": "study" + table["study_number"] + table["laterality"],
+            "view": table["filestem"] + ".png",
+            "path": table["filestem"].map(paths),
+            "visible": table["fracture_visible"].map(_VISIBLE),
+        }
+    )
+    views["label"] = views.groupby(["patient", "study"])["visible"].transform("max")
+    dealt = deal_patients(views, fractions, seed).map(dict(enumerate(SPLITS)))
+    views = as_views(views.assign(split=views["patient"].map(dealt)))
+    return views, findings + nothing_found(folder, GRAZPEDWRI_LAYOUT, views, findings)
+
+
+def _images(folder: Path, findings: list[Finding]) -> dict[str, str]:
+    """Name without suffix -> path; of a radiograph that lies in several folders, the first."""
+    folders = [path for path in children(folder, [], folders=True) if "images" in Path(path).name]
+    folders += [str(folder / above / "yolov5" / "images") for above in ANNOTATIONS]
+    files = [path for one in [*folders, str(folder)] for path in children(one, findings)]
+    found: dict[str, str] = {}
+    for path in filter(is_plain, files):
+        found.setdefault(Path(path).stem, path)
+    return found
+
+
+def _read_csv(csv: Path) -> tuple[pd.DataFrame, list[Finding]]:
+    """`_COLUMNS` of each row, as text."""
+    empty = pd.DataFrame({column: [] for column in _COLUMNS}, dtype=str)
+    try:
+        table = read_table(io.StringIO(read_text(csv)), dtype=str, keep_default_na=False)
+    except ValueError as error:  # pandas' parser and decoding errors are ValueErrors
+        reason = f"not readable as CSV ({error}); expected GRAZPEDWRI-DX' dataset.csv. Restore it"
+        return empty, [Finding(str(csv), "malformed line", reason)]
+    if lacking := [column for column in _COLUMNS if column not in table]:
+        reason = f"no column {few(lacking)}; expected {', '.join(_COLUMNS)}"
+        return empty, [Finding(str(csv), "header", f"{reason}. Restore GRAZPEDWRI-DX' own")]
+    table = table[_COLUMNS].apply(lambda column: column.str.strip())
+    named = (table[["filestem", "patient_id", "study_number"]] != "").all(axis=1)
+    good = named & table["fracture_visible"].isin(_VISIBLE.keys())
+    findings = []
+    for number in table.index[~good]:
+        row = ", ".join(f"{name}={table[name][number]}" for name in _COLUMNS)
+        reason = (
+            f"line {number + 2} has {row}; expected a file, patient and study, and 1 or nothing"
+        )
+        mend = "for a fracture that is visible or not. Correct the line"
+        findings.append(Finding(str(csv), "malformed line", f"{reason} {mend}"))
+    findings += repeated(csv, table.loc[good, "filestem"])
+    return table[good].drop_duplicates("filestem"), findings
+
+
+def annotations_of(folder: Path) -> Path | None:
+    """The folder of the boxes: Pascal VOC's, which names what is in them, or YOLO's, or None."""
+    names = ("pascalvoc", os.path.join("yolov5", "labels"))
+    found = (folder / above / name for name in names for above in ANNOTATIONS)
+    return next(filter(Path.is_dir, found), None)
