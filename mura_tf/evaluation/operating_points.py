@@ -165,8 +165,10 @@ def operating_points(studies: pd.DataFrame) -> list[OperatingPoint]:
     probabilities = studies.probability.to_numpy()
     distinct = np.unique(probabilities)
     cuts = np.concatenate([[0.0], (distinct[:-1] + distinct[1:]) / 2, [1.0]])
-    above = probabilities > cuts[:, None]  # (cuts, studies)
-    true_positive, false_positive = (above & labels).sum(axis=1), (above & ~labels).sum(axis=1)
+    true_positive, false_positive = (
+        len(one) - np.searchsorted(np.sort(one), cuts, side="right")  # how many lie above
+        for one in (probabilities[labels], probabilities[~labels])
+    )
     abnormal, normal = labels.sum(), (~labels).sum()
     confusion = np.stack(
         [[normal - false_positive, false_positive], [abnormal - true_positive, true_positive]]
