@@ -107,7 +107,8 @@ class Run:
         with _told(path, "be a CSV with a row of numbers per epoch"):
             columns, *rows = csv.reader(io.StringIO(read_text(path)))
             values = np.array(rows, float).reshape(-1, len(columns))
-            history = pd.DataFrame(values, columns=columns).astype({"epoch": int})
+            history = pd.DataFrame(values, columns=columns)
+            history["epoch"] = history["epoch"].astype(int)
             if history.empty:
                 raise ValueError("a header and no row")
             if epochs is not None and len(epochs) != len(history):
