@@ -116,6 +116,34 @@ def erased(images: tf.Tensor, probability: float, drawn: list[tf.Tensor]) -> tf.
     return tf.where(inside[..., None], 255 * grey[:, None, None, None], images)
 
 
+def mixed(
+    images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, share: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Each view of a batch laid over the one that stands as far from the batch's end.
+
+    The weighted cross entropy of what comes out is `share` times that of the view and `1 - share`
+    times that of the other (Zhang et al., "mixup", 2018, equation 2).
+
+    Args:
+        images: float32 (B, S, S, 3).
+        labels: float32 (B,) or (B, K).
+        weights: float32 (B,), above 0.
+        share: float32 (), of the first of the two.
+
+    Returns:
+        The same three, of the same shapes.
+    """
+    both = share * weights + (1 - share) * weights[::-1]
+    own = share * weights / both
+    if len(labels.shape) == 2:
+        own = own[:, None]
+    return (
+        share * images + (1 - share) * images[::-1],
+        own * labels + (1 - own) * labels[::-1],
+        both,
+    )
+
+
 def warped(
     images: tf.Tensor,
     theta: tf.Tensor,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from mura_tf.data.augment import Augmenter
+from mura_tf.data.augment import Augmenter, mixed
 from mura_tf.data.boxes import box_pixels, covered
 from mura_tf.data.cache import PreparedViews, prepare
 from mura_tf.data.counts import class_weights as weights_of
@@ -67,8 +67,8 @@ def make_dataset(
 
     Raises:
         BadViewsError: some files are unreadable.
-        ValueError: no view, a column is lacking, or an unknown preprocessing or augmentation; for
-            an augmentation beyond the flip, what `require_backend` refuses.
+        ValueError: no view, a column is lacking, or an unknown preprocessing or augmentation;
+            "mixup" with boxes; for an augmentation beyond the flip, what `require_backend` refuses.
 
     Examples:
         >>> views = mt.load_mura("demo/MURA-v1.1")
@@ -91,6 +91,12 @@ def make_dataset(
         raise ValueError(f"batch_size must be a whole number from 1 up. Received: {batch_size}.")
     table = preprocessing_table(preprocessing)
     specs = parse_augmentations(augment) if training else {}
+    mixup = specs.pop("mixup", None)
+    if mixup and boxes is not None:
+        raise ValueError(
+            "'mixup' lays two views over each other, and boxes are of one. Received: both. Leave "
+            "one out."
+        )
     prepared = prepare(views, image_size, cache_dir, resize=resize)
     labels = np.asarray(views.label if targets is None else targets, np.float32)
     weights = _sample_weights(views, class_weights)
@@ -109,7 +115,7 @@ def make_dataset(
 
     def gather(
         epoch: np.int64, step: np.int64
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.float32]:
         chosen = epoch_order(int(epoch))[step * batch_size : (step + 1) * batch_size]
         squares = prepared.images[prepared.rows[chosen]]
         masks = np.empty(0, np.float32) if lesions is None else lesions.masks(chosen)
@@ -121,13 +127,15 @@ def make_dataset(
             if lesions:
                 masks[flipped] = masks[flipped, :, ::-1]
         step_seed = draw.integers(2**31, size=2, dtype=np.int32)
+        share = np.float32(draw.beta(mixup, mixup) if mixup else 1)
         images = squares[..., None] if augmenter else looked_up(squares, table)
-        return images, labels[chosen], weights[chosen], masks, step_seed
+        return images, labels[chosen], weights[chosen], masks, step_seed, share
 
     def load(epoch: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, Labels, tf.Tensor]:
         dtype = tf.uint8 if augmenter else tf.float32
-        images, label, weight, masks, step_seed = tf.numpy_function(
-            gather, [epoch, step], [dtype, tf.float32, tf.float32, tf.float32, tf.int32]
+        parts = [dtype, tf.float32, tf.float32, tf.float32, tf.int32, tf.float32]
+        images, label, weight, masks, step_seed, share = tf.numpy_function(
+            gather, [epoch, step], parts
         )
         images.set_shape((None, image_size, image_size, 1 if augmenter else 3))
         label.set_shape((None, *labels.shape[1:]))
@@ -140,6 +148,9 @@ def make_dataset(
             both = augmenter(tf.concat([grey, masks], axis=-1) if lesions else grey, step_seed)
             grey, masks = both[..., :1], both[..., 1:]
             images = grey * tf.constant(table[1] - table[0]) + tf.constant(table[0])
+        if mixup:
+            share.set_shape(())
+            images, label, weight = mixed(images, label, weight, share)
         return images, {"labels": label, "lesions": masks[..., 0]} if lesions else label, weight
 
     epochs = tf.data.Dataset.from_tensors(0).map(

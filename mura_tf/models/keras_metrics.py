@@ -21,8 +21,8 @@ class CohenKappa(keras.metrics.Metric):
         dtype: of the counts; float32 at least, also where Keras' floatx is narrower, because
             float16 counts to 2,048 only.
 
-    `y_true` holds class numbers, (B,) or (B, 1), or one-hot rows (B, K). `sample_weight` (B,)
-    counts a row more than once or in part.
+    `y_true` holds class numbers, (B,) or (B, 1), or one-hot rows (B, K); what is mixed of two
+    labels counts as the nearer one. `sample_weight` (B,) counts a row more than once or in part.
 
     Source: the paper, section V-E.
 
@@ -65,7 +65,7 @@ class CohenKappa(keras.metrics.Metric):
             predicted = ops.argmax(predictions, axis=-1)
         if self.num_classes and len(labels.shape) == 2 and labels.shape[-1] == side:
             labels = ops.argmax(labels, axis=-1)
-        actual = ops.cast(ops.reshape(labels, (-1,)), "int32")
+        actual = ops.cast(_nearest(ops.reshape(labels, (-1,))), "int32")
         rows = ops.one_hot(actual, side, dtype=self.dtype)
         columns = ops.one_hot(predicted, side, dtype=self.dtype)
         if sample_weight is not None:
@@ -84,6 +84,20 @@ class CohenKappa(keras.metrics.Metric):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"num_classes": self.num_classes}
+
+
+@keras.saving.register_keras_serializable("mura_tf")
+class LabelAccuracy(keras.metrics.BinaryAccuracy):
+    """Keras' binary accuracy, where what is mixed of two labels counts as the nearer one."""
+
+    def update_state(
+        self, y_true: KerasTensor, y_pred: KerasTensor, sample_weight: KerasTensor | None = None
+    ) -> None:
+        super().update_state(_nearest(ops.convert_to_tensor(y_true)), y_pred, sample_weight)
+
+
+def _nearest(labels: KerasTensor) -> KerasTensor:
+    return ops.round(labels) if "float" in keras.backend.standardize_dtype(labels.dtype) else labels
 
 
 @keras.saving.register_keras_serializable("mura_tf")

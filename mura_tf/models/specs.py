@@ -52,6 +52,8 @@ AUGMENTATIONS = {
     "gamma": "fraction: the exponent lies between 1 / (1 + fraction) and 1 + fraction",
     "erase": "probability of a rectangle of one grey value, over 2 to 20 % of the square "
     "(Zhong et al., 2020)",
+    "mixup": "parameter of the Beta distribution by which each view and its label are mixed with "
+    "another's of the batch (Zhang et al., 2018)",
 }
 TRAINABLE = {
     "all": "every layer",

@@ -9,11 +9,11 @@ from typing import Any
 import keras
 
 from mura_tf.models.build import HEAD_NAMES, build_model
-from mura_tf.models.keras_metrics import CohenKappa, DataLoss
-from mura_tf.models.specs import Cosine, boxes_weight, parse_optimizer, parse_schedule
+from mura_tf.models.keras_metrics import CohenKappa, DataLoss, LabelAccuracy
+from mura_tf.models.specs import boxes_weight
 from mura_tf.training.locating import LocatingModel
+from mura_tf.training.optimizer import optimizer_of
 from mura_tf.training.recipe import Recipe
-from mura_tf.training.torch_optimizers import TorchAdam, TorchSGD
 
 
 def compiled_model(
@@ -52,12 +52,10 @@ def compiled_model(
         _load_initial(model, run_dir / recipe.initial, recipe.initial_part)
     if weight := boxes_weight(recipe.head):
         model = LocatingModel.around(model, weight)
-    optimizer = _optimizer(recipe, steps)
-    optimizer.build(model.trainable_variables)
     more = recipe.l1 or recipe.l2 or boxes_weight(recipe.head)  # in the loss than the labels'
     model.compile(
-        optimizer=optimizer,
-        loss="categorical_crossentropy" if classes else "binary_crossentropy",
+        optimizer=optimizer_of(recipe, model, steps),
+        loss=_loss(recipe, classes),
         metrics=_metrics(len(classes)),
         weighted_metrics=[DataLoss(categorical=bool(classes))] if more else None,
     )
@@ -88,40 +86,11 @@ def save_model(model: keras.Model, path: Path) -> None:
             undated.writestr(zipfile.ZipInfo(name), content)  # of 1980, the first that zip knows
 
 
-def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
-    name, momentum = parse_optimizer(recipe.optimizer)
-    rate, decay = _learning_rate(recipe, steps), recipe.weight_decay
-    averaged = {}
-    if recipe.averaging:
-        averaged = {"use_ema": True, "ema_momentum": recipe.averaging}
-    if name == "torch_sgd":
-        optimizer = TorchSGD(rate, momentum or 0.0, decay, **averaged)
-    elif name == "torch_adam":
-        optimizer = TorchAdam(rate, decay, **averaged)
-    elif name == "sgd":
-        optimizer = keras.optimizers.SGD(rate, momentum, weight_decay=decay or None, **averaged)
-    elif name == "adamw":
-        optimizer = keras.optimizers.AdamW(rate, decay, 0.9, 0.999, **averaged)
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    else:
-        optimizer = keras.optimizers.Adam(rate, 0.9, 0.999, weight_decay=decay or None, **averaged)
-    return keras.optimizers.LossScaleOptimizer(optimizer) if recipe.mixed_precision else optimizer
-
-
-def _learning_rate(
-    recipe: Recipe, steps: int
-) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """The rate itself, or, where it goes by step, what it is at each."""
-    schedule = parse_schedule(recipe.schedule)
-    if not isinstance(schedule, Cosine):
-        return recipe.learning_rate
-    rising = round(schedule.warmup * steps)
-    return keras.optimizers.schedules.CosineDecay(
-        0.0 if rising else recipe.learning_rate,
-        max(recipe.max_epochs * steps - rising, 1),
-        warmup_target=recipe.learning_rate if rising else None,
-        warmup_steps=rising,
-    )
+def _loss(recipe: Recipe, classes: tuple[str, ...]) -> keras.losses.Loss:
+    smoothing = recipe.label_smoothing
+    if classes:
+        return keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
+    return keras.losses.BinaryCrossentropy(label_smoothing=smoothing)
 
 
 def _metrics(classes: int) -> list[keras.metrics.Metric]:
@@ -131,7 +100,7 @@ def _metrics(classes: int) -> list[keras.metrics.Metric]:
             keras.metrics.CategoricalAccuracy(name="accuracy"),
             keras.metrics.F1Score(average="macro", name="f1"),
         ]
-    return [CohenKappa(name="kappa"), keras.metrics.BinaryAccuracy(name="accuracy")]
+    return [CohenKappa(name="kappa"), LabelAccuracy(name="accuracy")]
 
 
 def _load_initial(model: keras.Model, path: Path, part: str) -> None:

@@ -22,8 +22,8 @@ from mura_tf.models.backbones import find_backbone
 from mura_tf.models.specs import (
     PAPER_HEAD,
     Cosine,
+    boxes_weight,
     parse_augmentations,
-    parse_head,
     parse_optimizer,
     parse_schedule,
     parse_sizes,
@@ -42,7 +42,15 @@ TASKS = ("abnormality", "study_type", "type_and_abnormality")
 MONITORS = ("val_kappa", "val_loss", "val_accuracy", "val_f1", "val_auroc")
 """`val_f1` is the macro F1 of the tasks with classes; `val_auroc` is of abnormal against normal."""
 
-_LATER = ("first_sizes", "resize", "batch_norm", "averaging", "mirrored")
+_LATER = (
+    "first_sizes",
+    "resize",
+    "batch_norm",
+    "label_smoothing",
+    "first_rate",
+    "averaging",
+    "mirrored",
+)
 """Settings that came after recipes had been written and hashed: told only where they are set."""
 
 
@@ -75,11 +83,15 @@ class Recipe:
         batch_norm: whose momentum and epsilon it has, of `specs.BATCH_NORMS`.
         l1: regularization of the head's dense kernels by their absolute values.
         l2: the same by their squares.
+        label_smoothing: the share of a label that is taken off it and given to all classes alike:
+            with 0.1 the loss has 0.95 for abnormal and 0.05 for normal.
         batch_size: views per step.
         optimizer: of `specs.OPTIMIZERS`.
         learning_rate: at the start.
         weight_decay: the share of every weight that each step takes off it, times the learning
             rate, or adds to its gradient: see `specs.OPTIMIZERS`.
+        first_rate: the share of the learning rate that the first trained layer has; from there to
+            the head, which has all of it, it grows by the same factor from layer to layer.
         averaging: of the trained weights over the steps: the share of itself that the average keeps
             at each (Keras' `ema_momentum`), 0 for none. The average is what is validated, selected
             and kept.
@@ -130,10 +142,12 @@ class Recipe:
     batch_norm: str = "own"
     l1: float = 0.0
     l2: float = 0.0
+    label_smoothing: float = 0.0
     batch_size: int = 8
     optimizer: str = "adam"
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
+    first_rate: float = 1.0
     averaging: float = 0.0
     schedule: str = "plateau:loss:0.1:1"
     monitor: str = "val_kappa"
@@ -181,12 +195,16 @@ class Recipe:
         for name in ("l1", "l2", "weight_decay"):
             _require_number(self, name, "from 0 up", lambda rate: 0 <= rate < float("inf"))
         _require_number(self, "holdout", "above 0 and below 1", lambda part: 0 < part < 1)
-        _require_number(self, "averaging", "from 0 to below 1", lambda share: 0 <= share < 1)
+        for name in ("label_smoothing", "averaging"):
+            _require_number(self, name, "from 0 to below 1", lambda share: 0 <= share < 1)
+        _require_number(self, "first_rate", "above 0 and up to 1", lambda share: 0 < share <= 1)
         for name in (
             "learning_rate",
             "l1",
             "l2",
             "weight_decay",
+            "label_smoothing",
+            "first_rate",
             "averaging",
             "holdout",
         ):  # 1 and 1.0 are one recipe, with one hash
@@ -208,10 +226,15 @@ class Recipe:
             raise ValueError(
                 f"augment must be a tuple such as ('flip',). Received: {self.augment!r}."
             )
-        parse_augmentations(self.augment)
+        augmentations = parse_augmentations(self.augment)
         if not isinstance(self.head, tuple):
             raise ValueError(f"head must be a tuple of specs. Received: {self.head!r}.")
-        parse_head(self.head)
+        if boxes_weight(self.head) and "mixup" in augmentations:
+            raise ValueError(
+                "'mixup' lays two views over each other, and the boxes that a head's map learns "
+                f"from are of one. Received: head {self.head!r}. Give the map the weight 0, or "
+                "leave 'mixup' out."
+            )
         parse_trainable(self.trainable)
         require_batch_norm(self.batch_norm)
         parse_optimizer(self.optimizer)

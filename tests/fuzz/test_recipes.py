@@ -22,6 +22,8 @@ SETTINGS = {
     "augment": st.lists(st.sampled_from(SPECS), max_size=4),
     "first_sizes": st.lists(st.sampled_from([*SPECS, "256:3", "64:0", "0:1"]), max_size=2),
     "averaging": st.floats(),
+    "first_rate": st.floats(),
+    "label_smoothing": st.floats(),
     "trainable": st.sampled_from(SPECS),
     "optimizer": st.sampled_from(SPECS),
     "schedule": st.sampled_from(SPECS),

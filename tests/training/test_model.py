@@ -12,8 +12,7 @@ from trainings import SHORT, files
 
 from mura_tf.data.views import load_mura
 from mura_tf.models.build import build_model
-from mura_tf.training.model import compiled_model, save_model
-from mura_tf.training.recipe import Recipe
+from mura_tf.training.model import save_model
 from mura_tf.training.train import train
 
 
@@ -116,44 +115,3 @@ def test_a_backbone_of_another_kind_cannot_be_the_start(mura, tmp_path, eagerly)
     recipe = dataclasses.replace(SHORT, initial="../other/best.keras", initial_part="backbone")
     with pytest.raises(ValueError, match="initial must hold a small_cnn with any head"):
         train(recipe, views, tmp_path / "run", verbose=0)
-
-
-def test_adamw_decays_kernels_alone(tmp_path):
-    """With gradients of zero, which leave Adam where it is."""
-    recipe = Recipe(
-        "small_cnn", None, image_size=32, optimizer="adamw", weight_decay=0.1, learning_rate=0.05
-    )
-    model = compiled_model(recipe, (), tmp_path)
-    for variable in model.trainable_variables:
-        variable.assign(keras.ops.ones_like(variable))
-    model.optimizer.apply([keras.ops.zeros_like(one) for one in model.trainable_variables])
-    after = {
-        variable.path: np.unique(np.round(variable.numpy(), 6)).tolist()
-        for variable in model.trainable_variables
-    }
-    kernels = [path for path in after if path.endswith("kernel")]
-    assert len(kernels) == 5 and len(after) > 10
-    for path, values in after.items():
-        assert values == [pytest.approx(1 - 0.05 * 0.1 if path in kernels else 1)], path
-
-
-@pytest.mark.parametrize("warmup", [0, 0.5, 2])
-def test_a_cosine_rises_in_a_line_and_falls_to_0(warmup, tmp_path):
-    recipe = Recipe(
-        "small_cnn",
-        None,
-        image_size=32,
-        schedule=f"cosine:{warmup}",
-        max_epochs=5,
-        learning_rate=0.01,
-    )
-    rate = compiled_model(recipe, (), tmp_path, steps=20).optimizer._learning_rate
-    found = [float(rate(step)) for step in range(101)]
-    rising = round(20 * warmup)
-    expected = [
-        0.01 * step / rising
-        if step < rising
-        else 0.01 * (1 + np.cos(np.pi * (step - rising) / (100 - rising))) / 2
-        for step in range(101)
-    ]
-    np.testing.assert_allclose(found, expected, atol=1e-8)

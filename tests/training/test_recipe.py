@@ -28,10 +28,12 @@ OTHER = {
     "batch_norm": "torch",
     "l1": 1e-5,
     "l2": 1e-4,
+    "label_smoothing": 0.1,
     "batch_size": 16,
     "optimizer": "sgd:0.9",
     "learning_rate": 3e-4,
     "weight_decay": 1e-3,
+    "first_rate": 0.1,
     "averaging": 0.99,
     "schedule": "step:0.3:3",
     "monitor": "val_f1",
@@ -49,7 +51,15 @@ OTHER = {
     "member": 4,
 }
 """For every setting a value that is not its default."""
-LATER = ("first_sizes", "resize", "batch_norm", "averaging", "mirrored")
+LATER = (
+    "first_sizes",
+    "resize",
+    "batch_norm",
+    "label_smoothing",
+    "first_rate",
+    "averaging",
+    "mirrored",
+)
 """Settings that recipes had not when some were written and hashed."""
 
 
