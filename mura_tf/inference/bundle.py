@@ -266,7 +266,8 @@ class Bundle:
             abnormal = [name.startswith(ABNORMAL) for name in classes] if classes else [True]
             said.append(reading.outputs[:, abnormal].sum(axis=1).clip(0, 1))
             if reading.maps is not None:
-                index = classes.index(ABNORMAL + study_type) if classes else 0
+                of_classes = classes and reading.maps.shape[-1] == len(classes)
+                index = classes.index(ABNORMAL + study_type) if of_classes else 0
                 heat += enlarged(reading.maps[..., index], frames, side)
                 mapped += 1
         for view, one in zip(views, heat, strict=True):

@@ -1,4 +1,4 @@
-"""A member as one graph for other runtimes: uint8 squares in, probabilities and CAM maps out.
+"""A member as one graph for other runtimes: uint8 squares in, probabilities and maps out.
 
 A file counts only after it has said the same as Keras of the same images.
 """
@@ -152,18 +152,18 @@ def _compared(expected: Reading, found: Reading, path: Path) -> float:
 
 
 def _graph(model: "keras.Model", preprocessing: str) -> "Graph":
-    """uint8 (B, S, S) -> {"probabilities": (B, K), "maps": (B, h, w, K)}."""
+    """uint8 (B, S, S) -> {"probabilities": (B, K), "maps": (B, h, w, 1 or K)}, see `Reading`."""
     import keras
     import tensorflow as tf
 
     from mura_tf.data.pipeline import preprocessing_table
-    from mura_tf.models.graph import affine_head
+    from mura_tf.models.graph import shown_map
 
     table = preprocessing_table(preprocessing)  # affine in the grey level, in every mode
     scale, shift = table[1] - table[0], table[0]
     outputs, kernel = {"probabilities": model.output}, None
     with contextlib.suppress(ValueError):  # a head that has no maps
-        outputs["features"], kernel, _ = affine_head(model)
+        outputs["features"], kernel = shown_map(model)
     part = keras.Model(model.input, outputs)
     side = model.input_shape[1]
 

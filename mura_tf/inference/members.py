@@ -20,8 +20,8 @@ class Reading(NamedTuple):
 
     Attributes:
         outputs: float32 (B, K), probabilities: K = 1, of abnormality, or a distribution.
-        maps: float32 (B, h, w, K), class activation maps before they are enlarged; None where
-            the head has none.
+        maps: float32 before they are enlarged: (B, h, w, 1), the map of a head that learned where
+            lesions are, or (B, h, w, K), class activation maps; None where the head has neither.
     """
 
     outputs: np.ndarray
@@ -114,13 +114,13 @@ class KerasMember:
         import keras
 
         from mura_tf.data.pipeline import looked_up, preprocessing_table
-        from mura_tf.models.graph import affine_head, part_of
+        from mura_tf.models.graph import part_of, shown_map
 
         self._prepare, self._table = looked_up, preprocessing_table(preprocessing)
         model = keras.models.load_model(path, compile=False)
         self.side, self.outputs = model.input_shape[1], model.output_shape[-1]
         try:
-            features, kernel, _ = affine_head(model)
+            features, kernel = shown_map(model)
         except ValueError:
             self._part, self._kernel = model, None
         else:

@@ -166,6 +166,23 @@ def lesion_logits(model: keras.Model) -> KerasTensor | None:
     return found[0] if found else None
 
 
+def shown_map(model: keras.Model) -> tuple[KerasTensor, np.ndarray]:
+    """What a model shows of where it looked, as part of its forward pass.
+
+    Returns:
+        (features, kernel): a symbolic tensor (B, h, w, C), and (C, K) of which `features @ kernel`
+        are the maps: in [0, 1] of the head's layer "map", if it has one (K = 1); otherwise CAM's.
+
+    Raises:
+        ValueError: a head that has neither; see `affine_head`.
+    """
+    logits = lesion_logits(model)
+    if logits is not None:
+        return keras.ops.sigmoid(logits), np.ones((1, 1))
+    features, kernel, _ = affine_head(model)
+    return features, kernel
+
+
 def require_flat(model: object) -> None:
     if not isinstance(model, keras.Model):
         raise ValueError(

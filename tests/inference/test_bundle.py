@@ -43,7 +43,7 @@ def test_plain_files_get_the_probabilities_of_the_predictions_table(bundle, memb
     assert list(found) == FINDING_COLUMNS and list(found.attrs["views"]) == VIEW_COLUMNS
 
 
-def test_a_recipe_that_mirrors_and_resizes_by_area_is_read_as_it_predicted(lesions, tmp_path):
+def test_a_modern_recipe_is_read_as_it_predicted_and_shows_its_map(lesions, study, tmp_path):
     recipe = Recipe(
         "small_cnn",
         None,
@@ -57,12 +57,18 @@ def test_a_recipe_that_mirrors_and_resizes_by_area_is_read_as_it_predicted(lesio
     )
     with run_eagerly():
         run = train(recipe, load_mura(lesions), tmp_path / "run", verbose=0)
-    found = pack([run.path], tmp_path / "modern.mura").read([lesions / "valid/XR_WRIST"])
+    bundle = pack([run.path], tmp_path / "modern.mura")
+    found = bundle.read([lesions / "valid/XR_WRIST"])
     expected = study_probabilities(run.predictions)
     expected = expected[expected.study_type == "wrist"].set_index("patient").probability
     for row in found.itertuples():
         patient = row.study.split("/")[-2]
         assert row.probability == pytest.approx(expected[patient], abs=1e-5)
+    (finding,) = bundle.findings([study])
+    ensemble = Ensemble(run.path, lesions)
+    views = ensemble.study(f"wrist/{study.parent.name}/study1")
+    ours = np.stack([view.heat for view in finding.views])
+    assert ours == pytest.approx(ensemble.heatmaps(views, "learned"), abs=1e-3)
 
 
 def test_run_folders_read_as_their_bundle_does(bundle, members, study):

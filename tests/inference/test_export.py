@@ -2,14 +2,17 @@
 
 import zipfile
 
+import keras
 import numpy as np
 import pytest
 
+from mura_tf.explain.heatmaps import heatmaps
+from mura_tf.explain.maps import enlarged
 from mura_tf.inference import export
 from mura_tf.inference.archive import RUNTIMES
 from mura_tf.inference.bundle import Bundle
 from mura_tf.inference.export import FORMATS, SUFFIXES, export_bundle, export_member
-from mura_tf.inference.members import KerasMember, read_all
+from mura_tf.inference.members import KerasMember, OnnxMember, read_all
 from mura_tf.models.build import build_model
 
 NEEDS = {"onnx": "tf2onnx", "openvino": "openvino", "litert": "ai_edge_litert"}
@@ -74,6 +77,21 @@ def test_a_head_without_maps_and_classes_are_exported(tmp_path, runtime):
     reading = read_all(RUNTIMES[runtime](exported.path.read_bytes()), squares, batch=2)
     assert reading.maps is None and reading.outputs.shape == (5, 4)
     assert reading.outputs.sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+
+
+def test_a_map_that_learned_where_lesions_are_is_exported(tmp_path):
+    pytest.importorskip("tf2onnx")
+    head = ("map:8:0.2", "pool")
+    build_model("small_cnn", None, image_size=64, head=head).save(tmp_path / "m.keras")
+    exported = export_member(tmp_path / "m.keras", "unit", "onnx", tmp_path, "m")
+    squares = np.random.default_rng(0).integers(0, 256, (3, 64, 64), np.uint8)
+    reading = OnnxMember(exported.path.read_bytes()).read(squares)
+    assert reading.maps.shape == (3, 8, 8, 1)
+    model = keras.models.load_model(tmp_path / "m.keras")
+    images = np.repeat(squares[..., None] / np.float32(255), 3, axis=3)
+    expected = heatmaps(model, images, "learned")
+    frames = np.array([(0, 0, 64, 64)] * 3)
+    assert enlarged(reading.maps[..., 0], frames, 64) == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_graph_that_says_something_else_is_not_kept(model, tmp_path, monkeypatch):
