@@ -13,6 +13,9 @@ import typer
 from typer.core import TyperGroup
 
 
+_SHORTAGE = "memory ran out. Give fewer files at a time."
+
+
 class Commands(TyperGroup):
     """The commands, whose failures are sentences."""
 
@@ -50,6 +53,13 @@ def _failures_as_sentences() -> Iterator[None]:
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
         print(f"Error: {_sentence(error)}", file=sys.stderr)
         raise typer.Exit(1) from None
+    except Exception as error:
+        from mura_tf.training.failures import is_shortage
+
+        if not is_shortage(error):  # TensorFlow's has a class of its own
+            raise
+        print(f"Error: {_SHORTAGE}", file=sys.stderr)
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         print("Stopped. The same command goes on from here.", file=sys.stderr)
         raise typer.Exit(128 + signal.SIGINT) from None
@@ -59,5 +69,5 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:  # Python's own
         return f"{error.filename}: {error.strerror}. Give another path, or mend this one."
     if isinstance(error, MemoryError) and not str(error):
-        return "memory ran out. Give fewer files at a time."
+        return _SHORTAGE
     return str(error) or type(error).__name__

@@ -74,6 +74,10 @@ def test_ctrl_c_is_one_sentence(tmp_path):
     ("error", "sentence"),
     [
         (MemoryError(), "memory ran out. Give fewer files at a time."),
+        (
+            type("ResourceExhaustedError", (Exception,), {})("OOM when allocating tensor"),
+            "memory ran out. Give fewer files at a time.",
+        ),
         (ValueError(), "ValueError"),
     ],
 )
