@@ -12,7 +12,6 @@ from contextlib import contextmanager
 import typer
 from typer.core import TyperGroup
 
-
 _SHORTAGE = "memory ran out. Give fewer files at a time."
 
 
