@@ -11,8 +11,8 @@ DATA, TRAINED, RECIPE, MACHINE = "Data and output", "What is trained", "The reci
 Data = Annotated[
     Path,
     typer.Argument(
-        help="A folder laid out as MURA or FracAtlas, or with a folder per class; a folder above "
-        "it; or a views CSV."
+        help="A folder laid out as MURA, FracAtlas or GRAZPEDWRI-DX, or with a folder per class; "
+        "a folder above it; or a views CSV."
     ),
 ]
 Model = Annotated[

@@ -53,9 +53,7 @@ def reproduce(
     ] = False,
     data: Annotated[
         Path | None,
-        typer.Option(
-            help="A MURA-shaped or FracAtlas folder, or the one above it.", rich_help_panel=DATA
-        ),
+        typer.Option(help="A data set, as `mura-tf train` takes it.", rich_help_panel=DATA),
     ] = None,
     out: Annotated[
         Path,

@@ -20,7 +20,7 @@ class Augmenter:
     augmentation draws does not hang on the others.
 
     Args:
-        specs: name -> value, see `specs.AUGMENTATIONS`, without the flip.
+        specs: name -> value, see `specs.AUGMENTATIONS`, without the flip and mixup.
     """
 
     def __init__(self, specs: dict[str, float]):
@@ -119,7 +119,9 @@ def erased(images: tf.Tensor, probability: float, drawn: list[tf.Tensor]) -> tf.
 def mixed(
     images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, share: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Each view of a batch laid over the one that stands as far from the batch's end.
+    """Lays each view of a batch over the one that stands as far from the batch's end.
+
+    The middle one of an odd batch stays as it is.
 
     The weighted cross entropy of what comes out is `share` times that of the view and `1 - share`
     times that of the other (Zhang et al., "mixup", 2018, equation 2).
@@ -127,14 +129,14 @@ def mixed(
     Args:
         images: float32 (B, S, S, 3).
         labels: float32 (B,) or (B, K).
-        weights: float32 (B,), above 0.
+        weights: float32 (B,), from 0 up.
         share: float32 (), of the first of the two.
 
     Returns:
         The same three, of the same shapes.
     """
     both = share * weights + (1 - share) * weights[::-1]
-    own = share * weights / both
+    own = tf.math.divide_no_nan(share * weights, both)
     if len(labels.shape) == 2:
         own = own[:, None]
     return (

@@ -26,20 +26,6 @@ _YOLO_FRACTURE = 3
 """The class of a fracture in GRAZPEDWRI-DX' YOLO files, by the data set's own meta.yaml."""
 
 
-def box_file(data: str | os.PathLike[str]) -> Path:
-    """Where the boxes of a data set are, if it has any; beside a CSV, its `lesions.csv`.
-
-    A file, or GRAZPEDWRI-DX' folder of a file per view. Where only views are known, `boxes_above`
-    looks above their files.
-    """
-    if is_csv(data):
-        return Path(data).with_name("lesions.csv")
-    folder = find_dataset(data)
-    if is_grazpedwri(folder):
-        return annotations_of(folder) or folder / "pascalvoc"
-    return folder / (_COCO if is_fracatlas(folder) else "lesions.csv")
-
-
 def load_boxes(data: str | os.PathLike[str], views: pd.DataFrame) -> pd.DataFrame:
     """The boxes of lesions on some views.
 
@@ -62,7 +48,7 @@ def load_boxes(data: str | os.PathLike[str], views: pd.DataFrame) -> pd.DataFram
         >>> list(boxes)[-5:]
         ['view', 'x', 'y', 'width', 'height']
     """
-    path = box_file(data)
+    path = _box_file(data)
     if not path.exists():
         raise FileNotFoundError(
             f"maps are scored against boxes, and there is no {path}. Use a synthetic data set "
@@ -70,6 +56,11 @@ def load_boxes(data: str | os.PathLike[str], views: pd.DataFrame) -> pd.DataFram
             "GRAZPEDWRI-DX with its pascalvoc or yolov5."
         )
     return _read(path, views)
+
+
+def known_boxes(data: str | os.PathLike[str], views: pd.DataFrame) -> pd.DataFrame | None:
+    """`load_boxes`, or None where the data set has no boxes."""
+    return load_boxes(data, views) if _box_file(data).exists() else None
 
 
 def boxes_above(views: pd.DataFrame) -> pd.DataFrame:
@@ -101,6 +92,21 @@ def boxes_above(views: pd.DataFrame) -> pd.DataFrame:
                 "it does, or give the map the weight 0, as in 'map:16:0'."
             )
     return pd.concat(tables, ignore_index=True)
+
+
+def _box_file(data: str | os.PathLike[str]) -> Path:
+    """Where the boxes of a data set are, if it has any; beside a CSV, its `lesions.csv`.
+
+    A file, or GRAZPEDWRI-DX' folder of a file per view.
+    """
+    if is_csv(data):
+        return Path(data).with_name("lesions.csv")
+    folder = find_dataset(data)
+    if is_fracatlas(folder):
+        return folder / _COCO
+    if is_grazpedwri(folder):
+        return annotations_of(folder) or folder / "pascalvoc"
+    return folder / "lesions.csv"
 
 
 def _box_file_above(folder: Path) -> Path | None:
@@ -224,7 +230,7 @@ def _grazpedwri_boxes(folder: Path, views: pd.DataFrame) -> pd.DataFrame:
             rows += [(view, *box) for box in parsed(path.read_text(encoding="utf-8"))]
         except FileNotFoundError:
             continue
-        except (ValueError, ElementTree.ParseError) as error:
+        except (OSError, ValueError, ElementTree.ParseError) as error:
             raise ValueError(
                 f"{path} must be one of GRAZPEDWRI-DX' annotations and is damaged: {error}. "
                 "Restore it."
@@ -236,22 +242,24 @@ def _grazpedwri_boxes(folder: Path, views: pd.DataFrame) -> pd.DataFrame:
 def _voc_boxes(text: str) -> Iterator[tuple[float, ...]]:
     """The fractures of a Pascal VOC file: box, width and height of the image, pixels."""
     tree = ElementTree.fromstring(text)
-    size = [float(tree.findtext(f"size/{name}", "nan")) for name in ("width", "height")]
+    size = [float(tree.findtext(f"size/{name}", "")) for name in ("width", "height")]
     for one in tree.iter("object"):
         if one.findtext("name") == "fracture":
             corners = ("xmin", "ymin", "xmax", "ymax")
             left, top, right, bottom = (
-                float(one.findtext(f"bndbox/{name}", "nan")) for name in corners
+                float(one.findtext(f"bndbox/{name}", "")) for name in corners
             )
+            if not (left < right and top < bottom):
+                raise ValueError(f"a box from ({left:g}, {top:g}) to ({right:g}, {bottom:g})")
             yield left, top, right - left, bottom - top, *size
 
 
 def _yolo_boxes(text: str) -> Iterator[tuple[float, ...]]:
-    """The fractures of a YOLO file, of an image of the size 1 x 1."""
-    for line in text.splitlines():
+    """The fractures of a YOLO file: box as fractions, of an image of unknown size."""
+    for line in filter(str.strip, text.splitlines()):
         kind, x, y, width, height = map(float, line.split())
         if kind == _YOLO_FRACTURE:
-            yield x - width / 2, y - height / 2, width, height, 1, 1
+            yield x - width / 2, y - height / 2, width, height, np.nan, np.nan
 
 
 def _synthetic_boxes(path: Path) -> pd.DataFrame:
@@ -266,20 +274,20 @@ def _synthetic_boxes(path: Path) -> pd.DataFrame:
 
 
 def _as_fractions(boxes: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Pixels -> fractions of the view; COCO's of the image it names, which may be larger."""
+    """Pixels -> fractions of the view; COCO's of the image it names, which may be larger.
+
+    Those of an image of unknown size are fractions already.
+    """
     sizes = {view: read_size(view) for view in boxes.path.unique()}
     heights = boxes.path.map({view: size[0] for view, size in sizes.items()}).astype(float)
     widths = boxes.path.map({view: size[1] for view, size in sizes.items()}).astype(float)
     of_height = boxes.get("of_height", heights)
     of_width = boxes.get("of_width", widths)
+    wide, high = of_width.fillna(1), of_height.fillna(1)
     fractions = boxes.assign(
-        x=boxes.x / of_width,
-        y=boxes.y / of_height,
-        width=boxes.width / of_width,
-        height=boxes.height / of_height,
+        x=boxes.x / wide, y=boxes.y / high, width=boxes.width / wide, height=boxes.height / high
     )
     other_shape = (of_width / of_height / (widths / heights) - 1).abs() > 0.02
-    other_shape &= of_width != 1  # YOLO's, which do not say of which shape they are
     ends = fractions.x + fractions.width, fractions.y + fractions.height
     inside = (fractions[BOX] >= -0.01).all(axis=1) & (fractions.x < 1) & (fractions.y < 1)
     for end in ends:

@@ -1,6 +1,5 @@
 """GRAZPEDWRI-DX' layout on disk -> the usable views with a split, and a `Finding` for the rest."""
 
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import pandas as pd
 from mura_tf.data.findings import Finding, children, few, is_plain, nothing_found, repeated
 from mura_tf.data.splits import FRACTIONS, deal_patients
 from mura_tf.data.table import SPLITS, as_views
-from mura_tf.data.text import read_table, read_text
+from mura_tf.data.text import read_cells, read_text
 from mura_tf.terminal import waiting
 
 GRAZPEDWRI_LAYOUT = (
@@ -27,7 +26,7 @@ def is_grazpedwri(folder: Path) -> bool:
     """Whether a `dataset.csv` with a column `filestem` is in `folder`."""
     try:
         with open(folder / "dataset.csv", "rb") as file:
-            return b"filestem" in file.readline()
+            return b"filestem" in file.read(1024).replace(b"\0", b"").lower()  # UTF-16, too
     except OSError:
         return False
 
@@ -80,12 +79,16 @@ def scan_grazpedwri(
 
 def _images(folder: Path, findings: list[Finding]) -> dict[str, str]:
     """Name without suffix -> path; of a radiograph that lies in several folders, the first."""
-    folders = [path for path in children(folder, [], folders=True) if "images" in Path(path).name]
-    folders += [str(folder / above / "yolov5" / "images") for above in ANNOTATIONS]
-    files = [path for one in [*folders, str(folder)] for path in children(one, findings)]
+    named = [path.name for path in map(Path, children(folder, [], folders=True))]
+    folders = [name for name in named if name == "images" or name.startswith("images_part")]
+    folders += [os.path.join(above, "yolov5", "images") for above in ANNOTATIONS]
+    files = [path for one in [*folders, ""] for path in children(folder / one, findings)]
     found: dict[str, str] = {}
     for path in filter(is_plain, files):
-        found.setdefault(Path(path).stem, path)
+        first = found.setdefault(Path(path).stem, path)
+        if first != path:
+            reason = f"also lies there as {first}, which is read; expected one file per radiograph"
+            findings.append(Finding(path, "unlisted", f"{reason}. Delete one of the two"))
     return found
 
 
@@ -93,7 +96,7 @@ def _read_csv(csv: Path) -> tuple[pd.DataFrame, list[Finding]]:
     """`_COLUMNS` of each row, as text."""
     empty = pd.DataFrame({column: [] for column in _COLUMNS}, dtype=str)
     try:
-        table = read_table(io.StringIO(read_text(csv)), dtype=str, keep_default_na=False)
+        table = read_cells(read_text(csv))
     except ValueError as error:  # pandas' parser and decoding errors are ValueErrors
         reason = f"not readable as CSV ({error}); expected GRAZPEDWRI-DX' dataset.csv. Restore it"
         return empty, [Finding(str(csv), "malformed line", reason)]
@@ -101,14 +104,12 @@ def _read_csv(csv: Path) -> tuple[pd.DataFrame, list[Finding]]:
         reason = f"no column {few(lacking)}; expected {', '.join(_COLUMNS)}"
         return empty, [Finding(str(csv), "header", f"{reason}. Restore GRAZPEDWRI-DX' own")]
     table = table[_COLUMNS].apply(lambda column: column.str.strip())
-    named = (table[["filestem", "patient_id", "study_number"]] != "").all(axis=1)
+    named = (table[_COLUMNS[:4]] != "").all(axis=1)
     good = named & table["fracture_visible"].isin(_VISIBLE.keys())
     findings = []
     for number in table.index[~good]:
         row = ", ".join(f"{name}={table[name][number]}" for name in _COLUMNS)
-        reason = (
-            f"line {number + 2} has {row}; expected a file, patient and study, and 1 or nothing"
-        )
+        reason = f"line {number + 2} has {row}; expected all four, and 1 or nothing"
         mend = "for a fracture that is visible or not. Correct the line"
         findings.append(Finding(str(csv), "malformed line", f"{reason} {mend}"))
     findings += repeated(csv, table.loc[good, "filestem"])
@@ -119,4 +120,4 @@ def annotations_of(folder: Path) -> Path | None:
     """The folder of the boxes: Pascal VOC's, which names what is in them, or YOLO's, or None."""
     names = ("pascalvoc", os.path.join("yolov5", "labels"))
     found = (folder / above / name for name in names for above in ANNOTATIONS)
-    return next(filter(Path.is_dir, found), None)
+    return next((one for one in found if children(one, [])), None)

@@ -27,14 +27,14 @@ from mura_tf.data.grazpedwri import GRAZPEDWRI_LAYOUT, is_grazpedwri, scan_grazp
 from mura_tf.data.mura import MURA_LAYOUT, is_mura, scan_mura
 
 _Scan = Callable[..., tuple[pd.DataFrame, list[Finding]]]
-_LAYOUTS: dict[Callable[[Path], bool], tuple[str, _Scan]] = {
-    is_mura: (MURA_LAYOUT, scan_mura),
-    is_fracatlas: (FRACATLAS_LAYOUT, scan_fracatlas),
-    is_grazpedwri: (GRAZPEDWRI_LAYOUT, scan_grazpedwri),
-    is_class_folders: (CLASS_LAYOUT, scan_class_folders),
+_LAYOUTS: dict[Callable[[Path], bool], tuple[str, _Scan, bool]] = {
+    is_mura: (MURA_LAYOUT, scan_mura, False),
+    is_fracatlas: (FRACATLAS_LAYOUT, scan_fracatlas, True),
+    is_grazpedwri: (GRAZPEDWRI_LAYOUT, scan_grazpedwri, True),
+    is_class_folders: (CLASS_LAYOUT, scan_class_folders, False),
 }
-_DEALT = (is_fracatlas, is_grazpedwri)
-"""Those that bring no split: their scans deal patients, by a seed."""
+"""Whether a folder has it -> the layout in words, its scan, and whether that deals patients by a
+seed, because the data set brings no split."""
 _DEPTH = 2
 """How many folders above the data set are accepted."""
 
@@ -85,9 +85,8 @@ def scan(
     folder: Path, seed: int = 0, *, progress: bool = False
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """The scan of `folder`'s layout; the seed is of the split, where it brings none."""
-    layout = next(layout for layout in _LAYOUTS if layout(folder))
-    dealt = {"seed": seed} if layout in _DEALT else {}
-    return _LAYOUTS[layout][1](folder, progress=progress, **dealt)
+    _, found, dealt = next(one for layout, one in _LAYOUTS.items() if layout(folder))
+    return found(folder, progress=progress, **({"seed": seed} if dealt else {}))
 
 
 def _require_its_csv(folders: list[Path]) -> None:

@@ -30,9 +30,8 @@ def load_views(
 
     Besides those of `load_mura`, `load_fracatlas` and `load_grazpedwri` there is a folder per
     class: `train/normal`, `train/fractured` and the same for valid and test, or the two alone. It
-    says nothing of study
-    types, studies and patients, so all is of the type "bone", and every image is its own study and
-    of its own patient, but that files of equal content are of one patient.
+    says nothing of study types, studies and patients, so all is of the type "bone", and every image
+    is its own study and of its own patient, but that files of equal content are of one patient.
 
     Args:
         root: a data set's folder, or one up to two folders above it; or a CSV with the columns of a

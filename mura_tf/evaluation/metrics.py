@@ -144,7 +144,7 @@ def bootstrap_blocks(clusters: ArrayLike, replicates: int, seed: int) -> Iterato
     codes = np.unique(np.asarray(clusters), return_inverse=True)[1]
     count, rng = codes.max() + 1, np.random.default_rng(seed)
     at_once = max(1, BLOCK // len(codes))
-    for start in range(0, replicates, at_once):
+    for start in range(0, max(replicates, 1), at_once):  # of none, an empty block
         rows = min(at_once, replicates - start)
         yield rng.multinomial(count, np.full(count, 1 / count), rows)[:, codes].astype(float)
 

@@ -16,7 +16,12 @@ RUNTIMES: dict[str, Callable[[bytes], Member]] = {
     "openvino": OpenVinoMember,
     "onnxruntime": OnnxMember,
 }
-"""Package -> what reads an exported graph with it; the quickest first, see `benchmarks/`."""
+"""Package -> what reads an exported graph with it; the quicker one first, see `benchmarks/`."""
+
+
+def installed_runtimes() -> list[Callable[[bytes], Member]]:
+    """Those of `RUNTIMES` that are there, in their order."""
+    return [one for package, one in RUNTIMES.items() if importlib.util.find_spec(package)]
 
 
 def keras_file(bundle: Path | None, member: Mapping[str, Any], aside: Path) -> Path:
@@ -58,7 +63,7 @@ def open_member(
 
 
 def _opened(bundle: Path | None, member: Mapping[str, Any], preprocessing: str) -> Member:
-    runtimes = [one for package, one in RUNTIMES.items() if importlib.util.find_spec(package)]
+    runtimes = installed_runtimes()
     if bundle is not None and runtimes:
         exported = str(PurePosixPath(member["file"]).with_suffix(".onnx"))
         with zipfile.ZipFile(bundle) as archive:
@@ -74,10 +79,11 @@ def _model_errors_explained(model: str) -> Iterator[None]:
         yield
     except ImportError:
         raise
-    except Exception as error:  # Keras, ONNX Runtime and zipfile raise whatever they meet
+    except Exception as error:  # Keras, the runtimes and zipfile raise whatever they meet
         if is_refusal(error):
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        lines = [line for line in str(error).splitlines() if not line.startswith("Exception from")]
+        reason = (lines or [type(error).__name__])[0].rstrip(".")
         raise ValueError(
             f"{model} must be a model of mura_tf's and is damaged or something else: {reason}. "
             "Pack the bundle again."

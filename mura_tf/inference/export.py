@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 
 from mura_tf.files import written_whole
-from mura_tf.inference.members import KerasMember, OnnxMember, OpenVinoMember, Reading, as_reading
+from mura_tf.inference.archive import installed_runtimes
+from mura_tf.inference.members import KerasMember, OpenVinoMember, Reading, as_reading
 from mura_tf.models.backend import require_backend
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def export_member(model: Path, preprocessing: str, to: str, out: Path, name: str
     with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as aside:
         part = Path(aside) / path.name
         write(graph, part)
-        difference = _compared(expected, read(part, squares), path)
+        difference = max(_compared(expected, found, path) for found in read(part, squares))
         for entry in os.listdir(aside):
             if (out / entry).is_dir():
                 shutil.rmtree(out / entry)
@@ -203,8 +204,9 @@ def _write_onnx(graph: "Graph", path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def _read_onnx(path: Path, squares: np.ndarray) -> Reading:
-    return OnnxMember(path.read_bytes()).read(squares)
+def _read_onnx(path: Path, squares: np.ndarray) -> list[Reading]:
+    graph = path.read_bytes()
+    return [runtime(graph).read(squares) for runtime in installed_runtimes()]
 
 
 def _write_saved_model(graph: "Graph", path: Path) -> None:
@@ -215,11 +217,11 @@ def _write_saved_model(graph: "Graph", path: Path) -> None:
     tf.saved_model.save(module, str(path), signatures=graph)
 
 
-def _read_saved_model(path: Path, squares: np.ndarray) -> Reading:
+def _read_saved_model(path: Path, squares: np.ndarray) -> list[Reading]:
     import tensorflow as tf
 
     found = tf.saved_model.load(str(path)).signatures["serving_default"](tf.constant(squares))
-    return as_reading({name: value.numpy() for name, value in found.items()})
+    return [as_reading({name: value.numpy() for name, value in found.items()})]
 
 
 def _write_litert(graph: "Graph", path: Path) -> None:
@@ -241,12 +243,12 @@ def _write_litert(graph: "Graph", path: Path) -> None:
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
 
 
-def _read_litert(path: Path, squares: np.ndarray) -> Reading:
+def _read_litert(path: Path, squares: np.ndarray) -> list[Reading]:
     with _quietly("ai_edge_litert"):
         from ai_edge_litert.interpreter import Interpreter
 
         runner = Interpreter(str(path)).get_signature_runner()
-        return as_reading(runner(squares=squares))
+        return [as_reading(runner(squares=squares))]
 
 
 def _write_openvino(graph: "Graph", path: Path) -> None:
@@ -258,20 +260,20 @@ def _write_openvino(graph: "Graph", path: Path) -> None:
         openvino.save_model(openvino.convert_model(str(onnx)), str(path), compress_to_fp16=False)
 
 
-def _read_openvino(path: Path, squares: np.ndarray) -> Reading:
+def _read_openvino(path: Path, squares: np.ndarray) -> list[Reading]:
     with _quietly("openvino"):
-        return OpenVinoMember(path).read(squares)
+        return [OpenVinoMember(path).read(squares)]
 
 
 FORMATS: dict[
-    str, tuple[Callable[["Graph", Path], None], Callable[[Path, np.ndarray], Reading]]
+    str, tuple[Callable[["Graph", Path], None], Callable[[Path, np.ndarray], list[Reading]]]
 ] = {
     "onnx": (_write_onnx, _read_onnx),
     "openvino": (_write_openvino, _read_openvino),
     "litert": (_write_litert, _read_litert),
     "saved_model": (_write_saved_model, _read_saved_model),
 }
-"""Name -> what writes it, what reads it back."""
+"""Name -> what writes it, what reads it back, by each runtime that will."""
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "saved_model": ""}
 
 
@@ -285,7 +287,7 @@ def _quietly(*packages: str) -> Iterator[None]:
     except ImportError as error:
         if error.name and error.name.partition(".")[0] in packages:
             raise ImportError(
-                f"this format needs {error.name}, which is not installed. Install the extra: "
-                "pip install 'mura-tf[onnx]', or the package itself."
+                f"this format needs {error.name}, which is not installed. Install the extras: "
+                "pip install 'mura-tf[onnx,openvino]', or the package itself."
             ) from None
         raise

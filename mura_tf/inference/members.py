@@ -5,6 +5,7 @@ inside, so that nobody outside knows of BGR or means.
 """
 
 import io
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -68,11 +69,13 @@ class OpenVinoMember:
                 "PERFORMANCE_HINT": "LATENCY",
             },
         )
+        self._lock = threading.Lock()  # a compiled model answers one at a time
         self.side = self._compiled.input("squares").partial_shape[-1].get_length()
         self.outputs = self._compiled.output("probabilities").partial_shape[-1].get_length()
 
     def read(self, squares: np.ndarray) -> Reading:
-        found = self._compiled(squares).to_dict()
+        with self._lock:
+            found = self._compiled(squares).to_dict()
         return as_reading({name: found[output] for output in found for name in output.names})
 
 

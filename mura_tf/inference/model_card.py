@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from mura_tf.models.specs import parse_head
 from mura_tf.reports.decision_section import HEADERS, point_rows
 from mura_tf.reports.markdown import markdown_table
 from mura_tf.reports.numbers import number_text, with_interval
@@ -147,12 +148,14 @@ def _training(facts: dict[str, Any]) -> list[str]:
 
 
 def _limits(facts: dict[str, Any]) -> list[str]:
+    located = any(name == "map" for name, _ in parse_head(tuple(facts["recipe"]["head"])))
+    shown = "where the model takes a lesion to be" if located else "where the probability came from"
     return [
         "## Limits",
         "",
         f"- It knows radiographs like those it was trained on ({', '.join(facts['study_types'])}), "
         "and nothing else: other body parts, ages and machines were not tried.",
-        "- A heatmap shows where the probability came from, not where a lesion is.",
+        f"- A heatmap shows {shown}, not where a lesion is.",
         "- A normal finding does not exclude an abnormality.",
         f"- {facts['licence'] or 'No licence was stated when it was packed.'}",
         "",

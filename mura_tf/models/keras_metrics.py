@@ -111,14 +111,20 @@ class DataLoss(keras.metrics.Metric):
         name: "data_loss" gives `val_data_loss` in the logs.
         categorical: whether `y_pred` is a distribution (B, K) and `y_true` one-hot rows; otherwise
             a probability (B, 1) and labels (B,) or (B, 1).
+        label_smoothing: as of the loss.
         dtype: of the sums.
     """
 
     def __init__(
-        self, name: str = "data_loss", categorical: bool = False, dtype: str | None = None
+        self,
+        name: str = "data_loss",
+        categorical: bool = False,
+        label_smoothing: float = 0.0,
+        dtype: str | None = None,
     ):
         super().__init__(name=name, dtype=dtype)
         self.categorical = categorical
+        self.label_smoothing = label_smoothing
         self.total = self.add_weight(shape=(), initializer="zeros", name="total")
         self.count = self.add_weight(shape=(), initializer="zeros", name="count")
 
@@ -127,7 +133,8 @@ class DataLoss(keras.metrics.Metric):
     ) -> None:
         y_true = ops.reshape(ops.cast(y_true, self.dtype), ops.shape(y_pred))
         kind = "categorical" if self.categorical else "binary"
-        losses = getattr(keras.losses, f"{kind}_crossentropy")(y_true, y_pred)
+        cross_entropy = getattr(keras.losses, f"{kind}_crossentropy")
+        losses = cross_entropy(y_true, y_pred, label_smoothing=self.label_smoothing)
         if sample_weight is not None:
             losses = losses * ops.reshape(ops.cast(sample_weight, self.dtype), (-1,))
         self.total.assign_add(ops.sum(losses))
@@ -137,4 +144,5 @@ class DataLoss(keras.metrics.Metric):
         return self.total / ops.maximum(self.count, 1)
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"categorical": self.categorical}
+        own = {"categorical": self.categorical, "label_smoothing": self.label_smoothing}
+        return super().get_config() | own

@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from mura_tf.data.boxes import box_file, load_boxes
+from mura_tf.data.boxes import known_boxes
 from mura_tf.data.radiograph import fitted, read_radiograph
 from mura_tf.data.table import STUDY_KEY, VIEW_KEY
 from mura_tf.evaluation.metrics import THRESHOLD
@@ -68,7 +68,7 @@ def explain_studies(
     out = Path(out)
     views = pd.concat(studies, ignore_index=True)
     models = {len(ensemble.members(study_type)) for study_type in views.study_type}
-    boxes = load_boxes(data, views) if box_file(data).is_file() else None
+    boxes = known_boxes(data, views)
     heat = iter(ensemble.heatmaps(views, method, layer, progress=progress))
     shown = [(study, np.stack([next(heat) for _ in range(len(study))])) for study in studies]
     paths = []

@@ -57,7 +57,11 @@ def compiled_model(
         optimizer=optimizer_of(recipe, model, steps),
         loss=_loss(recipe, classes),
         metrics=_metrics(len(classes)),
-        weighted_metrics=[DataLoss(categorical=bool(classes))] if more else None,
+        weighted_metrics=[
+            DataLoss(categorical=bool(classes), label_smoothing=recipe.label_smoothing)
+        ]
+        if more
+        else None,
     )
     return model
 

@@ -1,5 +1,7 @@
 """Recipe + model -> the optimizer, with its learning rate at each step and in each layer."""
 
+from typing import Any
+
 import keras
 from keras import KerasTensor
 
@@ -16,24 +18,21 @@ def optimizer_of(recipe: Recipe, model: keras.Model, steps: int) -> keras.optimi
         steps: of an epoch, for schedules that go by step.
     """
     name, momentum = parse_optimizer(recipe.optimizer)
-    rate, decay = _learning_rate(recipe, steps), recipe.weight_decay
-    averaged = {}
-    if recipe.averaging:
-        averaged = {"use_ema": True, "ema_momentum": recipe.averaging}
-    kind = _KINDS[name]
+    kind, decay = _KINDS[name], recipe.weight_decay
     if recipe.first_rate < 1:
         kind = _layer_wise(kind, layer_shares(model, recipe.first_rate))
-    if name == "torch_sgd":
-        optimizer = kind(rate, momentum or 0.0, decay, **averaged)
-    elif name == "torch_adam":
-        optimizer = kind(rate, decay, **averaged)
-    elif name == "sgd":
-        optimizer = kind(rate, momentum, weight_decay=decay or None, **averaged)
-    elif name == "adamw":
-        optimizer = kind(rate, decay, 0.9, 0.999, **averaged)
+    settings: dict[str, Any] = {"learning_rate": _learning_rate(recipe, steps)}
+    if momentum is not None:
+        settings["momentum"] = momentum
+    if name.startswith("torch"):
+        settings["decay"] = decay
+    else:  # AdamW asks for a number
+        settings["weight_decay"] = decay if name == "adamw" else decay or None
+    if recipe.averaging:
+        settings |= {"use_ema": True, "ema_momentum": recipe.averaging}
+    optimizer = kind(**settings)
+    if name == "adamw":
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    else:
-        optimizer = kind(rate, 0.9, 0.999, weight_decay=decay or None, **averaged)
     if recipe.mixed_precision:
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(model.trainable_variables)
@@ -63,7 +62,8 @@ def _layer_wise(
     kind: type[keras.optimizers.Optimizer], shares: list[float]
 ) -> type[keras.optimizers.Optimizer]:
     class LayerWise(kind):
-        """Weight decay that is taken off the weights goes by the whole rate."""
+        """Of one model, and never saved: weight decay that is taken off the weights goes by the
+        whole rate."""
 
         def update_step(
             self, gradient: KerasTensor, variable: keras.Variable, learning_rate: KerasTensor

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mura_folders import edit
 
-from mura_tf.data.boxes import boxes_above, load_boxes
+from mura_tf.data.boxes import boxes_above, known_boxes, load_boxes
 from mura_tf.data.check import check_dataset
 from mura_tf.data.radiograph import read_radiograph
 from mura_tf.data.table import SPLITS
@@ -80,6 +80,21 @@ def test_a_good_tree_has_nothing_wrong(graz):
     assert check_dataset(graz).empty
 
 
+def test_a_folder_of_other_pictures_is_left_alone(graz):
+    (graz / "annotated_images").mkdir()
+    first = next(graz.glob("images_part1/*"))
+    shutil.copy(first, graz / "annotated_images" / first.name)
+    views = load_grazpedwri(graz)
+    assert not views.path.str.contains("annotated").any()
+
+
+def test_the_csv_may_be_utf_16(graz):
+    views = load_grazpedwri(graz)
+    text = (graz / "dataset.csv").read_text()
+    (graz / "dataset.csv").write_text(text, encoding="utf-16")
+    assert load_grazpedwri(graz).equals(views)
+
+
 def test_images_in_one_folder_or_yolos(graz):
     views = load_grazpedwri(graz)
     for target in ("images", "yolov5/images"):
@@ -101,7 +116,13 @@ def test_boxes_are_the_fractures_of_either_file(graz, layout):
     boxes = load_boxes(graz, views)
     assert len(boxes) == PATIENTS / 2 and boxes["view"].str.contains("WRI-L2").all()
     np.testing.assert_allclose(boxes[["x", "y", "width", "height"]], 0.25)
-    assert boxes_above(views).equals(boxes)
+    assert boxes_above(views).equals(boxes) and known_boxes(graz, views).equals(boxes)
+
+
+def test_an_empty_folder_of_boxes_is_none(graz):
+    shutil.rmtree(graz / "folder_structure/pascalvoc")
+    (graz / "folder_structure/pascalvoc").mkdir()
+    assert len(load_boxes(graz, load_grazpedwri(graz))) == PATIENTS / 2  # YOLO's
 
 
 def test_boxes_of_another_picture_are_refused(graz):
@@ -109,13 +130,23 @@ def test_boxes_of_another_picture_are_refused(graz):
     path.write_text(VOC.replace("<width>40</width>", "<width>400</width>"))
     with pytest.raises(ValueError, match=r"is of an image of another shape"):
         load_boxes(graz, load_grazpedwri(graz))
-    path.write_text(VOC[:200])
+    for damage in (
+        VOC.replace("<xmax>20", "<xmax>5"),
+        VOC.replace("<width>40</width>", ""),
+        VOC[:200],
+    ):
+        path.write_text(damage)
+        with pytest.raises(ValueError, match=rf"{path.name} must be one of .* and is damaged"):
+            load_boxes(graz, load_grazpedwri(graz))
+    path.unlink()
+    path.mkdir()
     with pytest.raises(ValueError, match=rf"{path.name} must be one of .* and is damaged"):
         load_boxes(graz, load_grazpedwri(graz))
 
 
 def test_no_boxes(graz):
     shutil.rmtree(graz / "folder_structure")
+    assert known_boxes(graz, load_grazpedwri(graz)) is None
     with pytest.raises(FileNotFoundError, match=r"there is no .*pascalvoc.* GRAZPEDWRI-DX with"):
         load_boxes(graz, load_grazpedwri(graz))
 
@@ -140,6 +171,11 @@ def test_missing_and_unlisted_images_are_named(graz):
     shutil.copy(first, first.with_name("9999_new.png"))
     with pytest.warns(Notice, match=r"unlisted \(1\): .*9999_new\.png: not listed"):
         load_grazpedwri(graz)
+    first.with_name("9999_new.png").unlink()
+    shutil.copy(first, graz / first.with_suffix(".JPG").name)  # two of one radiograph
+    with pytest.warns(Notice, match=r"unlisted \(1\): .*\.JPG: also lies there as .*part1"):
+        load_grazpedwri(graz)
+    (graz / first.with_suffix(".JPG").name).unlink()
     first.unlink()
     with pytest.raises(FileNotFoundError, match=r"missing \(1\): .*Unpack all four parts"):
         load_grazpedwri(graz)

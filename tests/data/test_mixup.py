@@ -70,6 +70,16 @@ def test_images_labels_and_weights_are_mixed_alike(views):
     assert shares_of(views, seed=5, first_epoch=1) != first
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_weights_of_0_leave_no_nan(share):
+    images, labels = tf.zeros((5, 2, 2, 3)), tf.constant([0.0, 1, 0, 1, 1])
+    weights = tf.constant([0.0, 2, 0, 0, 0])
+    _, mixture, both = mixed(images, labels, weights, tf.constant(share))
+    counted = np.asarray(both) > 0
+    np.testing.assert_allclose(both, share * weights + (1 - share) * weights[::-1])
+    assert np.isfinite(mixture).all() and (np.asarray(mixture)[counted] == 1).all()
+
+
 def test_it_goes_with_the_other_augmentations(views):
     both = ("flip", "rotation:20", "mixup:1")
     mixture = one_pass(dataset(views, training=True, augment=both))

@@ -1,6 +1,8 @@
 """Members as graphs of other runtimes, run beside Keras."""
 
+import shutil
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from mura_tf.explain.heatmaps import heatmaps
 from mura_tf.explain.maps import enlarged
 from mura_tf.inference import export
-from mura_tf.inference.archive import RUNTIMES
+from mura_tf.inference.archive import RUNTIMES, installed_runtimes
 from mura_tf.inference.bundle import Bundle
 from mura_tf.inference.export import FORMATS, SUFFIXES, export_bundle, export_member
 from mura_tf.inference.members import KerasMember, OnnxMember, read_all
@@ -32,9 +34,12 @@ def test_every_format_says_what_keras_says(model, tmp_path, to):
     assert exported.path.name == f"member0{SUFFIXES[to]}" and exported.path.exists()
     assert exported.difference < 1e-4
     squares = np.random.default_rng(1).integers(0, 256, (3, 32, 32), np.uint8)
-    ours, theirs = KerasMember(model, "caffe").read(squares), FORMATS[to][1](exported.path, squares)
-    assert theirs.outputs == pytest.approx(ours.outputs, abs=1e-4)
-    assert theirs.maps == pytest.approx(ours.maps, abs=1e-3)
+    ours = KerasMember(model, "caffe").read(squares)
+    readings = FORMATS[to][1](exported.path, squares)
+    assert len(readings) == (len(installed_runtimes()) if to == "onnx" else 1)
+    for theirs in readings:
+        assert theirs.outputs == pytest.approx(ours.outputs, abs=1e-4)
+        assert theirs.maps == pytest.approx(ours.maps, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +69,31 @@ def test_every_runtime_says_what_keras_says(model, tmp_path, runtime):
         expected, found = ours.read(squares), theirs.read(squares)
         assert found.outputs == pytest.approx(expected.outputs, abs=1e-4)
         assert found.maps == pytest.approx(expected.maps, abs=1e-3)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_member_may_be_asked_from_several_threads(model, tmp_path, runtime):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip(runtime)
+    graph = export_member(model, "caffe", "onnx", tmp_path, "member0").path.read_bytes()
+    member = RUNTIMES[runtime](graph)
+    squares = np.random.default_rng(0).integers(0, 256, (40, 2, 32, 32), np.uint8)
+    alone = [member.read(pair).outputs for pair in squares]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda pair: member.read(pair).outputs, squares))
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_damaged_graph_is_a_sentence(bundle, tmp_path, monkeypatch, runtime):
+    pytest.importorskip(runtime)
+    monkeypatch.setattr("mura_tf.inference.archive.RUNTIMES", {runtime: RUNTIMES[runtime]})
+    path = tmp_path / "damaged.mura"
+    shutil.copy(bundle.path, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("members/member0.onnx", b"no graph")
+    with pytest.raises(ValueError, match=r"damaged or something else: (?!Exception from).{10,}\. "):
+        Bundle(path).open()
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -97,7 +127,7 @@ def test_a_map_that_learned_where_lesions_are_is_exported(tmp_path):
 def test_a_graph_that_says_something_else_is_not_kept(model, tmp_path, monkeypatch):
     def read(path, squares):
         said = KerasMember(model, "caffe").read(squares)
-        return said._replace(outputs=said.outputs + 0.01)
+        return [said, said._replace(outputs=said.outputs + 0.01)]
 
     monkeypatch.setitem(FORMATS, "saved_model", (export._write_saved_model, read))
     with pytest.raises(ValueError, match=r"was not kept: run beside Keras .* differs by 0\.01"):

@@ -1,10 +1,10 @@
 import keras
 import numpy as np
 import pytest
-from sklearn.metrics import cohen_kappa_score
+from sklearn.metrics import accuracy_score, cohen_kappa_score
 
 from mura_tf.evaluation.metrics import cohen_kappa
-from mura_tf.models.keras_metrics import CohenKappa, DataLoss
+from mura_tf.models.keras_metrics import CohenKappa, DataLoss, LabelAccuracy
 
 WIDEST = "float32" if keras.config.backend() == "jax" else "float64"
 """jax has no float64 unless it is told to."""
@@ -232,6 +232,32 @@ def test_under_mixed_precision_the_counts_stay_float32():
         keras.mixed_precision.set_global_policy("float32")
 
 
+# Labels that are mixed of two
+
+MIXED = [0.1, 0.4, 0.7, 0.9, 1.0, 0.0]
+SAID = [[0.2], [0.6], [0.8], [0.3], [0.9], [0.1]]
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_a_mixed_label_counts_as_the_nearer_one(shape):
+    labels, said = np.reshape(MIXED, shape).astype(np.float32), np.array(SAID, np.float32)
+    nearer, decided = np.array(MIXED) > 0.5, said[:, 0] > 0.5
+    metric = LabelAccuracy()
+    metric.update_state(labels, said)
+    assert float(metric.result()) == pytest.approx(accuracy_score(nearer, decided))
+    expected = cohen_kappa_score(nearer, decided)
+    assert kappa_of(CohenKappa(), (labels, said)) == pytest.approx(expected)
+    assert 0 < expected < accuracy_score(nearer, decided) < 1
+
+
+def test_the_accuracy_of_whole_labels_is_keras():
+    labels, said = np.array([0, 1, 1, 0, 1]), np.array(SAID[:5], np.float32)
+    ours, theirs = LabelAccuracy(), keras.metrics.BinaryAccuracy()
+    for metric in (ours, theirs):
+        metric.update_state(labels[:, None], said)
+    assert float(ours.result()) == pytest.approx(float(theirs.result()))
+
+
 # The loss without its penalty
 
 
@@ -255,7 +281,8 @@ def test_the_data_loss_is_the_mean_over_all_views_of_the_weighted_cross_entropy(
     assert float(again.result()) == pytest.approx(-np.log(chances).mean(), rel=1e-5)
 
 
-def test_the_data_loss_of_fit_is_the_loss_less_the_penalty(data):
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_data_loss_of_fit_is_the_loss_less_the_penalty(data, smoothing):
     inputs, labels = data
     for l2 in (0.0, 0.3):
         keras.utils.set_random_seed(0)
@@ -263,7 +290,11 @@ def test_the_data_loss_of_fit_is_the_loss_less_the_penalty(data):
             1, activation="sigmoid", kernel_regularizer=keras.regularizers.L2(l2)
         )
         model = keras.Sequential([keras.Input((4,)), dense])
-        model.compile("sgd", "binary_crossentropy", weighted_metrics=[DataLoss()])
+        model.compile(
+            "sgd",
+            keras.losses.BinaryCrossentropy(label_smoothing=smoothing),
+            weighted_metrics=[DataLoss(label_smoothing=smoothing)],
+        )
         found = model.evaluate(
             inputs, labels, sample_weight=labels * 3 + 0.1, verbose=0, return_dict=True
         )

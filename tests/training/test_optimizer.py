@@ -9,8 +9,9 @@ from scipy.special import xlogy
 from trainings import RECIPE, STEPS, assert_same, interrupted
 
 from mura_tf.models.build import HEAD_NAMES, build_model
+from mura_tf.models.specs import OPTIMIZERS
 from mura_tf.training.model import compiled_model
-from mura_tf.training.optimizer import layer_shares
+from mura_tf.training.optimizer import _KINDS, layer_shares
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.train import train
 
@@ -59,6 +60,10 @@ def test_a_cosine_rises_in_a_line_and_falls_to_0(warmup, tmp_path):
         for step in range(101)
     ]
     np.testing.assert_allclose(found, expected, atol=1e-8)
+
+
+def test_every_optimizer_is_made():
+    assert {spec.partition(":")[0] for spec in OPTIMIZERS} == set(_KINDS)
 
 
 def test_shares_rise_by_one_factor_from_the_first_layer_to_the_head():
@@ -128,11 +133,6 @@ def test_smoothed_labels_are_between_the_label_and_all_alike(classes, tmp_path):
 @pytest.fixture(scope="module")
 def whole(views, tmp_path_factory):
     return train(MIXED, views, tmp_path_factory.mktemp("mixed") / "run", verbose=0)
-
-
-def test_a_run_with_all_of_them_tells_an_accuracy_of_whole_labels(whole):
-    assert whole.history.accuracy.between(0.2, 1).all()
-    assert whole.history.kappa.between(-1, 1).all()
 
 
 def test_a_stopped_run_ends_as_if_nothing_had_happened(whole, views, folder):
