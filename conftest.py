@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from eager import run_eagerly
+from grazpedwri_tree import write_grazpedwri
 
 collect_ignore = ["tests/played"]  # imported there to look for examples, they would play here, too
 
@@ -19,7 +20,7 @@ def cache_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory):
-    """A `demo` as `mura-tf demo` leaves it, but for its size; beside it a `FracAtlas`."""
+    """A `demo` as `mura-tf demo` leaves it, but for its size; beside it other data sets."""
     import mura_tf as mt
     from mura_tf.demo import RECIPE
     from mura_tf.grid.plan import plan_runs
@@ -31,6 +32,7 @@ def demo(tmp_path_factory):
         for run in plan_runs(recipe, folder, ["wrist"], members=2):
             mt.train(run.recipe, views, run.folder, verbose=0)
     _write_fracatlas(folder.with_name("FracAtlas"))
+    write_grazpedwri(folder.with_name("GRAZPEDWRI-DX"))
     return folder
 
 
@@ -46,7 +48,7 @@ def examples(request, monkeypatch):
         names = request.getfixturevalue("doctest_namespace")
         names |= {"mt": mt, "np": np, "pd": pd, "Path": Path}
         code = "".join(example.source for example in request.node.dtest.examples)
-        if "demo" in code or "FracAtlas" in code:
+        if any(name in code for name in ("demo", "FracAtlas", "GRAZPEDWRI-DX")):
             monkeypatch.chdir(request.getfixturevalue("demo").parent)
 
 

@@ -166,7 +166,12 @@ def load_grazpedwri(
         ValueError: bad fractions, or a bad `dataset.csv`.
 
     Warns:
-        Notice: images that are not listed.
+        Notice: images that are not listed, or lie there twice.
+
+    Examples:
+        >>> views = mt.load_grazpedwri("GRAZPEDWRI-DX")
+        >>> views.study_type.unique().tolist(), views.study[0]
+        (['wrist'], 'study1L')
     """
     fractions = _three_parts(fractions)
     folder = find_dataset(root, [is_grazpedwri])
