@@ -36,8 +36,8 @@ class CohenKappa(keras.metrics.Metric):
     def __init__(
         self, name: str = "kappa", num_classes: int | None = None, dtype: str | None = None
     ):
-        wide = keras.backend.result_type(dtype or keras.config.floatx(), "float32")
-        super().__init__(name=name, dtype=wide)
+        dtype = keras.backend.standardize_dtype(dtype or keras.config.floatx())
+        super().__init__(name=name, dtype="float32" if dtype in ("float16", "bfloat16") else dtype)
         if num_classes is not None and num_classes < 2:
             raise ValueError(
                 f"num_classes must be None (binary) or at least 2. Received: {num_classes}."
