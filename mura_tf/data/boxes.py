@@ -60,7 +60,8 @@ def load_boxes(data: str | os.PathLike[str], views: pd.DataFrame) -> pd.DataFram
 
 def known_boxes(data: str | os.PathLike[str], views: pd.DataFrame) -> pd.DataFrame | None:
     """`load_boxes`, or None where the data set has no boxes."""
-    return load_boxes(data, views) if _box_file(data).exists() else None
+    path = _box_file(data)
+    return _read(path, views) if path.exists() else None
 
 
 def boxes_above(views: pd.DataFrame) -> pd.DataFrame:

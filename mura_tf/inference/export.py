@@ -17,7 +17,7 @@ import numpy as np
 
 from mura_tf.files import written_whole
 from mura_tf.inference.archive import installed_runtimes
-from mura_tf.inference.members import KerasMember, OpenVinoMember, Reading, as_reading
+from mura_tf.inference.members import KerasMember, OnnxMember, OpenVinoMember, Reading, as_reading
 from mura_tf.models.backend import require_backend
 
 if TYPE_CHECKING:
@@ -206,7 +206,8 @@ def _write_onnx(graph: "Graph", path: Path) -> None:
 
 def _read_onnx(path: Path, squares: np.ndarray) -> list[Reading]:
     graph = path.read_bytes()
-    return [runtime(graph).read(squares) for runtime in installed_runtimes()]
+    with _quietly("onnxruntime"):
+        return [one(graph).read(squares) for one in installed_runtimes() or [OnnxMember]]
 
 
 def _write_saved_model(graph: "Graph", path: Path) -> None:

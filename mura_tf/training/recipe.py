@@ -24,6 +24,7 @@ from mura_tf.models.specs import (
     Cosine,
     boxes_weight,
     parse_augmentations,
+    parse_head,
     parse_optimizer,
     parse_schedule,
     parse_sizes,
@@ -229,7 +230,8 @@ class Recipe:
         augmentations = parse_augmentations(self.augment)
         if not isinstance(self.head, tuple):
             raise ValueError(f"head must be a tuple of specs. Received: {self.head!r}.")
-        if boxes_weight(self.head) and "mixup" in augmentations:
+        parse_head(self.head)
+        if "mixup" in augmentations and boxes_weight(self.head):
             raise ValueError(
                 "'mixup' lays two views over each other, and the boxes that a head's map learns "
                 f"from are of one. Received: head {self.head!r}. Give the map the weight 0, or "
