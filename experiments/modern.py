@@ -5,36 +5,44 @@
 
 Cost: about 50 minutes a try on two CPU cores. Tries and ablations are trained in their order, each
 a line of `results/modern/tries.csv` with its seconds and its scores on valid, by which alone a try
-is chosen: by AUROC, where that differs by less than the repeats of one recipe do, by the cost. The
-chosen one becomes the recipe, as the ablations are of that. Test is scored with `--test` for the
-try that `--only` names and the ablations, written when all are scored, and refused a second time.
+is chosen: by AUROC, where that differs by less than the members of one recipe do, by the cost. The
+chosen one becomes the recipe, as the ablations are of that. Its members together are one more line,
+and so is what `--beside` names, such as the runs of the recipe before it. Test is scored with
+`--test` for these, the try that `--only` names and the ablations, written when all are scored, and
+refused a second time.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mura_tf import Ensemble, Recipe, Run, load_fracatlas, study_probabilities, train
+from mura_tf import Ensemble, Recipe, Run, cohen_kappa, load_fracatlas, study_probabilities, train
 from mura_tf.data.table import STUDY_KEY
-from mura_tf.evaluation.metrics import bootstrap_weights, interval, weighted_auroc
-from mura_tf.evaluation.operating_points import decide
+from mura_tf.evaluation.metrics import THRESHOLD, bootstrap_weights, interval, weighted_auroc
+from mura_tf.evaluation.operating_points import calibrate, decide
 from mura_tf.explain.scores import score_detections, score_heatmaps
 from mura_tf.models.specs import parse_head
 from mura_tf.published import OVERALL
 from mura_tf.training.recipe import find_settings
+from mura_tf.training.run import finished_runs, folders_below
 
 MODERN = "modern"
 TRIES: dict[str, dict[str, object]] = {
     MODERN: {},
-    "seed_1": {"seed": 1},
-    "seed_2": {"seed": 2},
+    "member_1": {"member": 1},
+    "member_2": {"member": 2},
     "stride_8": {"head": ("map:8:0.2", "pool", "dropout:0.5")},
     "boxes_1": {"head": ("map:16:1", "pool", "dropout:0.5")},
     "longer": {"first_sizes": ("256:6",), "max_epochs": 14},
 }
 """Name -> what differs from the recipe, in the order in which they are trained."""
+MEMBERS = (MODERN, "member_1", "member_2")
+"""What `mura-tf train --recipe modern --scheme whole --members 3` trains."""
+TOGETHER = "members"
+"""The line of these together."""
 ABLATIONS: dict[str, dict[str, object]] = {
     "without_boxes": {"head": ("map:16:0", "pool", "dropout:0.5")},
     "without_map": {"head": ("pool", "dropout:0.5")},
@@ -47,13 +55,20 @@ ABLATIONS: dict[str, dict[str, object]] = {
 RESULTS = Path(__file__).parent / "results" / "modern"
 
 
-def scored(run: Run, data: Path, split: str) -> dict[str, object]:
-    """The row of a try: ranking, decisions by thresholds chosen on valid, and where it points."""
-    studies = study_probabilities(run.predictions)
+def recipe_of(name: str, weights: str | None) -> Recipe:
+    """Of a try or an ablation, as a plan of models on all study types has it."""
+    settings = find_settings(MODERN) | {"weights": weights, "stage": "mura"}
+    return Recipe.from_dict(settings).changed((TRIES | ABLATIONS)[name])
+
+
+def scored(runs: Sequence[Run], data: Path, split: str) -> dict[str, object]:
+    """The row of a system: ranking, decisions by thresholds chosen on valid, where it points."""
+    studies = studies_of(runs)
     decisions = decide(studies, "valid", split)
     kappas = decisions.table.set_index("point").kappa
     shown = studies[studies.split == split]
     labels, probability = shown.label.to_numpy(), shown.probability.to_numpy()
+    calibrated = calibrate(studies[studies.split == "valid"])(probability)
     weights = bootstrap_weights(shown.patient, 2000, seed=0)
     low, high = interval(weighted_auroc(labels, probability, weights))
     row = {
@@ -62,12 +77,13 @@ def scored(run: Run, data: Path, split: str) -> dict[str, object]:
         "auroc_low": low,
         "auroc_high": high,
         "kappa": kappas["paper"],
+        "kappa_calibrated": cohen_kappa(labels, calibrated > THRESHOLD),
         "kappa_at_best": kappas["kappa"],
         "calibration_error": decisions.error_after,
     }
-    if "map" not in [name for name, _ in parse_head(run.recipe.head)]:
+    if "map" not in [name for name, _ in parse_head(runs[0].recipe.head)]:
         return row
-    ensemble = Ensemble(run.path, data)
+    ensemble = Ensemble([run.path for run in runs], data)
     ensemble.split = split
     table = score_heatmaps(ensemble, data, ["learned"])
     chosen = table[(table.study_type == OVERALL) & (table.method == "learned")]
@@ -77,9 +93,9 @@ def scored(run: Run, data: Path, split: str) -> dict[str, object]:
     return row
 
 
-def gain(one: Run, other: Run, split: str) -> dict[str, float]:
-    """The AUROC of one run less that of another, with its paired 95 % interval over patients."""
-    ours, theirs = (study_probabilities(run.predictions) for run in (one, other))
+def gain(runs: Sequence[Run], others: Sequence[Run], split: str) -> dict[str, float]:
+    """The AUROC of one system less that of another, with its paired 95 % interval over patients."""
+    ours, theirs = studies_of(runs), studies_of(others)
     key = [*STUDY_KEY, "label"]
     pairs = ours[ours.split == split].merge(theirs[[*key, "probability"]], on=key, validate="1:1")
     drawn = bootstrap_weights(pairs.patient, 2000, seed=0)
@@ -91,6 +107,11 @@ def gain(one: Run, other: Run, split: str) -> dict[str, float]:
     gains = aurocs[0] - aurocs[1]
     low, high = interval(gains[1:])
     return {"gain": gains[0], "gain_low": low, "gain_high": high}
+
+
+def studies_of(runs: Sequence[Run]) -> pd.DataFrame:
+    """Of the members of one system, by the mean of their probabilities."""
+    return study_probabilities(pd.concat(run.predictions for run in runs))
 
 
 def write_tries(rows: list[dict[str, object]], path: Path) -> None:
@@ -108,6 +129,7 @@ def main() -> None:
     parser.add_argument("weights")
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", help="names of tries and ablations, with commas between them")
+    parser.add_argument("--beside", type=Path, help="a folder of finished runs of one system")
     parser.add_argument("--test", action="store_true", help="score test, once")
     arguments = parser.parse_args()
     known = TRIES | ABLATIONS
@@ -127,18 +149,28 @@ def main() -> None:
     reference = Run(arguments.out / against)
     if names[0] != against and not reference.finished:
         parser.error(f"others are compared with {against!r}, which is not trained. Train it first.")
+    beside = finished_runs(folders_below(arguments.beside)) if arguments.beside else []
     views = load_fracatlas(arguments.data)
-    base = Recipe.from_dict(find_settings("modern") | {"weights": arguments.weights})
     split = "test" if arguments.test else "valid"
-    rows = []
+    rows: list[dict[str, object]] = []
     RESULTS.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        recipe = base.changed(known[name])
-        run = train(recipe, views, arguments.out / name, skip_bad=True)
-        row = {"try": name, "recipe": recipe.hash, "seconds": run.info["seconds"]}
-        rows.append(row | scored(run, arguments.data, split) | gain(run, reference, split))
+
+    def tell(name: str, runs: Sequence[Run]) -> None:
+        row = {"try": name, "recipe": runs[0].recipe.hash, "models": len(runs)}
+        row["seconds"] = sum(run.info["seconds"] for run in runs)
+        row |= scored(runs, arguments.data, split)
+        rows.append(row | gain(runs, [reference], split))
         if not arguments.test:
             write_tries(rows[-1:], path)
+
+    for name in names:
+        recipe = recipe_of(name, arguments.weights)
+        tell(name, [train(recipe, views, arguments.out / name, skip_bad=True)])
+    members = [Run(arguments.out / name) for name in MEMBERS]
+    if all(run.finished for run in members):
+        tell(TOGETHER, members)
+    if beside:
+        tell(arguments.beside.name, beside)
     if arguments.test:
         write_tries(rows, path)
     print(pd.read_csv(path).to_string())

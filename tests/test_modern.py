@@ -8,8 +8,10 @@ import pytest
 from prediction_tables import predictions_of
 from sklearn.metrics import roc_auc_score
 
-from mura_tf import study_probabilities
+from mura_tf import Recipe, study_probabilities
 from mura_tf.experiments import modern
+from mura_tf.grid.plan import plan_runs
+from mura_tf.training.recipe import find_settings
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,14 @@ def test_what_cannot_be_is_told_at_once(options, sentence, tmp_path, monkeypatch
 def test_tries_and_ablations_have_names_of_their_own():
     assert modern.TRIES[modern.MODERN] == {}
     assert not modern.TRIES.keys() & modern.ABLATIONS.keys()
+    assert modern.TOGETHER not in modern.TRIES | modern.ABLATIONS
+
+
+def test_members_are_those_of_the_command(tmp_path):
+    recipe = Recipe.from_dict(find_settings("modern"))
+    planned = plan_runs(recipe, tmp_path, [], scheme="whole", members=3)
+    tried = [modern.recipe_of(name, recipe.weights) for name in modern.MEMBERS]
+    assert [run.recipe.hash for run in planned] == [one.hash for one in tried]
 
 
 def test_a_gain_is_of_the_same_studies_in_any_order():
@@ -42,10 +52,10 @@ def test_a_gain_is_of_the_same_studies_in_any_order():
         studies = study_probabilities(one)
         expected += sign * roc_auc_score(studies.label, studies.probability)
     other = worse.sort_values("label", ignore_index=True)
-    found = modern.gain(run_of(table), run_of(other), "valid")
+    found = modern.gain([run_of(table)], [run_of(other)], "valid")
     assert found["gain"] == pytest.approx(expected)
     assert 0 < found["gain_low"] < found["gain"] < found["gain_high"]
-    back = modern.gain(run_of(other), run_of(table), "valid")
+    back = modern.gain([run_of(other)], [run_of(table)], "valid")
     assert back["gain"] == pytest.approx(-expected)
 
 
@@ -55,7 +65,7 @@ def run_of(predictions):
 
 def test_a_try_takes_the_place_of_its_earlier_line(tmp_path):
     path = tmp_path / "tries.csv"
-    modern.write_tries([{"try": "modern", "auroc": 0.5}, {"try": "seed_1", "auroc": 0.6}], path)
-    modern.write_tries([{"try": "modern", "auroc": 0.7}, {"try": "seed_2", "auroc": 0.8}], path)
+    modern.write_tries([{"try": "modern", "auroc": 0.5}, {"try": "member_1", "auroc": 0.6}], path)
+    modern.write_tries([{"try": "modern", "auroc": 0.7}, {"try": "member_2", "auroc": 0.8}], path)
     table = pd.read_csv(path).set_index("try").auroc
-    assert table.to_dict() == {"seed_1": 0.6, "modern": 0.7, "seed_2": 0.8}
+    assert table.to_dict() == {"member_1": 0.6, "modern": 0.7, "member_2": 0.8}

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -126,6 +126,32 @@ def repeated(csv: Path, entries: pd.Series) -> list[Finding]:
             f"{entry} is on more than one line; expected one. Delete the repetition",
         )
         for entry in entries[entries.duplicated()].unique()
+    ]
+
+
+def unmatched(
+    listed: Mapping[str, str], paths: Mapping[str, str], where: str, mend: str
+) -> list[Finding]:
+    """Rows of a `dataset.csv` without a file, and files without a row.
+
+    Args:
+        listed: name of each row's radiograph -> where it is expected.
+        paths: name of each file -> its path.
+        where: where else such files would lie, as "in no image folder".
+        mend: how a file comes there, as an order.
+    """
+    reason = (
+        f"listed in dataset.csv but {where}; expected a file per row. {mend}, or delete the row"
+    )
+    missing = [
+        Finding(path, "missing", reason) for name, path in listed.items() if name not in paths
+    ]
+    reason = (
+        "not listed in dataset.csv, so left out for want of a label; expected a row per file. "
+        "Add the row, or move the file away"
+    )
+    return missing + [
+        Finding(paths[name], "unlisted", reason) for name in sorted(set(paths) - set(listed))
     ]
 
 

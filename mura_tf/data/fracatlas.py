@@ -17,6 +17,7 @@ from mura_tf.data.findings import (
     images_in,
     nothing_found,
     repeated,
+    unmatched,
 )
 from mura_tf.data.splits import FRACTIONS, deal_patients
 from mura_tf.data.table import SPLITS, as_views
@@ -61,24 +62,8 @@ def scan_fracatlas(
                     )
                 )
             paths[view] = path
-    findings += [
-        Finding(
-            str(folder / "images" / view),
-            "missing",
-            "listed in dataset.csv but in neither image folder; expected a file per row. Copy the "
-            "image there, or delete the row",
-        )
-        for view in table.loc[~table["view"].isin(paths.keys()), "view"]
-    ]
-    findings += [
-        Finding(
-            paths[view],
-            "unlisted",
-            "not listed in dataset.csv, so left out for want of a label; expected a row per file. "
-            "Add the row, or move the file away",
-        )
-        for view in sorted(set(paths) - set(table["view"]))
-    ]
+    listed = {view: str(folder / "images" / view) for view in table["view"]}
+    findings += unmatched(listed, paths, "in neither image folder", "Copy the image there")
     table = table[table["view"].isin(paths.keys())].sort_values("view")
     table["path"] = [paths[view] for view in table["view"]]
     table["study"] = [Path(view).stem for view in table["view"]]

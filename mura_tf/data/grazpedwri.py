@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from mura_tf.data.findings import Finding, children, few, is_plain, nothing_found, repeated
+from mura_tf.data.findings import (
+    Finding,
+    children,
+    few,
+    is_plain,
+    nothing_found,
+    repeated,
+    unmatched,
+)
 from mura_tf.data.splits import FRACTIONS, deal_patients
 from mura_tf.data.table import SPLITS, as_views
 from mura_tf.data.text import read_cells, read_text
@@ -41,26 +49,9 @@ def scan_grazpedwri(
     table, findings = _read_csv(folder / "dataset.csv")
     with waiting("Looking for radiographs", shown=progress):
         paths = _images(folder, findings)
-    missing = ~table["filestem"].isin(paths.keys())
-    findings += [
-        Finding(
-            str(folder / f"{stem}.png"),
-            "missing",
-            "listed in dataset.csv but in no image folder; expected a file per row. Unpack all "
-            "four parts, or delete the row",
-        )
-        for stem in table.loc[missing, "filestem"]
-    ]
-    findings += [
-        Finding(
-            paths[stem],
-            "unlisted",
-            "not listed in dataset.csv, so left out for want of a label; expected a row per file. "
-            "Add the row, or move the file away",
-        )
-        for stem in sorted(set(paths) - set(table["filestem"]))
-    ]
-    table = table[~missing]
+    listed = {stem: str(folder / f"{stem}.png") for stem in table["filestem"]}
+    findings += unmatched(listed, paths, "in no image folder", "Unpack all four parts")
+    table = table[table["filestem"].isin(paths.keys())]
     views = pd.DataFrame(
         {
             "study_type": "wrist",

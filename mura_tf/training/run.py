@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from mura_tf.data.cache import picture_marks
-from mura_tf.data.text import read_text
+from mura_tf.data.text import read_object, read_text
 from mura_tf.evaluation.predictions import PREDICT_AGAIN, read_predictions
 from mura_tf.training.recipe import Recipe
 
@@ -86,9 +85,7 @@ class Run:
         if not path.exists():
             return info
         with _told(path, "be JSON"):
-            content = json.loads(read_text(path))
-            if not isinstance(content, dict):
-                raise ValueError(f"an object is expected. Received: {content!r}")
+            content = read_object(path)
             for name, kind in _KINDS.items():
                 if name in content and not isinstance(content[name], kind):
                     raise ValueError(f"{name} cannot be {content[name]!r}")
