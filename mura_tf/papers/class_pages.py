@@ -29,14 +29,14 @@ _HEADERS = {"precision": "Precision", "recall": "Recall", "f1": "F1", "auroc": "
 def class_figures(
     scores: ClassScores, histories: list[pd.DataFrame], prefix: str
 ) -> dict[str, tuple[Figure, str]]:
-    """File name -> figure, caption.
+    """File name -> figure, caption; no learning rate where it never changes.
 
     Args:
         scores: of `score_classes`.
         histories: the `history.csv` of each of the system's runs.
         prefix: what the names begin with, so that the systems of a page have different ones.
     """
-    return {
+    figures = {
         f"{prefix}-confusion": (
             plot_confusion(scores.confusion),
             "Confusion matrix: views by class and decision, with the share of the class",
@@ -45,11 +45,13 @@ def class_figures(
             plot_roc(scores),
             "One-against-rest ROC curves with their areas; in grey, the macro average",
         ),
-        f"{prefix}-learning-rate": (
+    }
+    if any(np.ptp(history.learning_rate) > 0 for history in histories):
+        figures[f"{prefix}-learning-rate"] = (
             plot_learning_rates(histories),
             "Learning rate in each epoch, a line per run",
-        ),
-    }
+        )
+    return figures
 
 
 def plot_samples(decided: pd.DataFrame) -> Figure | None:

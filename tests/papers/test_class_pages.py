@@ -35,6 +35,14 @@ def pages_of(scores, tmp_path, title="Exp 6"):
     return Page(page), "\n".join(class_lines(title, scores, drawings, None)), list(figures)
 
 
+def test_a_learning_rate_that_never_changes_is_not_drawn():
+    scores = score_classes(predictions_of(types=TYPES), TASK)
+    history = pd.DataFrame({"epoch": [1, 2], "learning_rate": [1e-3, 1e-3]})
+    changing = history.assign(learning_rate=[1e-3, 1e-4])
+    assert list(class_figures(scores, [history], "exp_1")) == ["exp_1-confusion", "exp_1-roc"]
+    assert "exp_1-learning-rate" in class_figures(scores, [history, changing], "exp_1")
+
+
 def test_fig_30_stands_beside_ours_where_the_classes_are_its_fourteen(tmp_path):
     scores = score_classes(predictions_of(types=TYPES), TASK)
     page, text, stems = pages_of(scores, tmp_path)
