@@ -47,11 +47,16 @@ def plot_radiographs(pictures: Sequence[Picture], columns: int) -> Figure | None
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
+        axes.set_anchor("S")  # so that the captions of a row are at one height
     for axes, (picture, image) in zip(grid.flat, shown, strict=False):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(
+        axes.annotate(
             picture.caption,
-            y=-0.04,
+            (0.5, 0),
+            (0, -4),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="center",
             va="top",
             fontsize=8,
             color=colour_of(picture.colour),

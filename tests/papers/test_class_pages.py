@@ -142,5 +142,5 @@ def test_samples_show_the_class_and_what_a_view_is_taken_for(tmp_path):
         rows = sorted(best, key=lambda row: -share[row])
         expected += [f"{truth[row]}\n{mark} {decided[row]}, {share[row]:.2f}" for row in rows]
     figure = plot_samples(report.decided)
-    shown = [axes.get_title() for axes in figure.axes if axes.images]
+    shown = [caption.get_text() for axes in figure.axes for caption in axes.texts]
     assert shown == expected and len(shown) == 8

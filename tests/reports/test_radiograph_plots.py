@@ -17,8 +17,9 @@ def test_what_can_be_read_is_shown_with_its_caption(tmp_path):
     figure = plot_radiographs(pictures, columns=2)
     axes = [one for one in figure.axes if one.images]
     assert len(figure.axes) == 4  # two rows of two
-    assert [one.get_title() for one in axes] == ["number 0", "number 1", "number 2"]
-    assert [one.title.get_color() for one in axes][1:] == [colour_of("green")] * 2
+    captions = [caption for one in axes for caption in one.texts]
+    assert [one.get_text() for one in captions] == ["number 0", "number 1", "number 2"]
+    assert [one.get_color() for one in captions][1:] == [colour_of("green")] * 2
     for number, one in enumerate(axes):
         shown = one.images[0].get_array()
         assert shown.shape[0] / shown.shape[1] > 1.9 and set(np.unique(shown)) == {40 * number}
