@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from textwrap import wrap
 
 import cv2
 import numpy as np
@@ -26,6 +27,8 @@ from mura_tf.terminal import track
 
 VIEW_SIDE = 448
 VIEWS_PER_ROW = 4
+COLUMN = 2.6
+"""Inches of a figure's column."""
 TALLEST = 3
 """Times its width is as high as a picture in a figure gets; a strip is drawn smaller."""
 BOX_COLOUR = (92, 184, 236)
@@ -125,8 +128,8 @@ def plot_study(
     if len(pairs) == 1:
         rows, columns = [pairs[0]], 2
     ratios = [max(one.shape[0] / one.shape[1] for one in row) for row in rows]
-    inches = [2.6 * min(ratio, TALLEST) for ratio in ratios]
-    figure = Figure(figsize=(max(6.2, 2.6 * columns + 0.9), sum(inches) + 1.5))
+    inches = [COLUMN * min(ratio, TALLEST) for ratio in ratios]
+    figure = Figure(figsize=(max(6.2, COLUMN * columns + 0.9), sum(inches) + 1.5))
     figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03)
     grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=inches)
     for axes in grid.flat:
@@ -138,13 +141,12 @@ def plot_study(
     for index, (_, view) in enumerate(views.iterrows()):
         turn, column = divmod(index, columns)
         grid[2 * turn, column].set_title(
-            "\n".join([view.view, *_told(view)]), fontsize=9, parse_math=False
+            _wrapped([view.view, *_told(view)], COLUMN, 9), fontsize=9, parse_math=False
         )
     study = views.iloc[0]
     lines = [title, "/".join(study[STUDY_KEY]), _verdict(study)]
-    figure.suptitle(
-        "\n".join(line for line in lines if line), fontsize=10, x=0.01, ha="left", parse_math=False
-    )
+    width = float(figure.get_figwidth())
+    figure.suptitle(_wrapped(lines, width, 10), fontsize=10, x=0.01, ha="left", parse_math=False)
     bar = figure.colorbar(
         ScalarMappable(cmap=ListedColormap(SHOWN / 255)),
         ax=grid,
@@ -220,6 +222,12 @@ def _study_section(views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | 
 <h2>{escaped("/".join(study[STUDY_KEY]))}</h2>
 <p><span class="verdict">{mark} {word}</span> {escaped(_verdict(study))}</p>
 <div class="pairs">{figures}</div></section>"""
+
+
+def _wrapped(lines: Iterable[str], inches: float, points: int) -> str:
+    """The lines, broken where letters of that size would not fit."""
+    letters = int(inches * 72 / (0.62 * points))
+    return "\n".join(part for line in lines for part in wrap(line, letters))
 
 
 def _told(view: pd.Series) -> list[str]:

@@ -52,7 +52,7 @@ def test_a_figure_has_every_view_and_probability(ensemble, lesions):
     for picture in pictures:  # the lesion's frame is on the radiographs and on the heatmaps
         assert (picture == BOX_COLOUR).all(axis=-1).any()
     assert bar.get_ylim() == (0, 1)
-    title = figure.get_suptitle()
+    title = " ".join(figure.get_suptitle().split())
     assert "valid/elbow/valid00001/study1" in title
     assert f"study: probability {views.probability_study[0]:.2f}" in title
     assert title.endswith("labelled abnormal")
@@ -64,9 +64,29 @@ def test_what_a_view_is_taken_for_is_told_where_classes_are(ensemble):
     views = views.assign(true_class="abnormal elbow", share=[0.7, 0.4])
     views["decided"] = ["abnormal elbow", "normal wrist"]
     figure = plot_study(views, ensemble.heatmaps(views))
-    one, other = (axes.get_title().splitlines()[-1] for axes in figure.axes[:2])
-    assert one == "taken for abnormal elbow (0.70), rightly"
-    assert other == "taken for normal wrist (0.40), and is abnormal elbow"
+    one, other = (" ".join(axes.get_title().split()) for axes in figure.axes[:2])
+    assert one.endswith("taken for abnormal elbow (0.70), rightly")
+    assert other.endswith("taken for normal wrist (0.40), and is abnormal elbow")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_no_word_leaves_a_figure(ensemble, count):
+    views = ensemble.reported.iloc[:count].assign(
+        true_class="abnormal shoulder",
+        decided="abnormal shoulder",
+        share=0.7,
+        disagreement=0.25,
+        view="1.2.840.113619.2.5.1762583153.215519.978957063.78.png",
+    )
+    whose = "efficientnet_v2_b0, fine-tuned per study type, grad_cam of the predicted class"
+    figure = plot_study(views, np.zeros((count, 32, 32)), title=whose)
+    figure.draw_without_rendering()
+    titles = [axes.title for axes in figure.axes if axes.get_title()]
+    boxes = [text.get_window_extent() for text in [figure._suptitle, *titles]]
+    assert len(boxes) == 1 + count
+    for one, box in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+        assert not any(box.overlaps(other) for other in boxes[one + 1 :])
 
 
 def test_a_figure_of_ones_own_predictions(lesions):
@@ -75,7 +95,7 @@ def test_a_figure_of_ones_own_predictions(lesions):
         plot_study(views, np.zeros((2, 32, 32)))
     model = build_model("small_cnn", None, image_size=32)
     table = predict_views(model, views)
-    title = plot_study(table, np.zeros((2, 32, 32))).get_suptitle()
+    title = " ".join(plot_study(table, np.zeros((2, 32, 32))).get_suptitle().split())
     assert f"probability {table.probability.mean():.2f}, so" in title
     assert title.endswith(("labelled abnormal", "labelled normal"))
     unknown = plot_study(table.assign(label=np.nan), np.zeros((2, 32, 32))).get_suptitle()
