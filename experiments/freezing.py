@@ -32,8 +32,8 @@ EXPERIMENT = Comparison(
     choices=(
         "Section VI-C names neither backbone, start nor ensemble of what it froze; here it is "
         "Table IV's EfficientNet-B3 from ImageNet, one ensemble per study type.",
-        'It says "some MBConv blocks"; here the last 8, which are stages 6 and 7 of '
-        "EfficientNet-B3's 26 blocks, with what follows them.",
+        'It says "some MBConv blocks"; here the last 8, with what follows them. Of '
+        "EfficientNet-B3's 26 these are stages 6 and 7.",
         "It does not say whether frozen batch normalization keeps ImageNet's statistics; here it "
         "does, as Keras' frozen layers do.",
     ),

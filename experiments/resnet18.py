@@ -35,7 +35,7 @@ LINEAR = Recipe(
 )
 TWO_LINEAR = replace(LINEAR, head=("pool", "dense:512"))
 STUDY_TYPES = replace(TWO_LINEAR, trainable="all", task="study_type", monitor="val_f1")
-AFTER_STUDY_TYPES = replace(TWO_LINEAR, initial_part="backbone")
+AFTER_STUDY_TYPES = replace(TWO_LINEAR, initial_part="without_output")
 HUMERUS_FIRST = replace(TWO_LINEAR, learning_rate=0.01, patience=28, max_epochs=28)
 HUMERUS = replace(TWO_LINEAR, max_epochs=28)
 SIZE, SIZE_AND_EPOCHS = ("batch_size",), ("batch_size", "max_epochs")
@@ -101,7 +101,7 @@ EXPERIMENT = Comparison(
         "section 3.2, whose layers it has.",
         "It names optimizer and learning rate of the two linear layers alone; here the one linear "
         "layer and the intermediate task have them, too.",
-        "It names no loss; here binary cross entropy, and categorical for study types, unweighted.",
+        "It names no loss; here binary cross entropy, and categorical for study types.",
         "It does not say for how many epochs it trained the intermediate task, what follows it, "
         "and the humerus at 0.001; here for {max_epochs} at most, the humerus from the best epoch "
         "at 0.01.",
@@ -110,7 +110,8 @@ EXPERIMENT = Comparison(
         "It ends by recommending to recognise the study type first and then to ask that type's "
         "model, and does not build it; where it is built here (--systems routed), the intermediate "
         "task's model recognises types, and each type has a model trained as the humerus'.",
-        "It drops the last linear layer after the intermediate task; here both are new.",
+        "It drops the last linear layer after the intermediate task, and does not say whether the "
+        "other one is frozen with the network; here it is trained on.",
         "ImageNet weights of ResNet-18, and of ResNet-50 as torchvision has it, are here "
         "keras-hub's, made from timm's a1_in1k; those that PyTorch brings had another training.",
         "What is not pretrained begins as in Keras: Glorot uniform kernels, Glorot normal in the "

@@ -203,15 +203,15 @@ EXPERIMENT = Comparison(
         _ahead(
             "cnn_4_specialised",
             "cnn_2_specialised",
-            "Wrist: 4 convolutions are ahead of 2",
-            "001, Convolutional Neural Networks, Issues",
+            "4 convolutions are ahead of 2",
+            "001, Convolutional Neural Networks, Issues, of the wrist",
             only="wrist",
         ),
         _ahead(
             "resnet18_specialised",
             "resnet50_specialised",
-            "Wrist: ResNet-18 is ahead of ResNet-50",
-            "001, Transfer learning, interesting phenomenon",
+            "ResNet-18 is ahead of ResNet-50",
+            "001, Transfer learning, interesting phenomenon, of the wrist",
             only="wrist",
         ),
         _ahead(

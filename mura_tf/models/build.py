@@ -17,7 +17,8 @@ from mura_tf.models.lesion_map import WITH_MAP, lesion_map
 from mura_tf.models.resnet import resnet
 from mura_tf.models.specs import PAPER_HEAD, parse_head, parse_trainable, require_batch_norm
 
-HEAD_NAMES = ("head", "probability", "probabilities")
+OUTPUT_NAMES = ("probability", "probabilities")
+HEAD_NAMES = ("head", *OUTPUT_NAMES)
 """What the names of layers with weights begin with that are not the backbone's."""
 
 

@@ -38,7 +38,7 @@ INPUTS = {  # the same for what a backbone is given, where the images are zero-c
     "pretrained with and 2.3 lacked: inputs are about 2.1 times the paper's.",
     "bgr": "Zero-centring is Keras' caffe mode, which also puts channels in the order BGR. A "
     "backbone that was pretrained on RGB is given blue's mean in red's place and red's in blue's; "
-    "--preprocessing caffe_rgb is the other order.",
+    '"preprocessing": "caffe_rgb" in a recipe is the other order.',
 }
 GREY = (
     "Images become grey before they are kept, and a network's three channels are that one; MURA's "

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from mura_tf.models.build import HEAD_NAMES, build_model
+from mura_tf.models.build import HEAD_NAMES, OUTPUT_NAMES, build_model
 from mura_tf.models.keras_metrics import CohenKappa, DataLoss, LabelAccuracy
 from mura_tf.models.specs import boxes_weight
 from mura_tf.training.locating import LocatingModel
@@ -107,6 +107,10 @@ def _metrics(classes: int) -> list[keras.metrics.Metric]:
     return [CohenKappa(name="kappa"), LabelAccuracy(name="accuracy")]
 
 
+_NEW = {"backbone": HEAD_NAMES, "without_output": OUTPUT_NAMES}
+"""What the names of the layers begin with that are not loaded, by `initial_part`."""
+
+
 def _load_initial(model: keras.Model, path: Path, part: str) -> None:
     if not path.is_file():
         raise FileNotFoundError(
@@ -115,8 +119,8 @@ def _load_initial(model: keras.Model, path: Path, part: str) -> None:
     if path.suffix != ".keras":
         raise ValueError(f"initial must be a .keras file. Received: {path}.")
     try:
-        if part == "backbone":
-            _copy_backbone(keras.models.load_model(path, compile=False), model)
+        if part in _NEW:
+            _copy(keras.models.load_model(path, compile=False), model, new=_NEW[part])
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a hundred lines before the one error
@@ -129,8 +133,8 @@ def _load_initial(model: keras.Model, path: Path, part: str) -> None:
         ) from error
 
 
-def _copy_backbone(source: keras.Model, model: keras.Model) -> None:
-    """Copies what the two have before their heads, whose layers have names of their own."""
+def _copy(source: keras.Model, model: keras.Model, new: tuple[str, ...]) -> None:
+    """Copies all layers but those whose names begin with one of `new`."""
     for layer in model.layers:
-        if layer.weights and not layer.name.startswith(HEAD_NAMES):
+        if layer.weights and not layer.name.startswith(new):
             layer.set_weights(source.get_layer(layer.name).get_weights())

@@ -66,7 +66,7 @@ class Recipe:
         initial: the `best.keras` of an earlier run that the whole model starts from, instead of
             `weights`: the paper's mura checkpoint for the type stage. An absolute path, or one
             relative to the run folder, so that an experiment can be moved as a whole.
-        initial_part: "model", or "backbone": then the head is new.
+        initial_part: "model"; "backbone": the head is new; or "without_output": its last layer is.
         study_types: what it trains on; None for all types of the data set together.
         image_size: side of the square, pixels; None for the backbone's own (Table III).
         first_sizes: sides of the first epochs, "PIXELS:EPOCHS" each, such as ("256:3",); the rest
@@ -184,7 +184,7 @@ class Recipe:
         _require(self, "balance", ("type", "all", "none"))
         _require(self, "select_on", SELECT_ON)
         _require(self, "holdout_by", SPLIT_BY)
-        _require(self, "initial_part", ("model", "backbone"))
+        _require(self, "initial_part", ("model", "backbone", "without_output"))
         _require(self, "stage", STAGES)
         for name in ("batch_size", "patience", "max_epochs"):
             _require_whole(self, name, least=1)

@@ -1,7 +1,12 @@
-"""The ResNets, against what torchvision and keras-hub publish of theirs."""
+"""The ResNets, against what torchvision and keras-hub publish of theirs.
 
+`keras_hub_resnets.json` is what `python tests/models/test_resnet.py` writes of keras-hub's.
+"""
+
+import json
 import math
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -84,13 +89,15 @@ def test_a_convolution_with_a_stride_is_padded_as_in_pytorch():
         np.testing.assert_allclose(found[0, row, column], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", RESNETS)
-def test_resnets_are_keras_hubs_weight_for_weight(name, tmp_path):
-    images = np.random.default_rng(0).normal(size=(2, SIZE, SIZE, 3)).astype("float32")
+HUBS = Path(__file__).with_name("keras_hub_resnets.json")
+
+
+def of_keras_hub(name):
+    """keras-hub's network, of random weights; a test that needs it is skipped without it."""
     models = pytest.importorskip("keras_hub.models")
     _, blocks, block = RESNETS[name]
     keras.utils.set_random_seed(0)
-    theirs = models.ResNetBackbone(
+    return models.ResNetBackbone(
         input_conv_filters=[64],
         input_conv_kernel_sizes=[7],
         stackwise_num_filters=[64, 128, 256, 512],
@@ -99,6 +106,34 @@ def test_resnets_are_keras_hubs_weight_for_weight(name, tmp_path):
         block_type="bottleneck_block" if len(block) == 3 else "basic_block",
         image_shape=(SIZE, SIZE, 3),
     )
+
+
+def told(network):
+    """Its layers with the shapes of their weights, and features under weights of a rule."""
+    found = {layer.name: [list(one.shape) for one in layer.weights] for layer in network.layers[1:]}
+    for number, weight in enumerate(network.weights):
+        rng = np.random.default_rng(number)
+        if len(weight.shape) == 4:
+            weight.assign(rng.normal(0, math.prod(weight.shape[:3]) ** -0.5, weight.shape))
+        else:  # of a batch normalization, whose variance is one of them
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    images = np.random.default_rng(0).normal(size=(2, SIZE, SIZE, 3)).astype("float32")
+    return {"layers": found, "features": outputs(network, images)[..., :4].ravel().tolist()}
+
+
+@pytest.mark.parametrize("name", RESNETS)
+def test_resnets_are_what_was_told_of_keras_hubs(name):
+    expected = json.loads(HUBS.read_text(encoding="utf-8"))[name]
+    ours = told(resnet(SIZE, **BACKBONES[name].arguments))
+    assert list(ours["layers"].items()) == list(expected["layers"].items())
+    assert np.std(expected["features"]) > 0.1
+    np.testing.assert_allclose(ours["features"], expected["features"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", RESNETS)
+def test_resnets_are_keras_hubs_weight_for_weight(name, tmp_path):
+    theirs = of_keras_hub(name)
+    images = np.random.default_rng(0).normal(size=(2, SIZE, SIZE, 3)).astype("float32")
     theirs.save_weights(tmp_path / "hub.weights.h5")
     ours = build_model(name, tmp_path / "hub.weights.h5", image_size=SIZE)
     names = [layer.name for layer in theirs.layers[1:]]
@@ -152,3 +187,8 @@ def test_a_resnets_weights_without_keras_hub_name_the_extra(monkeypatch, name):
     monkeypatch.setitem(sys.modules, "keras_hub.models", None)
     with pytest.raises(ImportError, match=r"the extra, pip install 'mura-tf\[resnet\]', or give"):
         build_model(name, "imagenet")
+
+
+if __name__ == "__main__":
+    content = {name: told(of_keras_hub(name)) for name in RESNETS}
+    HUBS.write_text(json.dumps(content) + "\n", encoding="utf-8")

@@ -48,7 +48,7 @@ def test_a_chain_starts_from_the_model_before_it(tmp_path):
     by_folder = {str(run.folder.relative_to(tmp_path / "resnet18")): run for run in plan}
     second = by_folder["intermediate_task/all/member1"]
     assert second.needs == tmp_path / "resnet18/study_types/all/member1"
-    assert (second.recipe.initial_part, second.recipe.trainable) == ("backbone", "none")
+    assert (second.recipe.initial_part, second.recipe.trainable) == ("without_output", "none")
     assert by_folder["study_types/all/member1"].recipe.task == "study_type"
     humerus = by_folder["two_linear_humerus/humerus/member0"]
     assert humerus.needs == tmp_path / "resnet18/two_linear_humerus_first/humerus/member0"

@@ -262,7 +262,11 @@ WHOLE = ["batch_size", "patience", "max_epochs"]
         ("task", "fracture", r"task must be one of abnormality, study_type, .*: 'fracture'"),
         ("monitor", "kappa", r"monitor must be one of val_kappa, val_loss, .*: 'kappa'"),
         ("monitor", "val_f1", r"the monitor 'val_f1' needs a task with classes\."),
-        ("initial_part", "head", r"initial_part must be one of model, backbone\. .*'head'"),
+        (
+            "initial_part",
+            "head",
+            r"initial_part must be one of model, backbone, without_output\. .*'head'",
+        ),
         ("head", "pool", r"head must be a tuple of specs\. Received: 'pool'"),
         ("head", ("dropout:0.5",), r"from feature maps to vectors once, by 'pool' or by"),
         ("trainable", "last:0", "trainable must be one of all, none, last:N, .*: 'last:0'"),
