@@ -109,6 +109,25 @@ def test_a_new_head_on_the_backbone_of_an_earlier_run(mura, tmp_path, eagerly):
             assert all(np.array_equal(one, other) for one, other in pairs)
 
 
+@pytest.mark.parametrize(("part", "kept"), [("without_output", True), ("backbone", False)])
+def test_a_head_without_its_output_may_be_kept(part, kept, mura, tmp_path, eagerly):
+    views = load_mura(mura)
+    first = dataclasses.replace(SHORT, task="study_type", balance="none", head=("pool", "dense:4"))
+    before = train(first, views, tmp_path / "types", verbose=0).model()
+    second = dataclasses.replace(
+        SHORT,
+        head=first.head,
+        initial="../types/best.keras",
+        initial_part=part,
+        learning_rate=1e-12,  # what is loaded is what is left
+    )
+    after = train(second, views, tmp_path / "abnormality", verbose=0).model()
+    assert after.output_shape == (None, 1)
+    (name,) = [layer.name for layer in after.layers if layer.name.endswith("_dense")]
+    one, other = (model.get_layer(name).get_weights()[0] for model in (before, after))
+    assert np.allclose(one, other, atol=1e-6) == kept
+
+
 def test_a_backbone_of_another_kind_cannot_be_the_start(mura, tmp_path, eagerly):
     views = load_mura(mura)
     train(dataclasses.replace(SHORT, backbone="cnn_2"), views, tmp_path / "other", verbose=0)
