@@ -212,10 +212,11 @@ def _result_section(report: DocumentReport) -> Section:
                     with_interval(row.auroc, row.auroc_low, row.auroc_high),
                 ]
             )
+    of_studies = set(report.claims.measure) <= {"kappa", "auroc"}
+    whose = ("; kappa, as in the document," if of_studies else ", as in the document; kappa") + " "
     note = (
-        "Accuracy is of single views, as in the document; kappa and AUROC are of studies, and of "
-        "abnormal against normal for every system. The intervals are of a bootstrap that "
-        "resamples patients."
+        f"Accuracy is of single views{whose}and AUROC are of studies, and of abnormal against "
+        "normal for every system. The intervals are of a bootstrap that resamples patients."
     )
     return Section("Result", note, headers, rows, words=(0, 1, 2), below=report.remarks)
 

@@ -352,6 +352,8 @@ def test_what_the_paper_froze_is_told_with_the_papers_choices(tmp_path):
     assert "The paper names no largest number of epochs; here it is 100." in told
     assert "stretches them" not in told  # the paper pads
     assert set(report.claims.measure) == {"kappa"} and len(report.claims) == 3
+    text = (tmp_path / "freezing/table.md").read_text(encoding="utf-8")
+    assert "single views; kappa, as in the document, and AUROC are of studies" in text
     kappas = report.scores.query("study_type == 'overall'").set_index("system").kappa
     pairs = (("all", "frozen"), ("all", "blocks"), ("blocks", "frozen"))
     expected = [kappas[one] - kappas[other] for one, other in pairs]
