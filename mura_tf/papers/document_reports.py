@@ -81,7 +81,8 @@ def report_comparison(
         raise ValueError(
             f"no system of {comparison.name} that tells abnormal from normal is finished below "
             f"{out}: {sum(map(len, runs.values()))} of {len(plan)} planned runs can be reported. "
-            "The command with --data goes on with them. " + " ".join(missing)
+            "The command with --data goes on with them, and --members, --types and --systems say "
+            "which are planned. " + " ".join(missing[:3]) + " ..." * (len(missing) > 3)
         )
     reported = reported_split(pd.concat(named, ignore_index=True))
     named = [rows[rows.split == reported] for rows in named]
