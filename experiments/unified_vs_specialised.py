@@ -122,7 +122,7 @@ EXPERIMENT = Comparison(
         ),
         System(
             "cnn_first_together",
-            "the first CNN, one for finger and wrist",
+            "the first CNN, one for two study types",
             FIRST,
             together=True,
             study_types=("finger", "wrist"),
