@@ -61,6 +61,16 @@ def recipe_of(name: str, weights: str | None) -> Recipe:
     return Recipe.from_dict(settings).changed((TRIES | ABLATIONS)[name])
 
 
+def members_in(out: Path, weights: str | None) -> list[Run]:
+    """Those of `MEMBERS` that are finished, by the recipe as it is."""
+    runs = {name: Run(out / name) for name in MEMBERS}
+    return [
+        run
+        for name, run in runs.items()
+        if run.finished and run.recipe.hash == recipe_of(name, weights).hash
+    ]
+
+
 def scored(runs: Sequence[Run], data: Path, split: str) -> dict[str, object]:
     """The row of a system: ranking, decisions by thresholds chosen on valid, where it points."""
     studies = studies_of(runs)
@@ -150,6 +160,10 @@ def main() -> None:
     if names[0] != against and not reference.finished:
         parser.error(f"others are compared with {against!r}, which is not trained. Train it first.")
     beside = finished_runs(folders_below(arguments.beside)) if arguments.beside else []
+    if beside and arguments.beside.name in {*known, TOGETHER, ""}:
+        parser.error(f"--beside must have a name of its own. Received: {arguments.beside}.")
+    if arguments.test and len(members_in(arguments.out, arguments.weights)) < len(MEMBERS):
+        parser.error(f"--test is of the members, too. Train {', '.join(MEMBERS)} first.")
     views = load_fracatlas(arguments.data)
     split = "test" if arguments.test else "valid"
     rows: list[dict[str, object]] = []
@@ -166,8 +180,8 @@ def main() -> None:
     for name in names:
         recipe = recipe_of(name, arguments.weights)
         tell(name, [train(recipe, views, arguments.out / name, skip_bad=True)])
-    members = [Run(arguments.out / name) for name in MEMBERS]
-    if all(run.finished for run in members):
+    members = members_in(arguments.out, arguments.weights)
+    if len(members) == len(MEMBERS):
         tell(TOGETHER, members)
     if beside:
         tell(arguments.beside.name, beside)

@@ -203,14 +203,14 @@ EXPERIMENT = Comparison(
         _ahead(
             "cnn_4_specialised",
             "cnn_2_specialised",
-            "4 convolutions are ahead of 2",
+            "Specialised: 4 convolutions are ahead of 2",
             "001, Convolutional Neural Networks, Issues, of the wrist",
             only="wrist",
         ),
         _ahead(
             "resnet18_specialised",
             "resnet50_specialised",
-            "ResNet-18 is ahead of ResNet-50",
+            "Specialised: ResNet-18 is ahead of ResNet-50",
             "001, Transfer learning, interesting phenomenon, of the wrist",
             only="wrist",
         ),

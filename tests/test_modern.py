@@ -19,6 +19,7 @@ from mura_tf.training.recipe import find_settings
     [
         (["--only", "stride_9"], "--only must name some of modern, .* Received: 'stride_9'"),
         (["--only", "stride_8"], "compared with 'modern', which is not trained"),
+        (["--test", "--only", "modern"], "Train modern, member_1, member_2 first"),
         (["--test"], "--test needs the chosen one of the tries"),
         (["--test", "--only", "without_map"], "--test needs the chosen one of the tries"),
     ],
@@ -57,6 +58,20 @@ def test_a_gain_is_of_the_same_studies_in_any_order():
     assert 0 < found["gain_low"] < found["gain"] < found["gain_high"]
     back = modern.gain([run_of(other)], [run_of(table)], "valid")
     assert back["gain"] == pytest.approx(-expected)
+
+
+def test_members_are_averaged_before_they_are_compared():
+    one = predictions_of()
+    other = one.assign(probability=one.probability[::-1].to_numpy(), member=1)
+    mean = one.assign(probability=(one.probability + other.probability) / 2)
+    found = modern.gain([run_of(one), run_of(other)], [run_of(one)], "valid")
+    expected = modern.gain([run_of(mean)], [run_of(one)], "valid")
+    assert found == pytest.approx(expected)
+    studies = study_probabilities(mean)
+    assert found["gain"] == pytest.approx(
+        roc_auc_score(studies.label, studies.probability)
+        - roc_auc_score(studies.label, study_probabilities(one).probability)
+    )
 
 
 def run_of(predictions):

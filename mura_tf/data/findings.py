@@ -137,7 +137,7 @@ def unmatched(
     Args:
         listed: name of each row's radiograph -> where it is expected.
         paths: name of each file -> its path.
-        where: where else such files would lie, as "in no image folder".
+        where: where it was looked for in vain, as "in no image folder".
         mend: how a file comes there, as an order.
     """
     reason = (

@@ -212,8 +212,8 @@ def _result_section(report: DocumentReport) -> Section:
                     with_interval(row.auroc, row.auroc_low, row.auroc_high),
                 ]
             )
-    of_studies = set(report.claims.measure) <= {"kappa", "auroc"}
-    whose = ("; kappa, as in the document," if of_studies else ", as in the document; kappa") + " "
+    of_views = report.claims.measure.isin(["view_accuracy", "class_accuracy"]).any()
+    whose = (", as in the document; kappa" if of_views else "; kappa, as in the document,") + " "
     note = (
         f"Accuracy is of single views{whose}and AUROC are of studies, and of abnormal against "
         "normal for every system. The intervals are of a bootstrap that resamples patients."

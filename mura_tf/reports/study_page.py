@@ -225,9 +225,9 @@ def _study_section(views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | 
 
 
 def _wrapped(lines: Iterable[str], inches: float, points: int) -> str:
-    """The lines, broken where letters of that size would not fit."""
-    letters = int(inches * 72 / (0.62 * points))
-    return "\n".join(part for line in lines for part in wrap(line, letters))
+    """The lines, broken where letters and digits of that size would not fit."""
+    letters = int(inches * 72 / (0.66 * points))
+    return "\n".join(part for line in lines for part in wrap(line, letters, break_on_hyphens=False))
 
 
 def _told(view: pd.Series) -> list[str]:

@@ -109,6 +109,11 @@ def _metrics(classes: int) -> list[keras.metrics.Metric]:
 
 _NEW = {"backbone": HEAD_NAMES, "without_output": OUTPUT_NAMES}
 """What the names of the layers begin with that are not loaded, by `initial_part`."""
+_HEADS = {
+    "model": "the same head",
+    "backbone": "any head",
+    "without_output": "the same head but for its output",
+}
 
 
 def _load_initial(model: keras.Model, path: Path, part: str) -> None:
@@ -127,8 +132,7 @@ def _load_initial(model: keras.Model, path: Path, part: str) -> None:
             model.load_weights(path)
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"initial must hold a {model.name} with "
-            f"{'any' if part == 'backbone' else 'the same'} head. Received: {path}, of which "
+            f"initial must hold a {model.name} with {_HEADS[part]}. Received: {path}, of which "
             f"Keras says: {str(error).splitlines()[0]}"
         ) from error
 

@@ -66,7 +66,8 @@ class Recipe:
         initial: the `best.keras` of an earlier run that the whole model starts from, instead of
             `weights`: the paper's mura checkpoint for the type stage. An absolute path, or one
             relative to the run folder, so that an experiment can be moved as a whole.
-        initial_part: "model"; "backbone": the head is new; or "without_output": its last layer is.
+        initial_part: "model", "backbone" (the head is new) or "without_output" (of the head the
+            output layer alone is).
         study_types: what it trains on; None for all types of the data set together.
         image_size: side of the square, pixels; None for the backbone's own (Table III).
         first_sizes: sides of the first epochs, "PIXELS:EPOCHS" each, such as ("256:3",); the rest

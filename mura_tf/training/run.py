@@ -247,7 +247,7 @@ def _told(path: Path, what: str) -> Iterator[None]:
     except (ValueError, KeyError, TypeError, OSError, csv.Error, zipfile.BadZipFile) as error:
         if isinstance(error, OSError) and error.filename is not None:  # not of what is in the file
             raise
-        said = str(error).removeprefix(f"{path} must be JSON: ").rstrip(".")
+        said = str(error).removeprefix(f"{path} ").removeprefix("must be JSON: ").rstrip(".")
         raise ValueError(f"{path} must {what}: {said}. {_TRAIN_AGAIN}") from error
 
 

@@ -340,7 +340,7 @@ def test_a_run_whose_predictions_are_lost_is_missing(tmp_path):
     ("name", "content", "sentence"),
     [
         ("run.json", '{"finished": tr', "run.json must be JSON"),
-        ("run.json", "[]", "an object is expected. Received: []"),
+        ("run.json", "[]", "run.json must be JSON: must hold one JSON object. Received: []"),
         ("history.csv", "", "history.csv must be a CSV with a row of numbers per epoch"),
         ("history.csv", "epoch,loss\n1,x\n", "history.csv must be a CSV"),
         ("history.csv", None, "row of numbers per epoch, and is gone. Put back what was there"),

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import pytest
 
 from mura_tf.reports.radiograph_plots import Picture, plot_radiographs
 from mura_tf.reports.style import colour_of
@@ -20,6 +21,10 @@ def test_what_can_be_read_is_shown_with_its_caption(tmp_path):
     captions = [caption for one in axes for caption in one.texts]
     assert [one.get_text() for one in captions] == ["number 0", "number 1", "number 2"]
     assert [one.get_color() for one in captions][1:] == [colour_of("green")] * 2
+    figure.draw_without_rendering()
+    tops = [caption.get_window_extent().y1 for caption in captions]
+    assert tops[0] == pytest.approx(tops[1]) and tops[2] < tops[1]  # two in a row, then one
+    assert all(top < one.bbox.y0 for top, one in zip(tops, axes, strict=True))
     for number, one in enumerate(axes):
         shown = one.images[0].get_array()
         assert shown.shape[0] / shown.shape[1] > 1.9 and set(np.unique(shown)) == {40 * number}

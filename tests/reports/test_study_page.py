@@ -69,14 +69,18 @@ def test_what_a_view_is_taken_for_is_told_where_classes_are(ensemble):
     assert other.endswith("taken for normal wrist (0.40), and is abnormal elbow")
 
 
+NAMES = ["1.2.840.113619.2.5.1762583153.215519.978957063.78.png", "IMG" + 60 * "0" + ".PNG"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_no_word_leaves_a_figure(ensemble, count):
+def test_no_word_leaves_a_figure(ensemble, count, name):
     views = ensemble.reported.iloc[:count].assign(
         true_class="abnormal shoulder",
         decided="abnormal shoulder",
         share=0.7,
         disagreement=0.25,
-        view="1.2.840.113619.2.5.1762583153.215519.978957063.78.png",
+        view=name,
     )
     whose = "efficientnet_v2_b0, fine-tuned per study type, grad_cam of the predicted class"
     figure = plot_study(views, np.zeros((count, 32, 32)), title=whose)
