@@ -34,7 +34,7 @@ def test_one_model_of_two_types_has_its_own_row(tmp_path):
     table = pd.read_csv(run.folder / "predictions.csv")
     expected = accuracy_score(table.label, table.probability > 0.5)
     assert rows.accuracy["finger and wrist"] == pytest.approx(expected)
-    (shown,) = (row for row in markdown(tmp_path / experiment.name, "Result") if "for f" in row[0])
+    (shown,) = (row for row in markdown(tmp_path / experiment.name, "Result") if "for two" in row[0])
     assert (shown[2], shown[5]) == ("finger, wrist", "0.550")
     own = report.scores[report.scores.system == "cnn_first"].set_index("study_type")
     assert not any(one.startswith("Study types of") for one in report.deviations)
