@@ -7,22 +7,34 @@ Cost: about 50 minutes a try on two CPU cores. Tries and ablations are trained i
 a line of `results/modern/tries.csv` with its seconds and its scores on valid, by which alone a try
 is chosen: by AUROC, where that differs by less than the members of one recipe do, by the cost. The
 chosen one becomes the recipe, as the ablations are of that. Its members together are one more line,
-and so is what `--beside` names, such as the runs of the recipe before it. Test is scored with
-`--test` for these, the try that `--only` names and the ablations, written when all are scored, and
-refused a second time.
+and so is what `--beside` names, such as the runs of the recipe before it. What a run folder holds
+besides its weights is kept in `results/modern/`, so that a try is left when it was trained on
+another machine; where its map points is scored where its model is. Test is scored with `--test` for
+these, the try that `--only` names and the ablations, written when all are scored, and refused a
+second time.
 """
 
 import argparse
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mura_tf import Ensemble, Recipe, Run, cohen_kappa, load_fracatlas, study_probabilities, train
+from mura_tf import (
+    Ensemble,
+    Recipe,
+    Run,
+    cohen_kappa,
+    load_fracatlas,
+    load_predictions,
+    study_probabilities,
+    train,
+)
 from mura_tf.data.table import STUDY_KEY
 from mura_tf.evaluation.metrics import THRESHOLD, bootstrap_weights, interval, weighted_auroc
-from mura_tf.evaluation.operating_points import calibrate, decide
+from mura_tf.evaluation.operating_points import decide
 from mura_tf.explain.scores import score_detections, score_heatmaps
 from mura_tf.models.specs import parse_head
 from mura_tf.published import OVERALL
@@ -53,6 +65,8 @@ ABLATIONS: dict[str, dict[str, object]] = {
 }
 """The same, to see what each part of the recipe is worth."""
 RESULTS = Path(__file__).parent / "results" / "modern"
+KEPT = ("recipe.json", "run.json", "history.csv", "predictions.csv")
+"""What stays of a run folder."""
 
 
 def recipe_of(name: str, weights: str | None) -> Recipe:
@@ -61,46 +75,55 @@ def recipe_of(name: str, weights: str | None) -> Recipe:
     return Recipe.from_dict(settings).changed((TRIES | ABLATIONS)[name])
 
 
-def members_in(out: Path, weights: str | None) -> list[Run]:
-    """Those of `MEMBERS` that are finished, by the recipe as it is."""
-    runs = {name: Run(out / name) for name in MEMBERS}
-    return [
-        run
-        for name, run in runs.items()
-        if run.finished and run.recipe.hash == recipe_of(name, weights).hash
-    ]
+def is_kept(name: str, weights: str | None) -> bool:
+    """Whether a try or an ablation was trained by the recipe as it is."""
+    run = Run(RESULTS / name)
+    return run.finished and run.recipe.hash == recipe_of(name, weights).hash
 
 
-def scored(runs: Sequence[Run], data: Path, split: str) -> dict[str, object]:
-    """The row of a system: ranking, decisions by thresholds chosen on valid, where it points."""
+def keep(run: Run, folder: Path) -> Run:
+    """Copies what a run folder holds besides its weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in KEPT:
+        shutil.copyfile(run.path / name, folder / name)
+    return Run(folder)
+
+
+def scored(runs: Sequence[Run], split: str) -> dict[str, object]:
+    """Of a system: ranking, and decisions by thresholds and a calibration chosen on valid."""
     studies = studies_of(runs)
     decisions = decide(studies, "valid", split)
     kappas = decisions.table.set_index("point").kappa
     shown = studies[studies.split == split]
     labels, probability = shown.label.to_numpy(), shown.probability.to_numpy()
-    calibrated = calibrate(studies[studies.split == "valid"])(probability)
+    assert decisions.calibration, "valid has studies of both labels"
     weights = bootstrap_weights(shown.patient, 2000, seed=0)
     low, high = interval(weighted_auroc(labels, probability, weights))
-    row = {
+    return {
         "split": split,
         "auroc": weighted_auroc(labels, probability, np.ones((1, len(shown))))[0],
         "auroc_low": low,
         "auroc_high": high,
         "kappa": kappas["paper"],
-        "kappa_calibrated": cohen_kappa(labels, calibrated > THRESHOLD),
+        "kappa_calibrated": cohen_kappa(labels, decisions.calibration(probability) > THRESHOLD),
         "kappa_at_best": kappas["kappa"],
         "calibration_error": decisions.error_after,
     }
-    if "map" not in [name for name, _ in parse_head(runs[0].recipe.head)]:
-        return row
-    ensemble = Ensemble([run.path for run in runs], data)
+
+
+def located(folders: Sequence[Path], data: Path, split: str) -> dict[str, float]:
+    """How often the learned map of a system points into a box, and its average precision."""
+    heads = [parse_head(Run(folder).recipe.head) for folder in folders]
+    if not all("map" in dict(head) for head in heads):
+        return {}
+    ensemble = Ensemble(folders, data)
     ensemble.split = split
     table = score_heatmaps(ensemble, data, ["learned"])
     chosen = table[(table.study_type == OVERALL) & (table.method == "learned")]
-    row["pointing"] = chosen.set_index("score").value["pointing"]
+    found = {"pointing": chosen.set_index("score").value["pointing"]}
     for one in score_detections(ensemble, data, ["learned"]).itertuples():
-        row[f"ap_{one.iou:g}"] = one.average_precision
-    return row
+        found[f"ap_{one.iou:g}"] = one.average_precision
+    return found
 
 
 def gain(runs: Sequence[Run], others: Sequence[Run], split: str) -> dict[str, float]:
@@ -121,7 +144,7 @@ def gain(runs: Sequence[Run], others: Sequence[Run], split: str) -> dict[str, fl
 
 def studies_of(runs: Sequence[Run]) -> pd.DataFrame:
     """Of the members of one system, by the mean of their probabilities."""
-    return study_probabilities(pd.concat(run.predictions for run in runs))
+    return study_probabilities(load_predictions(run.path for run in runs))
 
 
 def write_tries(rows: list[dict[str, object]], path: Path) -> None:
@@ -143,7 +166,9 @@ def main() -> None:
     parser.add_argument("--test", action="store_true", help="score test, once")
     arguments = parser.parse_args()
     known = TRIES | ABLATIONS
-    names = arguments.only.split(",") if arguments.only else list(known)
+    names = [name for name in known if not is_kept(name, arguments.weights)]
+    if arguments.only:
+        names = arguments.only.split(",")
     if unknown := [name for name in names if name not in known]:
         parser.error(f"--only must name some of {', '.join(known)}. Received: {unknown[0]!r}.")
     path = RESULTS / "tries.csv"
@@ -156,35 +181,42 @@ def main() -> None:
             parser.error("--test needs the chosen one of the tries. Give it with --only.")
         against = names[0]
         names += list(ABLATIONS)
-    reference = Run(arguments.out / against)
-    if names[0] != against and not reference.finished:
+        if left := [name for name in MEMBERS if not is_kept(name, arguments.weights)]:
+            parser.error(f"--test is of the members, too. Train {', '.join(left)} first.")
+    reference = Run(RESULTS / against)
+    if names and names[0] != against and not is_kept(against, arguments.weights):
         parser.error(f"others are compared with {against!r}, which is not trained. Train it first.")
     beside = finished_runs(folders_below(arguments.beside)) if arguments.beside else []
     if beside and arguments.beside.name in {*known, TOGETHER, ""}:
         parser.error(f"--beside must have a name of its own. Received: {arguments.beside}.")
-    if arguments.test and len(members_in(arguments.out, arguments.weights)) < len(MEMBERS):
-        parser.error(f"--test is of the members, too. Train {', '.join(MEMBERS)} first.")
     views = load_fracatlas(arguments.data)
     split = "test" if arguments.test else "valid"
     rows: list[dict[str, object]] = []
     RESULTS.mkdir(parents=True, exist_ok=True)
 
-    def tell(name: str, runs: Sequence[Run]) -> None:
+    def tell(name: str, runs: Sequence[Run], trained: Sequence[Path]) -> None:
         row = {"try": name, "recipe": runs[0].recipe.hash, "models": len(runs)}
         row["seconds"] = sum(run.info["seconds"] for run in runs)
-        row |= scored(runs, arguments.data, split)
-        rows.append(row | gain(runs, [reference], split))
+        row |= scored(runs, split) | gain(runs, [reference], split)
+        if all((folder / "best.keras").exists() for folder in trained):
+            row |= located(trained, arguments.data, split)
+        rows.append(row)
         if not arguments.test:
             write_tries(rows[-1:], path)
 
     for name in names:
-        recipe = recipe_of(name, arguments.weights)
-        tell(name, [train(recipe, views, arguments.out / name, skip_bad=True)])
-    members = members_in(arguments.out, arguments.weights)
-    if len(members) == len(MEMBERS):
-        tell(TOGETHER, members)
+        folder = arguments.out / name
+        if not is_kept(name, arguments.weights):
+            run = train(recipe_of(name, arguments.weights), views, folder, skip_bad=True)
+            keep(run, RESULTS / name)
+        tell(name, [Run(RESULTS / name)], [folder])
+    if all(is_kept(name, arguments.weights) for name in MEMBERS):
+        runs = [Run(RESULTS / name) for name in MEMBERS]
+        tell(TOGETHER, runs, [arguments.out / name for name in MEMBERS])
     if beside:
-        tell(arguments.beside.name, beside)
+        name = arguments.beside.name
+        kept = [keep(run, RESULTS / name / run.path.name) for run in beside]
+        tell(name, kept, [run.path for run in beside])
     if arguments.test:
         write_tries(rows, path)
     print(pd.read_csv(path).to_string())

@@ -1,14 +1,13 @@
 """The script of the tries: what it refuses at once, what it compares, what it keeps."""
 
 import sys
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from prediction_tables import predictions_of
 from sklearn.metrics import roc_auc_score
 
-from mura_tf import Recipe, study_probabilities
+from mura_tf import Recipe, Run, study_probabilities
 from mura_tf.experiments import modern
 from mura_tf.grid.plan import plan_runs
 from mura_tf.training.recipe import find_settings
@@ -45,37 +44,40 @@ def test_members_are_those_of_the_command(tmp_path):
     assert [run.recipe.hash for run in planned] == [one.hash for one in tried]
 
 
-def test_a_gain_is_of_the_same_studies_in_any_order():
+def test_a_gain_is_of_the_same_studies_in_any_order(tmp_path):
     table = predictions_of()
     worse = table.assign(probability=table.probability[::-1].to_numpy())
     expected = 0.0
     for sign, one in ((1, table), (-1, worse)):
         studies = study_probabilities(one)
         expected += sign * roc_auc_score(studies.label, studies.probability)
-    other = worse.sort_values("label", ignore_index=True)
-    found = modern.gain([run_of(table)], [run_of(other)], "valid")
+    first = run_of(table, tmp_path / "first")
+    second = run_of(worse.sort_values("label", ignore_index=True), tmp_path / "second")
+    found = modern.gain([first], [second], "valid")
     assert found["gain"] == pytest.approx(expected)
     assert 0 < found["gain_low"] < found["gain"] < found["gain_high"]
-    back = modern.gain([run_of(other)], [run_of(table)], "valid")
-    assert back["gain"] == pytest.approx(-expected)
+    assert modern.gain([second], [first], "valid")["gain"] == pytest.approx(-expected)
 
 
-def test_members_are_averaged_before_they_are_compared():
-    one = predictions_of()
-    other = one.assign(probability=one.probability[::-1].to_numpy(), member=1)
-    mean = one.assign(probability=(one.probability + other.probability) / 2)
-    found = modern.gain([run_of(one), run_of(other)], [run_of(one)], "valid")
-    expected = modern.gain([run_of(mean)], [run_of(one)], "valid")
+def test_members_are_averaged_before_they_are_compared(tmp_path):
+    table = predictions_of()
+    other = table.assign(probability=table.probability[::-1].to_numpy(), member=1)
+    mean = table.assign(probability=(table.probability + other.probability) / 2)
+    one = run_of(table, tmp_path / "one")
+    found = modern.gain([one, run_of(other, tmp_path / "other")], [one], "valid")
+    expected = modern.gain([run_of(mean, tmp_path / "mean")], [one], "valid")
     assert found == pytest.approx(expected)
     studies = study_probabilities(mean)
     assert found["gain"] == pytest.approx(
         roc_auc_score(studies.label, studies.probability)
-        - roc_auc_score(studies.label, study_probabilities(one).probability)
+        - roc_auc_score(studies.label, study_probabilities(table).probability)
     )
 
 
-def run_of(predictions):
-    return SimpleNamespace(predictions=predictions)
+def run_of(predictions, folder):
+    folder.mkdir()
+    predictions.to_csv(folder / "predictions.csv", index=False)
+    return Run(folder)
 
 
 def test_a_try_takes_the_place_of_its_earlier_line(tmp_path):
@@ -84,3 +86,18 @@ def test_a_try_takes_the_place_of_its_earlier_line(tmp_path):
     modern.write_tries([{"try": "modern", "auroc": 0.7}, {"try": "member_2", "auroc": 0.8}], path)
     table = pd.read_csv(path).set_index("try").auroc
     assert table.to_dict() == {"member_1": 0.6, "modern": 0.7, "member_2": 0.8}
+
+
+def test_a_kept_try_needs_no_weights_and_is_not_left(members, tmp_path, monkeypatch):
+    monkeypatch.setattr(modern, "RESULTS", tmp_path)
+    run = Run(members / "member0")
+    monkeypatch.setattr(modern, "recipe_of", lambda name, weights: run.recipe)
+    assert not modern.is_kept("modern", None)
+    kept = modern.keep(run, tmp_path / "modern")
+    assert modern.is_kept("modern", None) and not (kept.path / "best.keras").exists()
+    pd.testing.assert_frame_equal(kept.predictions, run.predictions)
+    assert modern.scored([kept], "valid") == pytest.approx(modern.scored([run], "valid"))
+    monkeypatch.setattr(
+        modern, "recipe_of", lambda name, weights: run.recipe.changed({"member": 1})
+    )
+    assert not modern.is_kept("modern", None)
