@@ -15,11 +15,12 @@ from mura_tf.data.boxes import box_pixels, covered
 from mura_tf.data.cache import PreparedViews, prepare
 from mura_tf.data.counts import class_weights as weights_of
 from mura_tf.data.radiograph import padded_box
+from mura_tf.data.table import STUDY_KEY
 from mura_tf.models.backbones import IMAGENET_MEAN_BGR, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from mura_tf.models.specs import parse_augmentations
 
 Labels: TypeAlias = tf.Tensor | dict[str, tf.Tensor]
-"""Those of a batch; with boxes, a dictionary in which they are beside the lesions."""
+"""Those of a batch; with boxes or studies, a dictionary in which they are beside these."""
 
 
 def make_dataset(
@@ -36,6 +37,7 @@ def make_dataset(
     class_weights: Mapping[str, tuple[float, float]] | None = None,
     targets: np.ndarray | None = None,
     boxes: pd.DataFrame | None = None,
+    studies: bool = False,
     first_epoch: int = 0,
 ) -> tf.data.Dataset:
     """A `tf.data.Dataset` of batches; one pass over it is one epoch.
@@ -57,18 +59,22 @@ def make_dataset(
         class_weights: (w0, w1) per study type, see `class_weights`; by default those of `views`.
         targets: float (n_views,) or (n_views, K), what the model learns instead of the label.
         boxes: of `load_boxes`, to learn where lesions are as well.
+        studies: whether to keep the views of a study beside each other in the order of training,
+            and to say which they are. The study at the end of a batch may go on in the next.
         first_epoch: the number of the first pass, for a training that goes on.
 
     Returns:
         Batches (images float32 (B, S, S, 3), labels float32 (B,) or (B, K), sample_weight float32
         (B,)). With `boxes`, in the labels' place {"labels": as above, "lesions": float32 (B, S,
         S)}, 1 in a box and 0 outside, moved with the pixels; all -1 in an abnormal view without a
-        box, where nobody has said where its lesion is, if it shows it.
+        box, where nobody has said where its lesion is, if it shows it. With `studies`, likewise
+        {"labels": as above, "studies": int32 (B,)}, a number for each study.
 
     Raises:
         BadViewsError: some files are unreadable.
         ValueError: no view, a column is lacking, or an unknown preprocessing or augmentation;
-            "mixup" with boxes; for an augmentation beyond the flip, what `require_backend` refuses.
+            "mixup" with boxes or studies; for an augmentation beyond the flip, what
+            `require_backend` refuses.
 
     Examples:
         >>> views = mt.load_mura("demo/MURA-v1.1")
@@ -92,10 +98,10 @@ def make_dataset(
     table = preprocessing_table(preprocessing)
     specs = parse_augmentations(augment) if training else {}
     mixup = specs.pop("mixup", None)
-    if mixup and boxes is not None:
+    if mixup and (studies or boxes is not None):
         raise ValueError(
-            "'mixup' lays two views over each other, and boxes are of one. Received: both. Leave "
-            "one out."
+            "'mixup' lays two views over each other; boxes and studies are of one. Received: "
+            f"'mixup' with {'studies' if studies else 'boxes'}. Leave one out."
         )
     prepared = prepare(views, image_size, cache_dir, resize=resize)
     labels = np.asarray(views.label if targets is None else targets, np.float32)
@@ -105,17 +111,21 @@ def make_dataset(
     beyond = {name: value for name, value in specs.items() if value is not None}
     augmenter = Augmenter(beyond) if beyond else None
     lesions = None if boxes is None else _Lesions(views, boxes, prepared)
+    codes = np.arange(count, dtype=np.int32)
+    if studies:
+        codes = views.groupby(STUDY_KEY, sort=False).ngroup().to_numpy(np.int32)
     epoch_counter = iter(range(first_epoch, 2**31))
 
     @lru_cache(maxsize=2)
     def epoch_order(epoch: int) -> np.ndarray:
         if not training:
             return np.arange(count)
-        return np.random.default_rng([seed, epoch]).permutation(count)
+        draw = np.random.default_rng([seed, epoch])
+        if studies:
+            return np.argsort(draw.permutation(codes.max() + 1)[codes], kind="stable")
+        return draw.permutation(count)
 
-    def gather(
-        epoch: np.int64, step: np.int64
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.float32]:
+    def gather(epoch: np.int64, step: np.int64) -> tuple[np.ndarray | np.float32, ...]:
         chosen = epoch_order(int(epoch))[step * batch_size : (step + 1) * batch_size]
         squares = prepared.images[prepared.rows[chosen]]
         masks = np.empty(0, np.float32) if lesions is None else lesions.masks(chosen)
@@ -129,12 +139,12 @@ def make_dataset(
         step_seed = draw.integers(2**31, size=2, dtype=np.int32)
         share = np.float32(draw.beta(mixup, mixup) if mixup else 1)
         images = squares[..., None] if augmenter else looked_up(squares, table)
-        return images, labels[chosen], weights[chosen], masks, step_seed, share
+        return images, labels[chosen], weights[chosen], codes[chosen], masks, step_seed, share
 
     def load(epoch: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, Labels, tf.Tensor]:
         dtype = tf.uint8 if augmenter else tf.float32
-        parts = [dtype, tf.float32, tf.float32, tf.float32, tf.int32, tf.float32]
-        images, label, weight, masks, step_seed, share = tf.numpy_function(
+        parts = [dtype, tf.float32, tf.float32, tf.int32, tf.float32, tf.int32, tf.float32]
+        images, label, weight, study, masks, step_seed, share = tf.numpy_function(
             gather, [epoch, step], parts
         )
         images.set_shape((None, image_size, image_size, 1 if augmenter else 3))
@@ -151,7 +161,10 @@ def make_dataset(
         if mixup:
             share.set_shape(())
             images, label, weight = mixed(images, label, weight, share)
-        return images, {"labels": label, "lesions": masks[..., 0]} if lesions else label, weight
+        beside = {"lesions": masks[..., 0]} if lesions else {}
+        if studies:
+            beside["studies"] = tf.ensure_shape(study, (None,))
+        return images, {"labels": label, **beside} if beside else label, weight
 
     epochs = tf.data.Dataset.from_tensors(0).map(
         lambda _: tf.ensure_shape(

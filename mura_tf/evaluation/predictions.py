@@ -20,6 +20,7 @@ from mura_tf.models.backend import require_backend
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
 EVALUATION_BATCH = 32
 """Views per step where nothing is trained; it changes speed only."""
@@ -48,7 +49,8 @@ def predict_views(
 
     Args:
         model: a `keras.Model` with square inputs (B, S, S, 3) and one sigmoid output (B, 1), or a
-            distribution (B, K) over `classes`.
+            distribution (B, K) over `classes`; a second output (B, 1) is how much a view counts in
+            its study.
         views: views table; every row is predicted, in its order. A label may be any whole number,
             or NaN where it is unknown; where all are, there need be no such column.
         preprocessing: what the model was trained with, see `make_dataset`.
@@ -62,8 +64,8 @@ def predict_views(
     Returns:
         Predictions table: the columns of `views` and `backbone, stage, repeat, member,
         probability` (float in [0, 1]). With classes, `probability` is the sum over the abnormal
-        ones (NaN where there are none), and each class has a column, "p:" and its name. An unknown
-        label is <NA>.
+        ones (NaN where there are none), and each class has a column, "p:" and its name. With a
+        second output there is `weight`, a positive float. An unknown label is <NA>.
 
     Raises:
         ValueError: a model of another form, a label that is no whole number, or what
@@ -90,12 +92,15 @@ def predict_views(
         cache_dir=cache_dir,
         resize=resize,
     )
-    outputs = model.predict(batches, verbose=0).astype(float)
+    outputs, *weights = _said(model, batches)
     if mirrored:
         turned = batches.map(lambda images, *rest: (images[:, :, ::-1], *rest))
-        outputs = (outputs + model.predict(turned, verbose=0).astype(float)) / 2
+        both = zip([outputs, *weights], _said(model, turned), strict=True)
+        outputs, *weights = [(one + other) / 2 for one, other in both]
     _require_columns(outputs, classes)
-    by_class = {f"{CLASS_PREFIX}{name}": outputs[:, index] for index, name in enumerate(classes)}
+    more = {f"{CLASS_PREFIX}{name}": outputs[:, index] for index, name in enumerate(classes)}
+    if weights:
+        more["weight"] = weights[0][:, 0]
     return views.assign(
         label=as_labels(labels),
         backbone=backbone or model.name,
@@ -103,8 +108,14 @@ def predict_views(
         repeat=repeat,
         member=member,
         probability=abnormality_of(outputs, classes),
-        **by_class,
+        **more,
     )
+
+
+def _said(model: "keras.Model", batches: "tf.data.Dataset") -> list[np.ndarray]:
+    """The outputs of a model, in its order."""
+    said = model.predict(batches, verbose=0)
+    return [one.astype(float) for one in (said if isinstance(said, list) else [said])]
 
 
 def _square_side(model: "keras.Model") -> int:
@@ -140,7 +151,8 @@ def read_predictions(path: str | os.PathLike[str] | io.BytesIO) -> pd.DataFrame:
         if lacking := [column for column in _COLUMNS if column not in table]:
             raise ValueError(f"no column {', '.join(lacking)}")
         classes = [column for column in table if column.startswith(CLASS_PREFIX)]
-        table = table.astype(dict.fromkeys(["probability", *classes], float))
+        weights = table.columns.intersection(["weight"])
+        table = table.astype(dict.fromkeys(["probability", *classes, *weights], float))
         return table.assign(label=as_labels(table.label))
     except FileNotFoundError:
         raise FileNotFoundError(

@@ -29,7 +29,9 @@ def system_key(table: pd.DataFrame) -> list[str]:
 
 
 def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The arithmetic mean over a study's views, and over the members of an ensemble.
+    """The mean over a study's views, and over the members of an ensemble.
+
+    Over the views it is the arithmetic mean; by `weight`, where the table has it.
 
     Args:
         predictions: predictions table of one or more systems, see `system_key`.
@@ -56,7 +58,8 @@ def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
     system = system_key(predictions)
     key = STUDY_KEY + system
     studies = (
-        predictions.assign(
+        by_weight(predictions, [*key, "member"])
+        .assign(
             again=predictions.duplicated([*key, "view", "member"]),
             unknown=predictions.label.isna(),
         )
@@ -91,6 +94,20 @@ def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
     return studies[columns]
 
 
+def by_weight(predictions: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    """With the `probability` of each view times how much it counts, so that means are weighed.
+
+    Args:
+        predictions: of which some may have a `weight`; the others' views count alike.
+        key: columns that tell what a mean is taken over.
+    """
+    if "weight" not in predictions:
+        return predictions
+    counted = predictions.assign(weight=predictions.weight.fillna(1.0))
+    counts = counted.weight / counted.groupby(key, sort=False).weight.transform("mean")
+    return counted.assign(probability=counted.probability * counts)
+
+
 def view_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
     """The mean over the members of an ensemble, view by view, beside the study's probability.
 
@@ -105,7 +122,10 @@ def view_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
     views = predictions.groupby(VIEW_KEY, sort=False, as_index=False).agg(
         label=("label", "first"), path=("path", "first"), probability=("probability", "mean")
     )
-    by_member = predictions.groupby([*STUDY_KEY, "member"], sort=False).probability.mean()
+    of_members = [*STUDY_KEY, "member"]
+    by_member = (
+        by_weight(predictions, of_members).groupby(of_members, sort=False).probability.mean()
+    )
     spread = by_member.groupby(STUDY_KEY, sort=False).std(ddof=0).rename("disagreement")
     studies = study_probabilities(predictions)[[*STUDY_KEY, "probability"]]
     views = views.merge(studies, on=STUDY_KEY, suffixes=("", "_study"))

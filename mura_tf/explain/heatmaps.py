@@ -159,7 +159,7 @@ def probabilities(
         said = [probabilities(member, images, of_class) for member in _members(model)]
         return np.mean(said, axis=0)
     model, index, images = _opened(model, images, of_class, takes_class=True)
-    predictor = part_of(model, "output", lambda: model.output)
+    predictor = part_of(model, "output", lambda: model.outputs[0])
     return _by_batches(predictor.predict_on_batch, images)[:, index].astype(float)
 
 
@@ -230,7 +230,7 @@ def _opened(
     if not takes_class:
         return model, 0, images
     classes = tuple(info.get("classes", ()))
-    return model, _class_index(of_class, model.output_shape[-1], classes), images
+    return model, _class_index(of_class, model.outputs[0].shape[-1], classes), images
 
 
 def _keras_model(model: ModelOrRun) -> keras.Model:

@@ -84,7 +84,7 @@ def _score_cam(model: keras.Model, images: np.ndarray, index: int, layer: str | 
     """One view at a time, because tf-keras-vis weighs the channels of a whole batch together."""
     layer = layer_name(model, layer)
     logits = logits_of(model)
-    if model.output_shape[-1] == 1:
+    if model.outputs[0].shape[-1] == 1:
         # tf-keras-vis takes the softmax, which of one logit is 1: every channel would weigh the
         # same. Of (0, z) it is the sigmoid of z.
         logits = part_of(

@@ -253,7 +253,12 @@ class Bundle:
         return ""
 
     def _read_views(self, study_type: str, views: list[View]) -> np.ndarray:
-        """Sets each view's heatmap; returns float (n_views, members), of abnormality."""
+        """Sets each view's heatmap.
+
+        Returns:
+            float (n_views, members, 2): the probability of abnormality, and how much the view
+            counts in its study.
+        """
         side, recipe = self.facts["image_size"], self.facts["recipe"]
         resize, mirrored = recipe.get("resize", "bilinear"), recipe.get("mirrored", False)
         radiographs = [view.radiograph for view in views if view.radiograph is not None]
@@ -264,7 +269,9 @@ class Bundle:
         for member in self.members_for(study_type):
             reading = read_all(member, squares, mirrored=mirrored)
             abnormal = [name.startswith(ABNORMAL) for name in classes] if classes else [True]
-            said.append(reading.outputs[:, abnormal].sum(axis=1).clip(0, 1))
+            probabilities = reading.outputs[:, abnormal].sum(axis=1).clip(0, 1)
+            weights = np.ones_like(probabilities) if reading.weights is None else reading.weights
+            said.append(np.stack([probabilities, weights], axis=-1))
             if reading.maps is not None:
                 of_classes = classes and reading.maps.shape[-1] == len(classes)
                 index = classes.index(ABNORMAL + study_type) if of_classes else 0
@@ -281,12 +288,13 @@ class Bundle:
         read = [view for view in finding.views if id(view) in said]
         if not read:
             return
-        members = np.stack([said[id(view)] for view in read])  # (views, members)
-        for view, probabilities in zip(read, members, strict=True):
+        of_views, weights = np.moveaxis(np.stack([said[id(view)] for view in read]), -1, 0)
+        for view, probabilities in zip(read, of_views, strict=True):
             view.probability = float(probabilities.mean())
-        finding.probability = float(members.mean())
+        of_members = np.average(of_views, axis=0, weights=weights)
+        finding.probability = float(of_members.mean())
         finding.calibrated = self._calibrated(finding.probability)
-        finding.disagreement = float(members.mean(axis=0).std())
+        finding.disagreement = float(of_members.std())
         finding.decision = decide(finding.probability)
         if len(read) < len(finding.views):
             count = len(finding.views) - len(read)

@@ -38,8 +38,8 @@ class Exported(NamedTuple):
 
     Attributes:
         path: of it.
-        difference: the largest one from Keras, of a probability, or of a map relative to the
-            largest value of all.
+        difference: the largest one from Keras, of a probability, of a map relative to the largest
+            value of all, or of a view's weight relative to it.
     """
 
     path: Path
@@ -141,6 +141,9 @@ def export_member(model: Path, preprocessing: str, to: str, out: Path, name: str
 
 def _compared(expected: Reading, found: Reading, path: Path) -> float:
     difference = float(np.abs(expected.outputs - found.outputs).max())
+    if expected.weights is not None:
+        relative = found.weights / expected.weights - 1
+        difference = max(difference, float(np.abs(relative).max()))
     if expected.maps is not None:
         scale = np.abs(expected.maps).max() or 1
         difference = max(difference, float(np.abs(expected.maps - found.maps).max() / scale))
@@ -153,16 +156,18 @@ def _compared(expected: Reading, found: Reading, path: Path) -> float:
 
 
 def _graph(model: "keras.Model", preprocessing: str) -> "Graph":
-    """uint8 (B, S, S) -> {"probabilities": (B, K), "maps": (B, h, w, 1 or K)}, see `Reading`."""
+    """uint8 (B, S, S) -> {"probabilities": (B, K), "maps": ..., "weights": ...}, see `Reading`."""
     import keras
     import tensorflow as tf
 
     from mura_tf.data.pipeline import preprocessing_table
-    from mura_tf.models.graph import shown_map
+    from mura_tf.models.graph import shown_map, view_weights
 
     table = preprocessing_table(preprocessing)  # affine in the grey level, in every mode
     scale, shift = table[1] - table[0], table[0]
-    outputs, kernel = {"probabilities": model.output}, None
+    outputs, kernel = {"probabilities": model.outputs[0]}, None
+    if (weights := view_weights(model)) is not None:
+        outputs["weights"] = weights
     with contextlib.suppress(ValueError):  # a head that has no maps
         outputs["features"], kernel = shown_map(model)
     part = keras.Model(model.input, outputs)
@@ -172,6 +177,8 @@ def _graph(model: "keras.Model", preprocessing: str) -> "Graph":
         images = tf.cast(squares, tf.float32)[..., None] * scale + shift
         found = part(images, training=False)
         said = {"probabilities": found["probabilities"]}
+        if weights is not None:
+            said["weights"] = found["weights"][:, 0]
         if kernel is not None:
             features = tf.cast(found["features"], tf.float32)
             said["maps"] = tf.tensordot(features, kernel.astype("float32"), 1)

@@ -7,6 +7,7 @@ inside, so that nobody outside knows of BGR or means.
 import io
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -23,15 +24,18 @@ class Reading(NamedTuple):
         outputs: float32 (B, K), probabilities: K = 1, of abnormality, or a distribution.
         maps: float32 before they are enlarged: (B, h, w, 1), the map of a head that learned where
             lesions are, or (B, h, w, K), class activation maps; None where the head has neither.
+        weights: float32 (B,), how much each view counts in its study; None where all count alike.
     """
 
     outputs: np.ndarray
     maps: np.ndarray | None
+    weights: np.ndarray | None = None
 
 
 def as_reading(outputs: Mapping[str, np.ndarray]) -> Reading:
     """The named outputs of an exported graph."""
-    return Reading(np.asarray(outputs["probabilities"]), outputs.get("maps"))
+    probabilities = np.asarray(outputs["probabilities"])
+    return Reading(probabilities, outputs.get("maps"), outputs.get("weights"))
 
 
 class Member(Protocol):
@@ -117,28 +121,29 @@ class KerasMember:
         import keras
 
         from mura_tf.data.pipeline import looked_up, preprocessing_table
-        from mura_tf.models.graph import part_of, shown_map
+        from mura_tf.models.graph import part_of, shown_map, view_weights
 
         self._prepare, self._table = looked_up, preprocessing_table(preprocessing)
         model = keras.models.load_model(path, compile=False)
-        self.side, self.outputs = model.input_shape[1], model.output_shape[-1]
-        try:
-            features, kernel = shown_map(model)
-        except ValueError:
-            self._part, self._kernel = model, None
-        else:
-            self._part = part_of(model, "outputs and maps", lambda: [model.output, features])
+        self.side, self.outputs = model.input_shape[1], model.outputs[0].shape[-1]
+        said = {"outputs": model.outputs[0]}
+        if (weights := view_weights(model)) is not None:
+            said["weights"] = weights
+        self._kernel = None
+        with suppress(ValueError):  # a head that has no maps
+            said["features"], kernel = shown_map(model)
             self._kernel = kernel.astype(np.float32)
+        self._part = part_of(model, "outputs, weights and maps", lambda: said)
 
     def read(self, squares: np.ndarray) -> Reading:
         count = len(squares)
         filled = 1 << (count - 1).bit_length()  # each size of a batch is traced once: seconds
         squares = np.concatenate([squares, np.repeat(squares[-1:], filled - count, axis=0)])
         found = self._part.predict_on_batch(self._prepare(squares, self._table))
-        if self._kernel is None:
-            return Reading(np.asarray(found, np.float32)[:count], None)
-        outputs, features = (np.asarray(one, np.float32)[:count] for one in found)
-        return Reading(outputs, features @ self._kernel)
+        said = {name: np.asarray(one, np.float32)[:count] for name, one in found.items()}
+        maps = None if self._kernel is None else said["features"] @ self._kernel
+        weights = said["weights"][:, 0] if "weights" in said else None
+        return Reading(said["outputs"], maps, weights)
 
 
 def read_all(
@@ -148,13 +153,16 @@ def read_all(
 
     Args:
         squares: uint8 (n, S, S).
-        mirrored: whether the outputs are the mean of each square's and its mirror image's.
+        mirrored: whether outputs and weights are the mean of each square's and its mirror image's.
     """
     parts = [member.read(squares[start : start + batch]) for start in range(0, len(squares), batch)]
     outputs = np.concatenate([part.outputs for part in parts])
+    weights = _joined([part.weights for part in parts])
     if mirrored:
-        outputs = (outputs + read_all(member, squares[:, :, ::-1], batch).outputs) / 2
-    return Reading(outputs, _joined([part.maps for part in parts]))
+        turned = read_all(member, squares[:, :, ::-1], batch)
+        outputs = (outputs + turned.outputs) / 2
+        weights = None if weights is None else (weights + turned.weights) / 2
+    return Reading(outputs, _joined([part.maps for part in parts]), weights)
 
 
 def _joined(maps: Sequence[np.ndarray | None]) -> np.ndarray | None:

@@ -51,7 +51,8 @@ def build_model(
 
     Returns:
         Model from images float32 (B, S, S, 3), preprocessed as it is to be trained, to the
-        probability of abnormality, float32 (B, 1), or the distribution, float32 (B, K).
+        probability of abnormality, float32 (B, 1), or the distribution, float32 (B, K). With
+        "views" in the head, a second output is how much each view counts, positive float32 (B, 1).
 
     Raises:
         ValueError: an unknown backbone, head or layer to train from, weights that do not fit, or
@@ -84,12 +85,14 @@ def build_model(
 
     freeze(extractor, trainable)
 
-    features, said = extractor.output, []
+    features, said, counts = extractor.output, [], []
     regularizer = keras.regularizers.L1L2(l1, l2) if l1 or l2 else None
     for index, (layer, values) in enumerate(parse_head(head)):
         name = f"head{index}_{layer}"
         if layer == "map":
             said.append(lesion_map(extractor, name, int(values[0])))
+        elif layer == "views":
+            counts.append(_view_weights(features, name, regularizer, int(values[0])))
         else:
             features = _HEAD_BUILDERS[layer](features, name, regularizer, *values)
     if said:
@@ -102,7 +105,7 @@ def build_model(
         dtype="float32",  # stays so under mixed precision
         name="probabilities" if classes else "probability",
     )(features)
-    model = keras.Model(extractor.input, output, name=backbone)
+    model = keras.Model(extractor.input, [output, *counts] if counts else output, name=backbone)
     if batch_norm == "torch":
         _norm_as_torch(model, from_scratch=facts.constructor.startswith("mura_tf:"))
     return model
@@ -241,6 +244,25 @@ def _attention(
         attention = layers.Conv2D(1, 1, activation="sigmoid", name=f"{name}_{head}")(maps)
         weighed.append(layers.Multiply(name=f"{name}_{head}_weighed")([maps, attention]))
     return layers.Concatenate(name=name)(weighed)
+
+
+def _view_weights(
+    features: KerasTensor, name: str, regularizer: Regularizer | None, units: int
+) -> KerasTensor:
+    """exp of the gated attention's score, so that a study's shares are its softmax.
+
+    Source: Ilse et al., "Attention-based deep multiple instance learning", 2018, equation 9.
+    """
+    content = _dense(features, f"{name}_content", regularizer, units, "tanh")
+    gate = _dense(features, f"{name}_gate", regularizer, units, "sigmoid")
+    return layers.Dense(
+        1,
+        "exponential",
+        use_bias=False,  # which would be the same factor of all
+        kernel_regularizer=regularizer,
+        dtype="float32",  # stays so under mixed precision
+        name=name,
+    )(layers.Multiply(name=f"{name}_gated")([content, gate]))
 
 
 _HEAD_BUILDERS: dict[str, Callable[..., KerasTensor]] = {

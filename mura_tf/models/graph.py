@@ -29,7 +29,7 @@ def made_once(model: keras.Model, name: Hashable, make: Callable[[], Made]) -> M
 def part_of(
     model: keras.Model,
     name: str,
-    outputs: Callable[[], KerasTensor | list[KerasTensor]],
+    outputs: Callable[[], KerasTensor | list[KerasTensor] | dict[str, KerasTensor]],
     inputs: KerasTensor | None = None,
 ) -> keras.Model:
     """A model with the same layers, to the symbolic tensors that `outputs` gives.
@@ -166,6 +166,12 @@ def lesion_logits(model: keras.Model) -> KerasTensor | None:
     return found[0] if found else None
 
 
+def view_weights(model: keras.Model) -> KerasTensor | None:
+    """How much each view counts in its study, (B, 1), if the head has the layer "views"."""
+    found = [one.output for one in model.layers if re.fullmatch(r"head\d+_views", one.name)]
+    return found[0] if found else None
+
+
 def shown_map(model: keras.Model) -> tuple[KerasTensor, np.ndarray]:
     """What a model shows of where it looked, as part of its forward pass.
 
@@ -200,7 +206,8 @@ def require_flat(model: object) -> None:
             f"a nested one: {', '.join(map(repr, nested))} inside {model.name!r} is itself a "
             f"model. {mend}"
         )
-    if len(getattr(model, "inputs", None) or ()) != 1 or len(model.outputs) != 1:
+    said = len(model.outputs) - (view_weights(model) is not None)
+    if len(getattr(model, "inputs", None) or ()) != 1 or said != 1:
         raise ValueError(
             "a heatmap needs a functional model with one input and one output. Received: "
             f"{model.name!r}. {mend}"

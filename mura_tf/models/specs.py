@@ -27,6 +27,9 @@ HEAD_LAYERS = {
     "map:STRIDE:WEIGHT": "where lesions are, a cell for every STRIDE pixels, from the backbone's "
     "last maps and its finer ones; the cells' log-sum-exp goes to the output layer beside what is "
     "pooled. WEIGHT is that of the data set's boxes in the loss; with 0 the label alone trains it",
+    "views:UNITS": "how much each view counts in its study's probability: gated attention of so "
+    "many units over the vector that stands there (Ilse et al., 2018). The label's loss is then "
+    "that of the study, in place of its views'",
 }
 _SPATIAL = ("squeeze_excite", "attention", "map", "dropout", "batch_norm")
 """What may stand before "pool" or "flatten"."""
@@ -118,8 +121,9 @@ def parse_head(specs: tuple[str, ...]) -> list[HeadLayer]:
     parsed = [_parse_layer(spec) for spec in specs]
     names = [name for name, _ in parsed]
     turns = [index for index, name in enumerate(names) if name in ("pool", "flatten")]
-    if names.count("map") > 1:
-        raise ValueError(f"a head can have one 'map'. Received: {specs!r}.")
+    for one in ("map", "views"):
+        if names.count(one) > 1:
+            raise ValueError(f"a head can have one {one!r}. Received: {specs!r}.")
     if len(turns) != 1:
         raise ValueError(
             "a head goes from feature maps to vectors once, by 'pool' or by 'flatten'. Received: "
@@ -142,7 +146,7 @@ def _parse_layer(spec: str) -> HeadLayer:
             return name, ()
         if name == "dropout" and len(values) == 1:
             return name, (_rate(values[0]),)
-        if name in ("squeeze_excite", "attention") and len(values) == 1:
+        if name in ("squeeze_excite", "attention", "views") and len(values) == 1:
             return name, (_count(values[0]),)
         if name == "dense" and values[1:] in ([], ["relu"]):
             return name, (_count(values[0]), *values[1:])
@@ -267,6 +271,11 @@ def require_batch_norm(name: object) -> None:
 def boxes_weight(specs: tuple[str, ...]) -> float:
     """How much the boxes of lesions count in the loss of a head: 0 without a map."""
     return next((float(values[1]) for name, values in parse_head(specs) if name == "map"), 0.0)
+
+
+def weighs_views(specs: tuple[str, ...]) -> bool:
+    """Whether a head says how much each view counts in its study's probability."""
+    return any(name == "views" for name, _ in parse_head(specs))
 
 
 def parse_sizes(specs: tuple[str, ...]) -> list[tuple[int, int]]:

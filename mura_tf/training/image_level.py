@@ -1,4 +1,7 @@
-"""What a model says of the views that its epoch is selected on, one by one."""
+"""What a model says of the views that its epoch is selected on, one by one.
+
+Where a head weighs the views of a study, `val_auroc` is of studies.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,9 +10,11 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
+from mura_tf.data.table import STUDY_KEY
 from mura_tf.data.tasks import abnormality_of
 from mura_tf.evaluation.metrics import THRESHOLD
 from mura_tf.evaluation.predictions import CLASS_PREFIX
+from mura_tf.evaluation.scores import by_weight
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -23,21 +28,31 @@ class ValidationAuroc(keras.callbacks.Callback):
 
     Args:
         batches: of those views, in their order.
-        labels: int (n_views,), 0 and 1.
+        views: views table of them.
         classes: of `class_names`.
+        weighed: whether the model's second output is how much each view counts in its study.
     """
 
-    def __init__(self, batches: "tf.data.Dataset", labels: np.ndarray, classes: tuple[str, ...]):
+    def __init__(
+        self,
+        batches: "tf.data.Dataset",
+        views: pd.DataFrame,
+        classes: tuple[str, ...],
+        *,
+        weighed: bool = False,
+    ):
         super().__init__()
-        self._batches, self._labels, self._classes = batches, labels, classes
+        self._batches, self._views, self._classes = batches, views, classes
+        self._weighed = weighed
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         outputs = self.model.predict(self._batches, verbose=0)
-        if isinstance(outputs, list):  # beside a map's
-            outputs = outputs[0]
-        logs["val_auroc"] = auroc(
-            self._labels, abnormality_of(outputs.astype(float), self._classes)
-        )
+        said = outputs if isinstance(outputs, list) else [outputs]
+        rows = self._views.assign(probability=abnormality_of(said[0].astype(float), self._classes))
+        if self._weighed:
+            rows = rows.assign(weight=said[1].astype(float))
+            rows = by_weight(rows, STUDY_KEY).groupby(STUDY_KEY)[["label", "probability"]].mean()
+        logs["val_auroc"] = auroc(rows.label.to_numpy(), rows.probability.to_numpy())
 
 
 def decided(predictions: pd.DataFrame) -> dict[str, bool | float | None]:

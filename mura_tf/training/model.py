@@ -10,8 +10,8 @@ import keras
 
 from mura_tf.models.build import HEAD_NAMES, OUTPUT_NAMES, build_model
 from mura_tf.models.keras_metrics import CohenKappa, DataLoss, LabelAccuracy
-from mura_tf.models.specs import boxes_weight
-from mura_tf.training.locating import LocatingModel
+from mura_tf.models.specs import boxes_weight, weighs_views
+from mura_tf.training.joint import JointModel
 from mura_tf.training.optimizer import optimizer_of
 from mura_tf.training.recipe import Recipe
 
@@ -50,9 +50,10 @@ def compiled_model(
         keras.config.set_dtype_policy(policy)
     if recipe.initial:
         _load_initial(model, run_dir / recipe.initial, recipe.initial_part)
-    if weight := boxes_weight(recipe.head):
-        model = LocatingModel.around(model, weight)
-    more = recipe.l1 or recipe.l2 or boxes_weight(recipe.head)  # in the loss than the labels'
+    weight = boxes_weight(recipe.head)
+    if weight or weighs_views(recipe.head):
+        model = JointModel.around(model, weight)
+    more = recipe.l1 or recipe.l2 or weight  # in the loss than the labels'
     model.compile(
         optimizer=optimizer_of(recipe, model, steps),
         loss=_loss(recipe, classes),

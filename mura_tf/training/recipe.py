@@ -5,7 +5,7 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -30,6 +30,7 @@ from mura_tf.models.specs import (
     parse_sizes,
     parse_trainable,
     require_batch_norm,
+    weighs_views,
 )
 
 PREPROCESSINGS = ("caffe", "caffe_rgb", "native", "unit")
@@ -238,6 +239,8 @@ class Recipe:
                 f"from are of one. Received: head {self.head!r}. Give the map the weight 0, or "
                 "leave 'mixup' out."
             )
+        if weighs_views(self.head):
+            self._require_studies(augmentations)
         parse_trainable(self.trainable)
         require_batch_norm(self.batch_norm)
         parse_optimizer(self.optimizer)
@@ -261,6 +264,18 @@ class Recipe:
             raise ValueError(
                 "only the task 'abnormality' has two labels to balance. Received: task "
                 f"{self.task!r} and balance {self.balance!r}. Use balance='none'."
+            )
+
+    def _require_studies(self, augmentations: Container[str]) -> None:
+        if self.task != "abnormality":
+            raise ValueError(
+                "a head with 'views' needs the task 'abnormality', whose label is the study's. "
+                f"Received: task {self.task!r}."
+            )
+        if "mixup" in augmentations:
+            raise ValueError(
+                "'mixup' lays two views over each other, which are then of no one study. Received: "
+                f"head {self.head!r}. Leave 'views' or 'mixup' out."
             )
 
     def _require_first_sizes(self) -> None:

@@ -20,7 +20,7 @@ from mura_tf.data.tasks import class_names, targets_of
 from mura_tf.evaluation.predictions import EVALUATION_BATCH, predict_views, write_predictions
 from mura_tf.files import locked, remove_parts, write_json, written_whole
 from mura_tf.models.backend import require_backend
-from mura_tf.models.specs import parse_sizes
+from mura_tf.models.specs import parse_sizes, weighs_views
 from mura_tf.terminal import Notice
 from mura_tf.training.checkpoint import Checkpoint, full_disk_explained
 from mura_tf.training.facts import run_facts
@@ -180,6 +180,7 @@ def _train_and_predict(
             compiled_model(blank, classes, run.path, side=side)
     keras.utils.set_random_seed(recipe.run_seed)
     weights = _loss_weights(splits["train"], recipe.balance)
+    weighed = weighs_views(recipe.head)
     steps = -(-len(splits["train"]) // recipe.batch_size)
     inputs: _Inputs = {
         "image_size": recipe.side,
@@ -207,6 +208,7 @@ def _train_and_predict(
             augment=recipe.augment,
             targets=targets_of(splits["train"], recipe.task, classes),
             boxes=boxes,
+            studies=weighed,
             first_epoch=checkpoint.epochs,
             class_weights=weights,
             **sized,
@@ -216,12 +218,13 @@ def _train_and_predict(
             batch_size=EVALUATION_BATCH,
             training=False,
             targets=targets_of(splits["select"], recipe.task, classes),
+            studies=weighed,
             class_weights=weights,
             **sized,
         )
         if recipe.monitor == "val_auroc":
-            labels = splits["select"].label.to_numpy()
-            callbacks = [ValidationAuroc(selecting, labels, classes), *callbacks]
+            ranked = ValidationAuroc(selecting, splits["select"], classes, weighed=weighed)
+            callbacks = [ranked, *callbacks]
         if tensorboard:
             callbacks.append(keras.callbacks.TensorBoard(run.path / "tensorboard"))
         finite = _StopOnNonFiniteLoss()
@@ -243,7 +246,8 @@ def _train_and_predict(
         trained(side, done)
     model, checkpoint = trained(recipe.side, recipe.max_epochs)
     model.set_weights(checkpoint.stopping.best_weights)
-    model = keras.Model(model.input, model.outputs[0], name=model.name)
+    said = model.outputs[:2] if weighed else model.outputs[0]  # without the map's
+    model = keras.Model(model.input, said, name=model.name)
 
     with full_disk_explained(run.path):
         with written_whole(run.path / "best.keras") as part:

@@ -15,7 +15,7 @@ from mura_tf.data.views import load_mura
 from mura_tf.explain.heatmaps import heatmaps
 from mura_tf.models.build import build_model
 from mura_tf.models.graph import lesion_logits
-from mura_tf.training.locating import LocatingModel, map_loss
+from mura_tf.training.joint import JointModel, map_loss
 from mura_tf.training.train import train
 
 MAPPED = dataclasses.replace(
@@ -81,7 +81,7 @@ def test_normal_views_alone_have_a_loss():
 
 def test_the_loss_is_the_labels_and_the_weighed_maps():
     model = build_model("small_cnn", None, image_size=32, head=("map:4:0.5", "pool"))
-    located = LocatingModel.around(model, 0.5)
+    located = JointModel.around(model, 0.5)
     located.compile("sgd", "binary_crossentropy", metrics=["accuracy"])
     rng = np.random.default_rng(0)
     images = rng.normal(size=(4, 32, 32, 3)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Training a head's map beside the label, where boxes say where the lesions are."""
+"""Training a head that learns more than the label of each view: where lesions are, which count."""
 
 import keras
 from keras import KerasTensor, ops
@@ -7,22 +7,24 @@ from mura_tf.data.pipeline import Labels
 from mura_tf.models.graph import lesion_logits
 
 
-class LocatingModel(keras.Model):
-    """A model whose map learns from boxes, beside its probability that learns from labels.
+class JointModel(keras.Model):
+    """A model whose map learns from boxes, or whose views are trained as studies, or both.
 
-    Its outputs are the probabilities and the map's logits. Labels alone, as in validation, have the
-    label's loss; those of `make_dataset` with boxes have the map's beside it.
+    Its outputs are those of the model, and the map's logits where boxes count. What is learned
+    goes by what `make_dataset` has in the labels' place: labels alone have the label's loss; with
+    "studies" it is that of each view's study; with "lesions" the map's loss stands beside it.
 
     Args:
-        model: with a head that has a "map".
-        weight: of the map's loss.
+        model: with a head that has a "map" or "views".
+        boxes_weight: of the map's loss; 0 where boxes do not count.
     """
 
     @classmethod
-    def around(cls, model: keras.Model, weight: float) -> "LocatingModel":
-        located = cls(model.input, [model.output, lesion_logits(model)], name=model.name)
-        located.boxes_weight = weight
-        return located
+    def around(cls, model: keras.Model, boxes_weight: float) -> "JointModel":
+        outputs = [*model.outputs, lesion_logits(model)] if boxes_weight else model.outputs
+        joint = cls(model.input, outputs, name=model.name)
+        joint.boxes_weight = boxes_weight
+        return joint
 
     def compute_loss(
         self,
@@ -32,10 +34,10 @@ class LocatingModel(keras.Model):
         sample_weight: KerasTensor | None = None,
         training: bool = True,
     ) -> KerasTensor:
-        probabilities, logits = y_pred
+        probabilities = _probabilities(y, y_pred)
         loss = super().compute_loss(x, _labels(y), probabilities, sample_weight, training)
-        if isinstance(y, dict):
-            loss = loss + self.boxes_weight * map_loss(y["lesions"], logits)
+        if isinstance(y, dict) and "lesions" in y:
+            loss = loss + self.boxes_weight * map_loss(y["lesions"], y_pred[-1])
         return loss
 
     def compute_metrics(
@@ -45,7 +47,20 @@ class LocatingModel(keras.Model):
         y_pred: list[KerasTensor],
         sample_weight: KerasTensor | None = None,
     ) -> dict[str, KerasTensor]:
-        return super().compute_metrics(x, _labels(y), y_pred[0], sample_weight)
+        return super().compute_metrics(x, _labels(y), _probabilities(y, y_pred), sample_weight)
+
+
+def study_means(
+    probabilities: KerasTensor, weights: KerasTensor, studies: KerasTensor
+) -> KerasTensor:
+    """The probability of each view's study, of the views that are there: float (B, 1).
+
+    Args:
+        probabilities, weights: of the views, (B, 1).
+        studies: which study a view is of, (B,): the same number for views of one.
+    """
+    together = ops.cast(studies[:, None] == studies[None, :], weights.dtype)
+    return ops.matmul(together, weights * probabilities) / ops.matmul(together, weights)
 
 
 def map_loss(lesions: KerasTensor, logits: KerasTensor) -> KerasTensor:
@@ -69,6 +84,12 @@ def map_loss(lesions: KerasTensor, logits: KerasTensor) -> KerasTensor:
     distance = ops.square(targets - ops.sigmoid(logits))
     entropy = ops.softplus(logits) - targets * logits
     return ops.sum(known * distance * entropy) / ops.maximum(ops.sum(targets), 1.0)
+
+
+def _probabilities(y: Labels, y_pred: list[KerasTensor]) -> KerasTensor:
+    if isinstance(y, dict) and "studies" in y:
+        return study_means(y_pred[0], y_pred[1], y["studies"])
+    return y_pred[0]
 
 
 def _labels(y: Labels) -> KerasTensor:
