@@ -147,6 +147,7 @@ def test_every_layer_of_a_head_is_parsed():
         "dense:32",
         "dense:32:relu",
         "residual:32:0.7",
+        "views:64",
     )
     assert [name for name, _ in parse_head(head)] == [spec.partition(":")[0] for spec in head]
     assert parse_head(("flatten",)) == [("flatten", ())]
