@@ -180,7 +180,7 @@ EXPERIMENT = Comparison(
         "It trained with PyTorch, whose batch norm keeps unbiased variances; Keras' are smaller by "
         "one part in as many as a batch has places.",
         "It trains on logits; here the loss is of the sigmoid's output, which Keras computes from "
-        "the logits on TensorFlow, and from the clipped probability on JAX.",
+        "the logits on TensorFlow, and from the clipped probability on JAX and PyTorch.",
         'Its table has one column "ResNet"; here ResNet-18 and ResNet-50 have a row each.',
         PADDED,
     ),
