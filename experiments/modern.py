@@ -78,12 +78,18 @@ def recipe_of(name: str, weights: str | None) -> Recipe:
 def is_kept(name: str, weights: str | None) -> bool:
     """Whether a try or an ablation was trained by the recipe as it is."""
     run = Run(RESULTS / name)
-    return run.finished and run.recipe.hash == recipe_of(name, weights).hash
+    return run.finished and spelled(run.recipe) == spelled(recipe_of(name, weights))
+
+
+def spelled(recipe: Recipe) -> Recipe:
+    """With the name of the weights' file alone: where it lies makes no other recipe."""
+    return recipe.changed({"weights": recipe.weights_name})
 
 
 def keep(run: Run, folder: Path) -> Run:
-    """Copies what a run folder holds besides its weights."""
+    """Copies what a run folder holds besides its weights; it counts once all is there."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / KEPT[-1]).unlink(missing_ok=True)
     for name in KEPT:
         shutil.copyfile(run.path / name, folder / name)
     return Run(folder)
@@ -109,6 +115,11 @@ def scored(runs: Sequence[Run], split: str) -> dict[str, object]:
         "kappa_at_best": kappas["kappa"],
         "calibration_error": decisions.error_after,
     }
+
+
+def has_model(folder: Path, recipe: Recipe) -> bool:
+    """Whether a run folder has the model of that recipe."""
+    return (folder / "best.keras").exists() and spelled(Run(folder).recipe) == spelled(recipe)
 
 
 def located(folders: Sequence[Path], data: Path, split: str) -> dict[str, float]:
@@ -148,12 +159,19 @@ def studies_of(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def write_tries(rows: list[dict[str, object]], path: Path) -> None:
-    """Writes a table of tries, in which these rows take the place of those of the same name."""
-    table = pd.DataFrame(rows)
+    """Writes a table of tries, in which these rows take the place of those of the same name.
+
+    What a row does not say, such as where a map points without its model, it keeps of one of the
+    same recipe.
+    """
+    table = pd.DataFrame(rows).set_index("try")
     if path.exists():
-        before = pd.read_csv(path)
-        table = pd.concat([before[~before["try"].isin(table["try"])], table])
-    table.to_csv(path, index=False)
+        before = pd.read_csv(path, index_col="try")
+        same = before[before.recipe == table.recipe.reindex(before.index)]
+        others = before[~before.index.isin(table.index)]
+        columns = list(dict.fromkeys([*before, *table]))
+        table = pd.concat([others, table.combine_first(same)])[columns]
+    table.to_csv(path)
 
 
 def main() -> None:
@@ -177,7 +195,7 @@ def main() -> None:
         path = RESULTS / "test.csv"
         if path.exists():
             parser.error(f"test was opened before: {path}.")
-        if len(names) != 1 or names[0] not in TRIES:
+        if not arguments.only or len(names) != 1 or names[0] not in TRIES:
             parser.error("--test needs the chosen one of the tries. Give it with --only.")
         against = names[0]
         names += list(ABLATIONS)
@@ -195,10 +213,11 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
 
     def tell(name: str, runs: Sequence[Run], trained: Sequence[Path]) -> None:
-        row = {"try": name, "recipe": runs[0].recipe.hash, "models": len(runs)}
+        row = {"try": name, "recipe": spelled(runs[0].recipe).hash, "models": len(runs)}
         row["seconds"] = sum(run.info["seconds"] for run in runs)
         row |= scored(runs, split) | gain(runs, [reference], split)
-        if all((folder / "best.keras").exists() for folder in trained):
+        pairs = zip(trained, runs, strict=True)
+        if all(has_model(folder, run.recipe) for folder, run in pairs):
             row |= located(trained, arguments.data, split)
         rows.append(row)
         if not arguments.test:
@@ -210,12 +229,14 @@ def main() -> None:
             run = train(recipe_of(name, arguments.weights), views, folder, skip_bad=True)
             keep(run, RESULTS / name)
         tell(name, [Run(RESULTS / name)], [folder])
-    if all(is_kept(name, arguments.weights) for name in MEMBERS):
+    if set(names) & set(MEMBERS) and all(is_kept(name, arguments.weights) for name in MEMBERS):
         runs = [Run(RESULTS / name) for name in MEMBERS]
         tell(TOGETHER, runs, [arguments.out / name for name in MEMBERS])
     if beside:
         name = arguments.beside.name
-        kept = [keep(run, RESULTS / name / run.path.name) for run in beside]
+        kept = [
+            keep(run, RESULTS / name / run.path.relative_to(arguments.beside)) for run in beside
+        ]
         tell(name, kept, [run.path for run in beside])
     if arguments.test:
         write_tries(rows, path)

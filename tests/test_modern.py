@@ -20,6 +20,7 @@ from mura_tf.training.recipe import find_settings
         (["--only", "stride_8"], "compared with 'modern', which is not trained"),
         (["--test", "--only", "modern"], "Train modern, member_1, member_2 first"),
         (["--test"], "--test needs the chosen one of the tries"),
+        (["--test", "--only", "modern,longer"], "--test needs the chosen one of the tries"),
         (["--test", "--only", "without_map"], "--test needs the chosen one of the tries"),
     ],
 )
@@ -82,10 +83,15 @@ def run_of(predictions, folder):
 
 def test_a_try_takes_the_place_of_its_earlier_line(tmp_path):
     path = tmp_path / "tries.csv"
-    modern.write_tries([{"try": "modern", "auroc": 0.5}, {"try": "member_1", "auroc": 0.6}], path)
-    modern.write_tries([{"try": "modern", "auroc": 0.7}, {"try": "member_2", "auroc": 0.8}], path)
-    table = pd.read_csv(path).set_index("try").auroc
-    assert table.to_dict() == {"member_1": 0.6, "modern": 0.7, "member_2": 0.8}
+    first = {"try": "modern", "recipe": "a", "auroc": 0.5, "pointing": 0.3}
+    modern.write_tries([first, {"try": "member_1", "recipe": "b", "auroc": 0.6}], path)
+    again = {"try": "modern", "recipe": "a", "auroc": 0.7}
+    modern.write_tries([again, {"try": "member_2", "recipe": "c", "auroc": 0.8}], path)
+    table = pd.read_csv(path).set_index("try")
+    assert table.auroc.to_dict() == {"member_1": 0.6, "modern": 0.7, "member_2": 0.8}
+    assert table.pointing["modern"] == 0.3  # of the same recipe, and not told anew
+    modern.write_tries([again | {"recipe": "d"}], path)
+    assert pd.isna(pd.read_csv(path).set_index("try").pointing["modern"])
 
 
 def test_a_kept_try_needs_no_weights_and_is_not_left(members, tmp_path, monkeypatch):
@@ -101,3 +107,13 @@ def test_a_kept_try_needs_no_weights_and_is_not_left(members, tmp_path, monkeypa
         modern, "recipe_of", lambda name, weights: run.recipe.changed({"member": 1})
     )
     assert not modern.is_kept("modern", None)
+
+
+def test_nothing_but_a_named_try_opens_test(tmp_path, monkeypatch, capsys):
+    """Also where one try alone is left to train."""
+    monkeypatch.setattr(sys, "argv", ["modern.py", "nowhere", "w.h5", str(tmp_path), "--test"])
+    monkeypatch.setattr(modern, "RESULTS", tmp_path)
+    monkeypatch.setattr(modern, "is_kept", lambda name, weights: name != "longer")
+    with pytest.raises(SystemExit):
+        modern.main()
+    assert "--test needs the chosen one of the tries" in capsys.readouterr().err

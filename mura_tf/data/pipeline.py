@@ -59,8 +59,10 @@ def make_dataset(
         class_weights: (w0, w1) per study type, see `class_weights`; by default those of `views`.
         targets: float (n_views,) or (n_views, K), what the model learns instead of the label.
         boxes: of `load_boxes`, to learn where lesions are as well.
-        studies: whether to keep the views of a study beside each other in the order of training,
-            and to say which they are. The study at the end of a batch may go on in the next.
+        studies: whether to say which views are of one study. In training they stand beside each
+            other, and the study at the end of a batch may go on in the next; otherwise a batch has
+            whole studies, as far as they stand beside each other, and more than `batch_size` views
+            where one study has.
         first_epoch: the number of the first pass, for a training that goes on.
 
     Returns:
@@ -83,10 +85,11 @@ def make_dataset(
         >>> tuple(images.shape), tuple(labels.shape), tuple(weights.shape)
         ((8, 64, 64, 3), (8,), (8,))
     """
-    if lacking := {"study_type", "label", "path"} - set(views):
+    if lacking := {"study_type", "label", "path", *(STUDY_KEY if studies else ())} - set(views):
         raise ValueError(
-            "views must be a views table, with study_type, label (0 or 1) and path. Received one "
-            f"without {', '.join(sorted(lacking))}. Views to be predicted alone may have any label."
+            "views must be a views table, with study_type, label (0 or 1) and path, and of studies "
+            f"with {', '.join(STUDY_KEY)}. Received one without {', '.join(sorted(lacking))}. "
+            "Views to be predicted alone may have any label."
         )
     if not (known := views.label.isin([0, 1])).all():
         raise ValueError(
@@ -106,7 +109,7 @@ def make_dataset(
     prepared = prepare(views, image_size, cache_dir, resize=resize)
     labels = np.asarray(views.label if targets is None else targets, np.float32)
     weights = _sample_weights(views, class_weights)
-    count, steps = len(views), -(-len(views) // batch_size)
+    count = len(views)
     flip = "flip" in specs
     beyond = {name: value for name, value in specs.items() if value is not None}
     augmenter = Augmenter(beyond) if beyond else None
@@ -114,6 +117,10 @@ def make_dataset(
     codes = np.arange(count, dtype=np.int32)
     if studies:
         codes = views.groupby(STUDY_KEY, sort=False).ngroup().to_numpy(np.int32)
+    bounds = np.append(np.arange(0, count, batch_size), count)
+    if studies and not training:
+        bounds = _whole_studies(codes, batch_size)
+    steps = len(bounds) - 1
     epoch_counter = iter(range(first_epoch, 2**31))
 
     @lru_cache(maxsize=2)
@@ -126,7 +133,7 @@ def make_dataset(
         return draw.permutation(count)
 
     def gather(epoch: np.int64, step: np.int64) -> tuple[np.ndarray | np.float32, ...]:
-        chosen = epoch_order(int(epoch))[step * batch_size : (step + 1) * batch_size]
+        chosen = epoch_order(int(epoch))[bounds[step] : bounds[step + 1]]
         squares = prepared.images[prepared.rows[chosen]]
         masks = np.empty(0, np.float32) if lesions is None else lesions.masks(chosen)
         # step + 1, because 0 would repeat the order's
@@ -179,6 +186,21 @@ def make_dataset(
         .apply(tf.data.experimental.assert_cardinality(steps))
         .prefetch(4)
     )
+
+
+def _whole_studies(codes: np.ndarray, batch_size: int) -> np.ndarray:
+    """Where batches of whole studies begin, and the end.
+
+    Args:
+        codes: int (n,), a number for each study.
+        batch_size: views of a batch, at most, unless one study has more.
+    """
+    ends = [*(np.flatnonzero(np.diff(codes)) + 1), len(codes)]
+    bounds = [0]
+    for end, following in zip(ends, [*ends[1:], np.inf], strict=True):
+        if following - bounds[-1] > batch_size:
+            bounds.append(end)
+    return np.array(bounds)
 
 
 class _Lesions:

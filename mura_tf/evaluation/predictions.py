@@ -68,8 +68,8 @@ def predict_views(
         second output there is `weight`, a positive float. An unknown label is <NA>.
 
     Raises:
-        ValueError: a model of another form, a label that is no whole number, or what
-            `make_dataset` and `require_backend` raise.
+        ValueError: a model of another form or that says a weight that is none, a label that is no
+            whole number, or what `make_dataset` and `require_backend` raise.
 
     Examples:
         >>> views = mt.load_mura("demo/MURA-v1.1")
@@ -97,11 +97,11 @@ def predict_views(
         turned = batches.map(lambda images, *rest: (images[:, :, ::-1], *rest))
         both = zip([outputs, *weights], _said(model, turned), strict=True)
         outputs, *weights = [(one + other) / 2 for one, other in both]
-    _require_columns(outputs, classes)
+    _require_columns(outputs, weights, classes)
     more = {f"{CLASS_PREFIX}{name}": outputs[:, index] for index, name in enumerate(classes)}
     if weights:
         more["weight"] = weights[0][:, 0]
-    return views.assign(
+    return views.drop(columns="weight", errors="ignore").assign(
         label=as_labels(labels),
         backbone=backbone or model.name,
         stage=stage,
@@ -128,12 +128,30 @@ def _square_side(model: "keras.Model") -> int:
     return sides[0]
 
 
-def _require_columns(outputs: np.ndarray, classes: Sequence[str]) -> None:
+def _require_columns(
+    outputs: np.ndarray, weights: Sequence[np.ndarray], classes: Sequence[str]
+) -> None:
     if outputs.shape[1:] != (len(classes) or 1,):
         raise ValueError(
             "the model's output must be a probability of abnormality, (B, 1), or one for each of "
             f"`classes`. Received: {outputs.shape} and {len(classes)} classes. Of a softmax over "
             "normal and abnormal give the second: keras.Model(model.input, model.output[:, 1:])."
+        )
+    shapes = [one.shape[1:] for one in weights]
+    if shapes not in ([], [(1,)]):
+        raise ValueError(
+            "beside the probability a model can say how much each view counts, (B, 1), and nothing "
+            f"else. Received: further outputs of the shapes {shapes}."
+        )
+    for one in weights:
+        _require_positive(one)
+
+
+def _require_positive(weights: np.ndarray) -> None:
+    if not ((weights > 0) & (weights < np.inf)).all():
+        raise ValueError(
+            "how much a view counts must be a positive number. Received: "
+            f"{weights.min():g} to {weights.max():g}."
         )
 
 
@@ -153,6 +171,7 @@ def read_predictions(path: str | os.PathLike[str] | io.BytesIO) -> pd.DataFrame:
         classes = [column for column in table if column.startswith(CLASS_PREFIX)]
         weights = table.columns.intersection(["weight"])
         table = table.astype(dict.fromkeys(["probability", *classes, *weights], float))
+        _require_positive(table[weights].to_numpy())
         return table.assign(label=as_labels(table.label))
     except FileNotFoundError:
         raise FileNotFoundError(

@@ -58,8 +58,7 @@ def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
     system = system_key(predictions)
     key = STUDY_KEY + system
     studies = (
-        by_weight(predictions, [*key, "member"])
-        .assign(
+        predictions.assign(
             again=predictions.duplicated([*key, "view", "member"]),
             unknown=predictions.label.isna(),
         )
@@ -72,8 +71,8 @@ def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
             views=("view", "nunique"),
             rows=("view", "size"),
             again=("again", "any"),
-            probability=("probability", "mean"),
         )
+        .assign(probability=mean_probability(predictions, key))
         .reset_index()
     )
     uneven = studies[studies.again | (studies.rows != studies.members * studies.views)]
@@ -94,18 +93,20 @@ def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
     return studies[columns]
 
 
-def by_weight(predictions: pd.DataFrame, key: list[str]) -> pd.DataFrame:
-    """With the `probability` of each view times how much it counts, so that means are weighed.
+def mean_probability(predictions: pd.DataFrame, key: list[str]) -> pd.Series:
+    """The mean over views, by how much each counts, then over members: a probability per key.
 
     Args:
         predictions: of which some may have a `weight`; the others' views count alike.
-        key: columns that tell what a mean is taken over.
+        key: columns that tell what a mean is taken over; the series' index.
     """
     if "weight" not in predictions:
-        return predictions
-    counted = predictions.assign(weight=predictions.weight.fillna(1.0))
-    counts = counted.weight / counted.groupby(key, sort=False).weight.transform("mean")
-    return counted.assign(probability=counted.probability * counts)
+        return predictions.groupby(key, sort=False).probability.mean()
+    weight = predictions.weight.fillna(1.0)
+    weighed = predictions.assign(weight=weight, probability=predictions.probability * weight)
+    of_members = list(dict.fromkeys([*key, *weighed.columns.intersection(["member"])]))
+    sums = weighed.groupby(of_members, sort=False)[["probability", "weight"]].sum()
+    return (sums.probability / sums.weight).groupby(key, sort=False).mean()
 
 
 def view_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -122,10 +123,7 @@ def view_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
     views = predictions.groupby(VIEW_KEY, sort=False, as_index=False).agg(
         label=("label", "first"), path=("path", "first"), probability=("probability", "mean")
     )
-    of_members = [*STUDY_KEY, "member"]
-    by_member = (
-        by_weight(predictions, of_members).groupby(of_members, sort=False).probability.mean()
-    )
+    by_member = mean_probability(predictions, [*STUDY_KEY, "member"])
     spread = by_member.groupby(STUDY_KEY, sort=False).std(ddof=0).rename("disagreement")
     studies = study_probabilities(predictions)[[*STUDY_KEY, "probability"]]
     views = views.merge(studies, on=STUDY_KEY, suffixes=("", "_study"))

@@ -1,4 +1,4 @@
-"""A member as one graph for other runtimes: uint8 squares in, probabilities and maps out.
+"""A member as one graph for other runtimes: uint8 squares in, what it says of them out.
 
 A file counts only after it has said the same as Keras of the same images.
 """
@@ -142,8 +142,8 @@ def export_member(model: Path, preprocessing: str, to: str, out: Path, name: str
 def _compared(expected: Reading, found: Reading, path: Path) -> float:
     difference = float(np.abs(expected.outputs - found.outputs).max())
     if expected.weights is not None:
-        relative = found.weights / expected.weights - 1
-        difference = max(difference, float(np.abs(relative).max()))
+        weights = np.nan if found.weights is None else found.weights
+        difference = max(difference, float(np.abs(weights / expected.weights - 1).max()))
     if expected.maps is not None:
         scale = np.abs(expected.maps).max() or 1
         difference = max(difference, float(np.abs(expected.maps - found.maps).max() / scale))

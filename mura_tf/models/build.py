@@ -85,14 +85,14 @@ def build_model(
 
     freeze(extractor, trainable)
 
-    features, said, counts = extractor.output, [], []
+    features, said, counted = extractor.output, [], []
     regularizer = keras.regularizers.L1L2(l1, l2) if l1 or l2 else None
     for index, (layer, values) in enumerate(parse_head(head)):
         name = f"head{index}_{layer}"
         if layer == "map":
             said.append(lesion_map(extractor, name, int(values[0])))
         elif layer == "views":
-            counts.append(_view_weights(features, name, regularizer, int(values[0])))
+            counted.append(_view_weights(features, name, regularizer, int(values[0])))
         else:
             features = _HEAD_BUILDERS[layer](features, name, regularizer, *values)
     if said:
@@ -105,7 +105,7 @@ def build_model(
         dtype="float32",  # stays so under mixed precision
         name="probabilities" if classes else "probability",
     )(features)
-    model = keras.Model(extractor.input, [output, *counts] if counts else output, name=backbone)
+    model = keras.Model(extractor.input, [output, *counted] if counted else output, name=backbone)
     if batch_norm == "torch":
         _norm_as_torch(model, from_scratch=facts.constructor.startswith("mura_tf:"))
     return model

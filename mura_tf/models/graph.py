@@ -120,15 +120,16 @@ def _values(variable: keras.Variable) -> np.ndarray:
     return keras.ops.convert_to_numpy(variable).astype(float)
 
 
+def output_logits(model: keras.Model) -> KerasTensor:
+    """The symbolic output before its last activation, (B, 1 or K)."""
+    dense = _output_layer(model)  # its own variables, so that further training counts
+    values = keras.ops.matmul(keras.ops.cast(dense.input, "float32"), dense.kernel)
+    return values + dense.bias if dense.use_bias else values
+
+
 def logits_of(model: keras.Model) -> keras.Model:
     """The model without its last activation, which would flatten the gradients."""
-
-    def logits() -> KerasTensor:
-        dense = _output_layer(model)  # its own variables, so that further training counts
-        values = keras.ops.matmul(keras.ops.cast(dense.input, "float32"), dense.kernel)
-        return values + dense.bias if dense.use_bias else values
-
-    return part_of(model, "logits", logits)
+    return part_of(model, "logits", lambda: output_logits(model))
 
 
 def layer_name(model: keras.Model, name: str | None) -> str:
@@ -206,9 +207,13 @@ def require_flat(model: object) -> None:
             f"a nested one: {', '.join(map(repr, nested))} inside {model.name!r} is itself a "
             f"model. {mend}"
         )
-    said = len(model.outputs) - (view_weights(model) is not None)
-    if len(getattr(model, "inputs", None) or ()) != 1 or said != 1:
+    if len(getattr(model, "inputs", None) or ()) != 1 or _said(model) != 1:
         raise ValueError(
             "a heatmap needs a functional model with one input and one output. Received: "
             f"{model.name!r}. {mend}"
         )
+
+
+def _said(model: keras.Model) -> int:
+    """How many outputs a model has beside how much each view counts."""
+    return len(model.outputs) - (view_weights(model) is not None)

@@ -133,7 +133,8 @@ def route(
                 )
             )
     with written_whole(path) as part:
-        pd.concat(tables).to_csv(part, index=False)
+        # how much a view counts is told by each model beside its own others alone
+        pd.concat(tables).drop(columns="weight", errors="ignore").to_csv(part, index=False)
 
 
 def routed_predictions(

@@ -1,6 +1,6 @@
 """What a model says of the views that its epoch is selected on, one by one.
 
-Where a head weighs the views of a study, `val_auroc` is of studies.
+Where a head weighs the views of a study, it is of studies: they are what such a model learns.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from mura_tf.data.table import STUDY_KEY
 from mura_tf.data.tasks import abnormality_of
 from mura_tf.evaluation.metrics import THRESHOLD
 from mura_tf.evaluation.predictions import CLASS_PREFIX
-from mura_tf.evaluation.scores import by_weight
+from mura_tf.evaluation.scores import mean_probability, study_probabilities
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -50,8 +50,9 @@ class ValidationAuroc(keras.callbacks.Callback):
         said = outputs if isinstance(outputs, list) else [outputs]
         rows = self._views.assign(probability=abnormality_of(said[0].astype(float), self._classes))
         if self._weighed:
-            rows = rows.assign(weight=said[1].astype(float))
-            rows = by_weight(rows, STUDY_KEY).groupby(STUDY_KEY)[["label", "probability"]].mean()
+            rows = rows.assign(weight=said[1][:, 0].astype(float))
+            studies = rows.groupby(STUDY_KEY, sort=False)[["label"]].first()
+            rows = studies.assign(probability=mean_probability(rows, STUDY_KEY))
         logs["val_auroc"] = auroc(rows.label.to_numpy(), rows.probability.to_numpy())
 
 
@@ -59,13 +60,16 @@ def decided(predictions: pd.DataFrame) -> dict[str, bool | float | None]:
     """Whether a model decides at all, and how well it ranks.
 
     Args:
-        predictions: predictions table of the views its epoch was selected on.
+        predictions: predictions table of the views its epoch was selected on; where it has a
+            `weight`, their studies are what counts.
 
     Returns:
         `constant`, whether all views are called the same: abnormal or normal at 0.5, or one class
         where the classes say nothing of that; `auroc` of abnormal against normal, None where it is
         not defined.
     """
+    if "weight" in predictions:
+        predictions = study_probabilities(predictions)
     unsaid = predictions.probability.isna().all()
     if unsaid:
         classes = [column for column in predictions if column.startswith(CLASS_PREFIX)]

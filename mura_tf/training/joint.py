@@ -4,15 +4,16 @@ import keras
 from keras import KerasTensor, ops
 
 from mura_tf.data.pipeline import Labels
-from mura_tf.models.graph import lesion_logits
+from mura_tf.models.graph import lesion_logits, output_logits, view_weights
 
 
 class JointModel(keras.Model):
     """A model whose map learns from boxes, or whose views are trained as studies, or both.
 
-    Its outputs are those of the model, and the map's logits where boxes count. What is learned
-    goes by what `make_dataset` has in the labels' place: labels alone have the label's loss; with
-    "studies" it is that of each view's study; with "lesions" the map's loss stands beside it.
+    Its outputs are those of the model, the logits of its probability where it weighs views, and the
+    map's logits where boxes count. What is learned goes by what `make_dataset` has in the labels'
+    place: labels alone have the label's loss; with "studies" it is that of each view's study; with
+    "lesions" the map's loss stands beside it.
 
     Args:
         model: with a head that has a "map" or "views".
@@ -21,7 +22,11 @@ class JointModel(keras.Model):
 
     @classmethod
     def around(cls, model: keras.Model, boxes_weight: float) -> "JointModel":
-        outputs = [*model.outputs, lesion_logits(model)] if boxes_weight else model.outputs
+        outputs = list(model.outputs)
+        if view_weights(model) is not None:
+            outputs.append(output_logits(model))
+        if boxes_weight:
+            outputs.append(lesion_logits(model))
         joint = cls(model.input, outputs, name=model.name)
         joint.boxes_weight = boxes_weight
         return joint
@@ -50,17 +55,23 @@ class JointModel(keras.Model):
         return super().compute_metrics(x, _labels(y), _probabilities(y, y_pred), sample_weight)
 
 
-def study_means(
-    probabilities: KerasTensor, weights: KerasTensor, studies: KerasTensor
-) -> KerasTensor:
-    """The probability of each view's study, of the views that are there: float (B, 1).
+def study_logits(logits: KerasTensor, weights: KerasTensor, studies: KerasTensor) -> KerasTensor:
+    """The logit of each view's study, of the views that are there: float (B, 1).
+
+    That of the weighed mean of the views' probabilities, but computed from logits, so that a study
+    that is wrong beyond doubt still has a gradient.
 
     Args:
-        probabilities, weights: of the views, (B, 1).
+        logits, weights: of the views, (B, 1).
         studies: which study a view is of, (B,): the same number for views of one.
     """
-    together = ops.cast(studies[:, None] == studies[None, :], weights.dtype)
-    return ops.matmul(together, weights * probabilities) / ops.matmul(together, weights)
+    together = studies[:, None] == studies[None, :]
+    shares = ops.where(together, ops.transpose(ops.log(weights)), -1e9)  # before their common sum
+    abnormal, normal = (
+        ops.logsumexp(shares - ops.transpose(ops.softplus(signed)), axis=1, keepdims=True)
+        for signed in (-logits, logits)
+    )
+    return abnormal - normal
 
 
 def map_loss(lesions: KerasTensor, logits: KerasTensor) -> KerasTensor:
@@ -88,7 +99,8 @@ def map_loss(lesions: KerasTensor, logits: KerasTensor) -> KerasTensor:
 
 def _probabilities(y: Labels, y_pred: list[KerasTensor]) -> KerasTensor:
     if isinstance(y, dict) and "studies" in y:
-        return study_means(y_pred[0], y_pred[1], y["studies"])
+        _, weights, logits, *_ = y_pred
+        return keras.activations.sigmoid(study_logits(logits, weights, y["studies"]))
     return y_pred[0]
 
 

@@ -1,7 +1,6 @@
 """Recipe -> the compiled model that a run begins with."""
 
 import json
-import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -108,7 +107,11 @@ def _metrics(classes: int) -> list[keras.metrics.Metric]:
     return [CohenKappa(name="kappa"), LabelAccuracy(name="accuracy")]
 
 
-_NEW = {"backbone": HEAD_NAMES, "without_output": OUTPUT_NAMES}
+_NEW: dict[str, tuple[str, ...]] = {
+    "model": (),
+    "backbone": HEAD_NAMES,
+    "without_output": OUTPUT_NAMES,
+}
 """What the names of the layers begin with that are not loaded, by `initial_part`."""
 _HEADS = {
     "model": "the same head",
@@ -124,22 +127,30 @@ def _load_initial(model: keras.Model, path: Path, part: str) -> None:
         )
     if path.suffix != ".keras":
         raise ValueError(f"initial must be a .keras file. Received: {path}.")
+    new = _NEW[part]
     try:
-        if part in _NEW:
-            _copy(keras.models.load_model(path, compile=False), model, new=_NEW[part])
-            return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a hundred lines before the one error
-            model.load_weights(path)
+        source = keras.models.load_model(path, compile=False)
+        (theirs, backbone), (head, layers) = (_parts(one, new) for one in (source, model))
+        if different := sorted(theirs.keys() ^ head.keys()):
+            raise ValueError(f"one of the two heads has no {', '.join(different[:5])}")
+        pairs = zip([*layers, *head.values()], [*backbone, *map(theirs.get, head)], strict=True)
+        for layer, other in pairs:
+            layer.set_weights(other.get_weights())
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"initial must hold a {model.name} with {_HEADS[part]}. Received: {path}, of which "
-            f"Keras says: {str(error).splitlines()[0]}"
+            f"initial must hold a {model.name} with {_HEADS[part]}. Received: {path}: "
+            f"{str(error).splitlines()[0]}"
         ) from error
 
 
-def _copy(source: keras.Model, model: keras.Model, new: tuple[str, ...]) -> None:
-    """Copies all layers but those whose names begin with one of `new`."""
-    for layer in model.layers:
-        if layer.weights and not layer.name.startswith(new):
-            layer.set_weights(source.get_layer(layer.name).get_weights())
+def _parts(
+    model: keras.Model, new: tuple[str, ...]
+) -> tuple[dict[str, keras.Layer], list[keras.Layer]]:
+    """The head's layers with weights by name, but for those that begin with one of `new`; the rest.
+
+    The backbone's go by their order: Keras numbers some of their names through a process.
+    """
+    weighty = [layer for layer in model.layers if layer.weights]
+    head = {one.name: one for one in weighty if one.name.startswith(HEAD_NAMES)}
+    backbone = [layer for layer in weighty if layer.name not in head]
+    return {name: one for name, one in head.items() if not name.startswith(new)}, backbone

@@ -17,6 +17,7 @@ import pandas as pd
 from mura_tf.data.cache import picture_marks
 from mura_tf.data.text import read_object, read_text
 from mura_tf.evaluation.predictions import PREDICT_AGAIN, read_predictions
+from mura_tf.models.specs import weighs_views
 from mura_tf.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -142,9 +143,12 @@ class Run:
         if not self.info.get("constant"):
             return ""
         area = self.info["auroc"]  # None where it is not defined
-        ranks = "" if area is None else f"; their AUROC at image level is {area:.3f}"
+        what, level = "views", "image"
+        if weighs_views(self.recipe.head):
+            what, level = "studies", "study"
+        ranks = "" if area is None else f"; their AUROC at {level} level is {area:.3f}"
         return (
-            f"{self.path}: the chosen epoch calls all views that it was selected on the same, so "
+            f"{self.path}: the chosen epoch calls all {what} that it was selected on the same, so "
             f"no score of its decisions says anything{ranks}."
         )
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from mura_tf.data.counts import class_weights
 from mura_tf.data.pipeline import input_statistics, make_dataset
+from mura_tf.data.table import STUDY_KEY
 from mura_tf.data.tasks import class_names, targets_of
 from mura_tf.evaluation.predictions import EVALUATION_BATCH, predict_views, write_predictions
 from mura_tf.files import locked, remove_parts, write_json, written_whole
@@ -172,6 +173,9 @@ def _train_and_predict(
     verbose: str | int,
 ) -> None:
     splits = split_views(views, recipe)
+    weighed = weighs_views(recipe.head)
+    if weighed:  # batches of whole studies are validated
+        splits["select"] = splits["select"].sort_values(STUDY_KEY, kind="stable", ignore_index=True)
     classes = class_names(views, recipe.task)
     first_sizes = parse_sizes(recipe.first_sizes)
     if first_sizes:  # a size that cannot be is told before another has trained
@@ -180,7 +184,6 @@ def _train_and_predict(
             compiled_model(blank, classes, run.path, side=side)
     keras.utils.set_random_seed(recipe.run_seed)
     weights = _loss_weights(splits["train"], recipe.balance)
-    weighed = weighs_views(recipe.head)
     steps = -(-len(splits["train"]) // recipe.batch_size)
     inputs: _Inputs = {
         "image_size": recipe.side,
@@ -246,8 +249,8 @@ def _train_and_predict(
         trained(side, done)
     model, checkpoint = trained(recipe.side, recipe.max_epochs)
     model.set_weights(checkpoint.stopping.best_weights)
-    said = model.outputs[:2] if weighed else model.outputs[0]  # without the map's
-    model = keras.Model(model.input, said, name=model.name)
+    outputs = model.outputs[:2] if weighed else model.outputs[0]  # without what is learned by alone
+    model = keras.Model(model.input, outputs, name=model.name)
 
     with full_disk_explained(run.path):
         with written_whole(run.path / "best.keras") as part:

@@ -12,7 +12,8 @@ from trainings import SHORT, files
 
 from mura_tf.data.views import load_mura
 from mura_tf.models.build import build_model
-from mura_tf.training.model import save_model
+from mura_tf.training.model import compiled_model, save_model
+from mura_tf.training.recipe import Recipe
 from mura_tf.training.train import train
 
 
@@ -134,3 +135,17 @@ def test_a_backbone_of_another_kind_cannot_be_the_start(mura, tmp_path, eagerly)
     recipe = dataclasses.replace(SHORT, initial="../other/best.keras", initial_part="backbone")
     with pytest.raises(ValueError, match="initial must hold a small_cnn with any head"):
         train(recipe, views, tmp_path / "run", verbose=0)
+
+
+def test_a_start_whose_layers_keras_has_numbered_otherwise(tmp_path):
+    """EfficientNet's Normalization has no name of its own: the process' second is another."""
+    first = build_model("efficientnet_b0", None, image_size=32)
+    first.save(tmp_path / "best.keras")
+    recipe = Recipe("efficientnet_b0", None, image_size=32, initial="best.keras")
+    for part in ("model", "backbone", "without_output"):
+        one = dataclasses.replace(recipe, initial_part=part)
+        model = compiled_model(one, (), tmp_path)
+        assert [layer.name for layer in first.layers] != [layer.name for layer in model.layers]
+        pairs = list(zip(first.get_weights(), model.get_weights(), strict=True))
+        same = [np.array_equal(*pair) for pair in pairs]
+        assert all(same[:-6]) and all(same) == (part == "model")
