@@ -101,7 +101,8 @@ class Recipe:
         schedule: how the learning rate falls, see `specs.SCHEDULES`. The paper says "each time the
             training loss has stopped improving" and names no number of epochs: 1 is its literal
             reading.
-        monitor: what selects the epoch and stops the run, of `MONITORS`, at image level.
+        monitor: what selects the epoch and stops the run, of `MONITORS`, at image level; where the
+            head weighs views, each view has its study's probability.
         patience: epochs without a better `monitor` that are tolerated; one more ends the run.
         max_epochs: the run ends here if it did not before. The paper has no such limit.
         mirrored: whether a view's probability is the mean of its own and its mirror image's.
