@@ -118,7 +118,8 @@ def view_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per view, in order of appearance: `split, study_type, patient, study, view, label,
         path, probability, probability_study`, and `disagreement`, the standard deviation over the
-        members of the study's probability.
+        members of the study's probability. Where the views have a `weight`, `counts` is the share
+        of its study that each makes up.
     """
     views = predictions.groupby(VIEW_KEY, sort=False, as_index=False).agg(
         label=("label", "first"), path=("path", "first"), probability=("probability", "mean")
@@ -127,7 +128,13 @@ def view_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
     spread = by_member.groupby(STUDY_KEY, sort=False).std(ddof=0).rename("disagreement")
     studies = study_probabilities(predictions)[[*STUDY_KEY, "probability"]]
     views = views.merge(studies, on=STUDY_KEY, suffixes=("", "_study"))
-    return views.merge(spread, left_on=STUDY_KEY, right_index=True)
+    views = views.merge(spread, left_on=STUDY_KEY, right_index=True)
+    if "weight" not in predictions:
+        return views
+    whole = predictions.groupby([*STUDY_KEY, "member"], sort=False).weight.transform("sum")
+    shares = predictions.assign(counts=predictions.weight / whole)
+    counts = shares.groupby(VIEW_KEY, sort=False, as_index=False).counts.mean()
+    return views.merge(counts, on=VIEW_KEY)
 
 
 def score(

@@ -231,8 +231,10 @@ def _wrapped(lines: Iterable[str], inches: float, points: int) -> str:
 
 
 def _told(view: pd.Series) -> list[str]:
-    """What is said of a view: its probability, and of what it is taken for, where classes are."""
+    """What is said of a view: its probability, what it counts, and what it is taken for."""
     lines = [f"probability {view.probability:.2f}"]
+    if "counts" in view:
+        lines.append(f"counts {view.counts:.0%}")
     if "decided" in view:
         said = "rightly" if view.decided == view.true_class else f"and is {view.true_class}"
         lines.append(f"taken for {view.decided} ({view.share:.2f}), {said}")

@@ -12,15 +12,16 @@ from sklearn.metrics import roc_auc_score
 from trainings import RECIPE, assert_same, interrupted
 
 from mura_tf.data.pipeline import load_images, make_dataset
-from mura_tf.data.table import STUDY_KEY
+from mura_tf.data.table import STUDY_KEY, VIEW_KEY
 from mura_tf.data.views import load_mura
 from mura_tf.evaluation.predictions import predict_views, read_predictions, write_predictions
-from mura_tf.evaluation.scores import study_probabilities
+from mura_tf.evaluation.scores import study_probabilities, view_probabilities
 from mura_tf.explain.heatmaps import heatmaps
 from mura_tf.inference.export import export_member
 from mura_tf.inference.members import KerasMember, OnnxMember, read_all
 from mura_tf.inference.pack import pack
 from mura_tf.models.build import build_model
+from mura_tf.reports.study_page import plot_study
 from mura_tf.training.joint import JointModel, study_logits
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.train import train
@@ -132,6 +133,21 @@ def test_predictions_say_how_much_each_view_counts(weighed):
     valid = studies[studies.split == "valid"]
     best = weighed.history.val_auroc[weighed.info["best_epoch"] - 1]
     assert best == pytest.approx(roc_auc_score(valid.label, valid.probability), abs=1e-6)
+
+
+def test_pages_say_what_each_view_counts(weighed):
+    table = weighed.predictions.query("split == 'valid'")
+    views = view_probabilities(pd.concat([table, table.assign(member=1, weight=1.0)]))
+    assert views.counts.groupby([views[name] for name in STUDY_KEY]).sum().to_numpy() == (
+        pytest.approx(1)
+    )
+    study = max((one for _, one in views.groupby(STUDY_KEY, sort=False)), key=len)
+    own = table.merge(study[VIEW_KEY])
+    expected = (own.weight / own.weight.sum() + 1 / len(own)) / 2
+    assert study.counts.to_numpy() == pytest.approx(expected.to_numpy())
+    page = plot_study(study, np.zeros((len(study), 8, 8), np.float32))
+    titles = " ".join(axes.get_title() for axes in page.axes)
+    assert all(f"counts {share:.0%}" in " ".join(titles.split()) for share in study.counts)
 
 
 def test_members_are_weighed_each_on_its_own():
