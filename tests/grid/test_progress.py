@@ -114,6 +114,7 @@ def test_a_run_that_decides_nothing_is_told(plan, images, clock, capsys):
     with Board(plan, images, "this", True) as board:
         clock.now = 1
         reach(run, 1, finished=True)
+        run.recipe.save(run.folder / "recipe.json")
         write_json(run.folder / "run.json", {"finished": True, "constant": True, "auroc": 0.7125})
         board.finished(run)
     assert capsys.readouterr().out.splitlines()[-1] == (
