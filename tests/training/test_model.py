@@ -138,7 +138,7 @@ def test_a_backbone_of_another_kind_cannot_be_the_start(mura, tmp_path, eagerly)
 
 @pytest.mark.parametrize("part", ["model", "backbone", "without_output"])
 def test_a_start_whose_layers_keras_has_numbered_otherwise(part, tmp_path):
-    """As EfficientNet's Normalization, which has no name of its own: a process' second is another."""
+    """As EfficientNet's Normalization is: it has no name of its own."""
     first, model = (of_unnamed_layers() for _ in range(2))
     save_model(first, tmp_path / "best.keras")
     assert [layer.name for layer in first.layers] != [layer.name for layer in model.layers]
