@@ -3,7 +3,9 @@
 import re
 import shutil
 
+import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from mura_tf.data.boxes import load_boxes
@@ -88,9 +90,23 @@ def test_no_word_leaves_a_figure(ensemble, count, name):
     titles = [axes.title for axes in figure.axes if axes.get_title()]
     boxes = [text.get_window_extent() for text in [figure._suptitle, *titles]]
     assert len(boxes) == 1 + count
+    bar = figure.axes[-1].yaxis.label.get_window_extent()
+    assert figure.bbox.y0 <= bar.y0 and bar.y1 <= figure.bbox.y1
     for one, box in enumerate(boxes):
         assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
         assert not any(box.overlaps(other) for other in boxes[one + 1 :])
+
+
+def test_the_words_at_the_colours_fit_a_flat_picture(tmp_path):
+    path = tmp_path / "flat.png"
+    cv2.imwrite(str(path), np.full((40, 200), 128, np.uint8))
+    view = {"split": "valid", "study_type": "forearm", "patient": "p", "study": "s"}
+    view |= {"view": "flat.png", "path": str(path), "label": 1, "probability": 0.5, "member": 0}
+    view |= {"backbone": "b", "stage": "mura", "repeat": 0}
+    figure = plot_study(pd.DataFrame([view]), np.zeros((1, 32, 32)))
+    figure.draw_without_rendering()
+    bar = figure.axes[-1].yaxis.label.get_window_extent()
+    assert figure.bbox.y0 <= bar.y0 and bar.y1 <= figure.bbox.y1
 
 
 def test_a_figure_of_ones_own_predictions(lesions):
