@@ -155,7 +155,8 @@ def plot_study(
         pad=0.02,
         panchor=False,  # or it would centre the views again
     )
-    bar.set_label(_wrapped(["heat; 1 where every model is hottest"], sum(inches), 9), fontsize=9)
+    said = _wrapped(["heat; 1 where every model is hottest"], max(sum(inches), 1.1), 9)
+    bar.set_label(said, fontsize=9)
     bar.ax.tick_params(labelsize=9)
     bar.outline.set_visible(False)
     figure.supxlabel(
