@@ -161,15 +161,11 @@ def _graph(model: "keras.Model", preprocessing: str) -> "Graph":
     import tensorflow as tf
 
     from mura_tf.data.pipeline import preprocessing_table
-    from mura_tf.models.graph import shown_map, view_weights
+    from mura_tf.models.graph import read_outputs
 
     table = preprocessing_table(preprocessing)  # affine in the grey level, in every mode
     scale, shift = table[1] - table[0], table[0]
-    outputs, kernel = {"probabilities": model.outputs[0]}, None
-    if (weights := view_weights(model)) is not None:
-        outputs["weights"] = weights
-    with contextlib.suppress(ValueError):  # a head that has no maps
-        outputs["features"], kernel = shown_map(model)
+    outputs, kernel = read_outputs(model)
     part = keras.Model(model.input, outputs)
     side = model.input_shape[1]
 
@@ -177,7 +173,7 @@ def _graph(model: "keras.Model", preprocessing: str) -> "Graph":
         images = tf.cast(squares, tf.float32)[..., None] * scale + shift
         found = part(images, training=False)
         said = {"probabilities": found["probabilities"]}
-        if weights is not None:
+        if "weights" in outputs:
             said["weights"] = found["weights"][:, 0]
         if kernel is not None:
             features = tf.cast(found["features"], tf.float32)

@@ -7,7 +7,6 @@ inside, so that nobody outside knows of BGR or means.
 import io
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -121,18 +120,13 @@ class KerasMember:
         import keras
 
         from mura_tf.data.pipeline import looked_up, preprocessing_table
-        from mura_tf.models.graph import part_of, shown_map, view_weights
+        from mura_tf.models.graph import part_of, read_outputs
 
         self._prepare, self._table = looked_up, preprocessing_table(preprocessing)
         model = keras.models.load_model(path, compile=False)
         self.side, self.outputs = model.input_shape[1], model.outputs[0].shape[-1]
-        said = {"outputs": model.outputs[0]}
-        if (weights := view_weights(model)) is not None:
-            said["weights"] = weights
-        self._kernel = None
-        with suppress(ValueError):  # a head that has no maps
-            said["features"], kernel = shown_map(model)
-            self._kernel = kernel.astype(np.float32)
+        said, kernel = read_outputs(model)
+        self._kernel = None if kernel is None else kernel.astype(np.float32)
         self._part = part_of(model, "outputs, weights and maps", lambda: said)
 
     def read(self, squares: np.ndarray) -> Reading:
@@ -143,7 +137,7 @@ class KerasMember:
         said = {name: np.asarray(one, np.float32)[:count] for name, one in found.items()}
         maps = None if self._kernel is None else said["features"] @ self._kernel
         weights = said["weights"][:, 0] if "weights" in said else None
-        return Reading(said["outputs"], maps, weights)
+        return Reading(said["probabilities"], maps, weights)
 
 
 def read_all(

@@ -163,14 +163,33 @@ def attention_maps(model: keras.Model) -> list[KerasTensor]:
 
 def lesion_logits(model: keras.Model) -> KerasTensor | None:
     """The symbolic logits (B, h, w, 1) of the head's layer "map", if it has one."""
-    found = [one.output for one in model.layers if re.fullmatch(r"head\d+_map", one.name)]
-    return found[0] if found else None
+    return _head_output(model, "map")
 
 
 def view_weights(model: keras.Model) -> KerasTensor | None:
     """How much each view counts in its study, (B, 1), if the head has the layer "views"."""
-    found = [one.output for one in model.layers if re.fullmatch(r"head\d+_views", one.name)]
+    return _head_output(model, "views")
+
+
+def _head_output(model: keras.Model, name: str) -> KerasTensor | None:
+    """The symbolic output of the head's layer of that name, which a head has once at most."""
+    found = [one.output for one in model.layers if re.fullmatch(rf"head\d+_{name}", one.name)]
     return found[0] if found else None
+
+
+def read_outputs(model: keras.Model) -> tuple[dict[str, KerasTensor], np.ndarray | None]:
+    """What is read of a picture, in one forward pass.
+
+    Returns:
+        Symbolic "probabilities" (B, 1 or K), "weights" (B, 1) where the head weighs views, and
+        "features" where it has maps; their kernel, see `shown_map`, or None without.
+    """
+    outputs, kernel = {"probabilities": model.outputs[0]}, None
+    if (weights := view_weights(model)) is not None:
+        outputs["weights"] = weights
+    with contextlib.suppress(ValueError):  # a head that has no maps
+        outputs["features"], kernel = shown_map(model)
+    return outputs, kernel
 
 
 def shown_map(model: keras.Model) -> tuple[KerasTensor, np.ndarray]:
