@@ -36,6 +36,7 @@ from mura_tf.data.table import STUDY_KEY
 from mura_tf.evaluation.metrics import THRESHOLD, bootstrap_weights, interval, weighted_auroc
 from mura_tf.evaluation.operating_points import decide
 from mura_tf.explain.scores import score_detections, score_heatmaps
+from mura_tf.files import write_json
 from mura_tf.models.specs import parse_head
 from mura_tf.published import OVERALL
 from mura_tf.training.recipe import find_settings
@@ -64,6 +65,8 @@ ABLATIONS: dict[str, dict[str, object]] = {
     "balanced": {"balance": "all"},
 }
 """The same, to see what each part of the recipe is worth."""
+PREDICTED = {"mirrored"}
+"""What is of prediction alone: where no more differs, the model is trained already."""
 RESULTS = Path(__file__).parent / "results" / "modern"
 KEPT = ("recipe.json", "run.json", "history.csv", "predictions.csv")
 """What stays of a run folder."""
@@ -93,6 +96,20 @@ def keep(run: Run, folder: Path) -> Run:
     for name in KEPT:
         shutil.copyfile(run.path / name, folder / name)
     return Run(folder)
+
+
+def begin_from(trained: Path, recipe: Recipe, folder: Path) -> None:
+    """Makes the run folder of a recipe that differs in `PREDICTED` alone: it has yet to predict."""
+    run = Run(trained)
+    said = {"recipe_hash": recipe.hash, "constant": None, "auroc": None}  # of its predictions
+    shutil.copytree(
+        trained,
+        folder,
+        ignore=shutil.ignore_patterns("predictions.csv", ".lock"),
+        dirs_exist_ok=True,
+    )
+    recipe.save(folder / "recipe.json")
+    write_json(folder / "run.json", run.info | said)
 
 
 def scored(runs: Sequence[Run], split: str) -> dict[str, object]:
@@ -226,8 +243,11 @@ def main() -> None:
     for name in names:
         folder = arguments.out / name
         if not is_kept(name, arguments.weights):
-            run = train(recipe_of(name, arguments.weights), views, folder, skip_bad=True)
-            keep(run, RESULTS / name)
+            recipe, first = (recipe_of(one, arguments.weights) for one in (name, MODERN))
+            trained = arguments.out / MODERN
+            if known[name].keys() <= PREDICTED and name != MODERN and has_model(trained, first):
+                begin_from(trained, recipe, folder)
+            keep(train(recipe, views, folder, skip_bad=True), RESULTS / name)
         tell(name, [Run(RESULTS / name)], [folder])
     if set(names) & set(MEMBERS) and all(is_kept(name, arguments.weights) for name in MEMBERS):
         runs = [Run(RESULTS / name) for name in MEMBERS]

@@ -2,12 +2,13 @@
 
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 from prediction_tables import predictions_of
 from sklearn.metrics import roc_auc_score
 
-from mura_tf import Recipe, Run, study_probabilities
+from mura_tf import Recipe, Run, load_mura, study_probabilities, train
 from mura_tf.experiments import modern
 from mura_tf.grid.plan import plan_runs
 from mura_tf.training.recipe import find_settings
@@ -107,6 +108,20 @@ def test_a_kept_try_needs_no_weights_and_is_not_left(members, tmp_path, monkeypa
         modern, "recipe_of", lambda name, weights: run.recipe.changed({"member": 1})
     )
     assert not modern.is_kept("modern", None)
+
+
+def test_what_predicts_otherwise_alone_is_not_trained_again(members, lesions, tmp_path):
+    first = Run(members / "member0")
+    recipe = first.recipe.changed({"mirrored": True})
+    for _ in range(2):  # also where it was stopped in between
+        modern.begin_from(first.path, recipe, tmp_path / "mirrored")
+        assert not Run(tmp_path / "mirrored").finished
+    run = train(recipe, load_mura(lesions), tmp_path / "mirrored", verbose=0)
+    assert run.finished and run.info["recipe_hash"] == recipe.hash
+    assert (run.path / "best.keras").read_bytes() == (first.path / "best.keras").read_bytes()
+    before, after = first.predictions.probability, run.predictions.probability
+    assert not np.allclose(before, after)
+    assert before.corr(after) > 0.9
 
 
 def test_nothing_but_a_named_try_opens_test(tmp_path, monkeypatch, capsys):
