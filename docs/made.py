@@ -28,8 +28,10 @@ from mura_tf.models.specs import (
     SCHEDULES,
     TRAINABLE,
 )
+from mura_tf.papers.deviations import GREY, paper_choices
 from mura_tf.papers.reproduce import listing
 from mura_tf.reports.style import COLOURS
+from mura_tf.training.recipe import Recipe
 
 PACKAGE = Path(mura_tf.__file__).parent
 ROOMS = (
@@ -48,7 +50,8 @@ BESIDE = {
     ],
 }
 """What a public name takes or returns and is told beside it, without a public name of its own."""
-_MARK = re.compile(r"^<!-- made: (.+?) -->$", re.MULTILINE)
+_MARK = re.compile(r"^<!-- made: (.+?) -->.*$", re.MULTILINE)
+"""And, for who reads the page as it lies, where the same is told."""
 
 
 def files() -> dict[str, str]:
@@ -159,6 +162,11 @@ def _rooms() -> str:
     return "\n".join(lines)
 
 
+def _deviations() -> str:
+    """Of the paper's tables, numbered."""
+    return "\n".join(f"1. {one}" for one in (*paper_choices(map(Recipe, BACKBONES)), GREY))
+
+
 def _systems() -> str:
     """Every system of the five documents, as `mura-tf reproduce --list` prints them."""
     lines = []
@@ -235,6 +243,7 @@ MADE = {
     "commands": _commands,
     "rooms": _rooms,
     "systems": _systems,
+    "deviations": _deviations,
     "backbones": _backbones,
     "head": lambda: _meanings("layer", "what it is", HEAD_LAYERS),
     "augmentations": lambda: _meanings("augmentation", "what its value is", AUGMENTATIONS),

@@ -35,7 +35,7 @@ from mura_tf import (
 from mura_tf.data.table import STUDY_KEY
 from mura_tf.evaluation.metrics import THRESHOLD, bootstrap_weights, interval, weighted_auroc
 from mura_tf.evaluation.operating_points import decide
-from mura_tf.explain.scores import score_detections, score_heatmaps
+from mura_tf.explain.scores import score_detections, score_heatmaps, write_scores
 from mura_tf.files import write_json
 from mura_tf.models.specs import parse_head
 from mura_tf.published import OVERALL
@@ -56,6 +56,8 @@ MEMBERS = (MODERN, "member_1", "member_2")
 """What `mura-tf train --recipe modern --scheme whole --members 3` trains."""
 TOGETHER = "members"
 """The line of these together."""
+METHODS = ("learned", "cam", "grad_cam")
+"""How their maps are scored against boxes, in `results/modern/heatmap_scores.csv`."""
 ABLATIONS: dict[str, dict[str, object]] = {
     "without_boxes": {"head": ("map:16:0", "pool", "dropout:0.5")},
     "without_map": {"head": ("pool", "dropout:0.5")},
@@ -139,13 +141,19 @@ def has_model(folder: Path, recipe: Recipe) -> bool:
     return (folder / "best.keras").exists() and spelled(Run(folder).recipe) == spelled(recipe)
 
 
+def explained(folders: Sequence[Path], data: Path, split: str) -> Ensemble:
+    """A system, to be explained on a split."""
+    ensemble = Ensemble(folders, data)
+    ensemble.split = split
+    return ensemble
+
+
 def located(folders: Sequence[Path], data: Path, split: str) -> dict[str, float]:
     """How often the learned map of a system points into a box, and its average precision."""
     heads = [parse_head(Run(folder).recipe.head) for folder in folders]
     if not all("map" in dict(head) for head in heads):
         return {}
-    ensemble = Ensemble(folders, data)
-    ensemble.split = split
+    ensemble = explained(folders, data, split)
     table = score_heatmaps(ensemble, data, ["learned"])
     chosen = table[(table.study_type == OVERALL) & (table.method == "learned")]
     found = {"pointing": chosen.set_index("score").value["pointing"]}
@@ -236,6 +244,9 @@ def main() -> None:
         pairs = zip(trained, runs, strict=True)
         if all(has_model(folder, run.recipe) for folder, run in pairs):
             row |= located(trained, arguments.data, split)
+            if name == TOGETHER:
+                ensemble = explained(trained, arguments.data, split)
+                write_scores(ensemble, arguments.data, RESULTS, METHODS)
         rows.append(row)
         if not arguments.test:
             write_tries(rows[-1:], path)
