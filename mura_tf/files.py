@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import tempfile
 import time
 import warnings
@@ -126,7 +127,10 @@ def _alive(owner: str) -> bool:
 def _remove(parts: Iterable[Path]) -> None:
     for part in parts:
         with suppress(OSError):  # another process may be removing it
-            part.unlink()
+            if part.is_dir():
+                shutil.rmtree(part)
+            else:
+                part.unlink()
 
 
 @contextmanager

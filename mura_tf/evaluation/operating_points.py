@@ -66,11 +66,13 @@ class OperatingPoint:
     high: float
 
     def decide(self, probability: float) -> str:
-        """ "normal", "doubtful" or "abnormal".
+        """ "normal", "doubtful" or "abnormal"; ValueError where the probability is NaN.
 
         >>> OperatingPoint("doubt", 0.2, 0.7).decide(0.3)
         'doubtful'
         """
+        if np.isnan(probability):
+            raise ValueError("only a probability decides, a number in [0, 1]. Received: nan.")
         if probability > self.high:
             return "abnormal"
         return "doubtful" if probability > self.low else "normal"

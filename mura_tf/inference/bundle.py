@@ -185,16 +185,22 @@ class Bundle:
         for finding in findings:
             if reason := self._refusal(finding):
                 finding.warnings.append(reason)
-                finding.warnings += _told(finding.views)
                 continue
             views = [view for view in finding.views if view.radiograph is not None]
             by_type.setdefault(finding.study_type, []).extend(views)
-        said = {}
+        said: dict[int, np.ndarray] = {}
         for name, views in by_type.items():
-            for view, probabilities in zip(views, self._read_views(name, views), strict=True):
-                said[id(view)] = probabilities
+            for view, one in zip(views, self._read_views(name, views), strict=True):
+                if np.isfinite(one).all() and (one[1] > 0).all():  # its weights, too
+                    said[id(view)] = one
+                else:
+                    view.heat = None
+                    view.warnings.append("the model says nothing of it: its output is no number")
         for finding in findings:
             self._conclude(finding, said, decide)
+            finding.warnings += [
+                f"{one.file}: {text}" for one in finding.views for text in one.warnings
+            ]
         return findings
 
     def _begun(self, study: Study, study_type: str | None) -> Finding:
@@ -256,7 +262,7 @@ class Bundle:
         """Sets each view's heatmap.
 
         Returns:
-            float (n_views, members, 2): the probability of abnormality, and how much the view
+            float (n_views, 2, members): the probability of abnormality, and how much the view
             counts in its study.
         """
         side, recipe = self.facts["image_size"], self.facts["recipe"]
@@ -271,15 +277,17 @@ class Bundle:
             abnormal = [name.startswith(ABNORMAL) for name in classes] if classes else [True]
             probabilities = reading.outputs[:, abnormal].sum(axis=1).clip(0, 1)
             weights = np.ones_like(probabilities) if reading.weights is None else reading.weights
-            said.append(np.stack([probabilities, weights], axis=-1))
+            said.append(np.stack([probabilities, weights], axis=1))
             if reading.maps is not None:
-                of_classes = classes and reading.maps.shape[-1] == len(classes)
-                index = classes.index(ABNORMAL + study_type) if of_classes else 0
-                heat += enlarged(reading.maps[..., index], frames, side)
+                shown = [True]
+                if classes and reading.maps.shape[-1] == len(classes):
+                    named = [name == ABNORMAL + study_type for name in classes]
+                    shown = named if any(named) else abnormal  # of an unknown study type
+                heat += enlarged(reading.maps[..., shown].sum(axis=-1), frames, side)
                 mapped += 1
         for view, one in zip(views, heat, strict=True):
             view.heat = one / mapped if mapped else None
-        return np.stack(said, axis=1).astype(float)
+        return np.stack(said, axis=-1).astype(float)
 
     def _conclude(
         self, finding: Finding, said: Mapping[int, np.ndarray], decide: Callable[[float], str]
@@ -288,7 +296,7 @@ class Bundle:
         read = [view for view in finding.views if id(view) in said]
         if not read:
             return
-        of_views, weights = np.moveaxis(np.stack([said[id(view)] for view in read]), -1, 0)
+        of_views, weights = np.stack([said[id(view)] for view in read], axis=1)
         for view, probabilities in zip(read, of_views, strict=True):
             view.probability = float(probabilities.mean())
         of_members = np.average(of_views, axis=0, weights=weights)
@@ -306,7 +314,6 @@ class Bundle:
             finding.warnings.append(
                 f"a single view; in training, studies of {finding.study_type} had {usual:g}"
             )
-        finding.warnings += _told(finding.views)
 
     def _calibrated(self, probability: float) -> float:
         calibration = self.facts.get("calibration")
@@ -359,11 +366,6 @@ class Bundle:
     def _recogniser(self) -> Member:
         recogniser = self.facts["recogniser"]
         return open_member(self.path, recogniser, recogniser)
-
-
-def _told(views: Iterable[View]) -> list[str]:
-    """The warnings of views as those of their study."""
-    return [f"{view.file}: {text}" for view in views for text in view.warnings]
 
 
 def groups(studies: Iterable[Study], views: int = BATCH) -> Iterator[list[Study]]:

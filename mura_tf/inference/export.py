@@ -140,13 +140,15 @@ def export_member(model: Path, preprocessing: str, to: str, out: Path, name: str
 
 
 def _compared(expected: Reading, found: Reading, path: Path) -> float:
-    difference = float(np.abs(expected.outputs - found.outputs).max())
+    differences = [np.abs(expected.outputs - found.outputs).max()]
     if expected.weights is not None:
         weights = np.nan if found.weights is None else found.weights
-        difference = max(difference, float(np.abs(weights / expected.weights - 1).max()))
+        differences.append(np.abs(weights / expected.weights - 1).max())
     if expected.maps is not None:
+        maps = np.nan if found.maps is None else found.maps
         scale = np.abs(expected.maps).max() or 1
-        difference = max(difference, float(np.abs(expected.maps - found.maps).max() / scale))
+        differences.append(np.abs(expected.maps - maps).max() / scale)
+    difference = float(np.max(differences))  # NaN, of what is lost or no number, is no less
     if not difference <= TOLERANCE:
         raise ValueError(
             f"{path} was not kept: run beside Keras on {_TRIED} images it differs by "

@@ -103,13 +103,16 @@ def read_into(
                         bundle.study_types,
                         each_file=each_file,
                         unpacked=shards / "unpacked",
+                        out=out,
                     )
                 )
             records = _records(orders(studies), engine)
             counts = write_records(_each(records, told), out, bundle.facts)
             for folder in used:
                 _move_files(folder, out)
-            shutil.rmtree(shards, ignore_errors=True)
+            if used:
+                with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as gone:
+                    os.replace(shards, Path(gone) / SHARDS)  # whole, so that no half of it is found
     finally:
         engine.close()
     return counts

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mura_tf.data.findings import printable
 from mura_tf.data.radiograph import (
     DICOM_SUFFIXES,
     PLAIN_SUFFIXES,
@@ -30,8 +31,9 @@ ZIP_BYTES = 4 * 2**30
 ZIP_FILES = 100_000
 MOST_VIEWS = 100
 """Of a study. A folder of more images is no visit of a patient, and would be held as one."""
-IMAGE_SUFFIXES = (*PLAIN_SUFFIXES, *DICOM_SUFFIXES, "")
-"""What is taken for a radiograph in a folder; a file that is named is read whatever its name."""
+IMAGE_SUFFIXES = (*PLAIN_SUFFIXES, *DICOM_SUFFIXES)
+"""What is taken for a radiograph in a folder, besides images without a suffix and DICOM under any,
+such as CR.1.2.840.113704; a file that is named is read whatever its name."""
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff")
 
 
@@ -65,12 +67,13 @@ def find_studies(
     *,
     each_file: bool = False,
     unpacked: Path | None = None,
+    out: Path | None = None,
 ) -> Iterator[Study]:
     """The studies of what a person gives, in its order; no pixels are read.
 
     A file is a study of its own, a folder's images are one study, and so are DICOM files of one
-    StudyInstanceUID and body part wherever they lie. A zip is the folder that it holds. A CSV is
-    written as for `read_views`, but of its columns `path` alone is needed; without a column
+    StudyInstanceUID, body part and side wherever they lie. A zip is the folder that it holds. A CSV
+    is written as for `read_views`, but of its columns `path` alone is needed; without a column
     `study`, each row is a study.
 
     Args:
@@ -79,11 +82,13 @@ def find_studies(
         each_file: whether each file is a study of its own, whatever its folder, table or header.
         unpacked: a folder where zips are unpacked, and found again by the next call; by default
             they are gone when the iterator is.
+        out: a folder that is passed over, because results lie there.
 
     Raises:
         FileNotFoundError: a path where nothing is.
-        ValueError: a CSV without paths, a zip that is damaged or too large, or a study of more
-            than `MOST_VIEWS` views.
+        OSError: a folder that cannot be listed.
+        ValueError: a folder, zip or CSV without a radiograph, a CSV without paths, a zip that is
+            damaged or too large, or a study of more than `MOST_VIEWS` views.
     """
     known = {name.lower() for name in study_types}
     with ExitStack() as stack:
@@ -100,9 +105,11 @@ def find_studies(
                     "folders or zips of them, or a views CSV."
                 )
             if path.is_dir():
-                _add_folder(studies, path, path.name, path.absolute().parts, known, each_file)
+                here = Path(os.path.abspath(path))
+                added = _add_folder(studies, path, here.name, here.parts, known, each_file, but=out)
+                _require_any(added, path)
             elif is_csv(path):
-                _add_table(studies, path, each_file)
+                _require_any(_add_table(studies, path, each_file), path)
             elif _starts_with(path, b"PK\x03\x04"):
                 if unpacked is None:
                     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -110,10 +117,11 @@ def find_studies(
                 else:
                     folder = _unpacked_once(path, unpacked)
                 stem = path.stem
-                _add_folder(studies, folder, stem, (stem,), known, each_file, zipped=True)
+                added = _add_folder(studies, folder, stem, (stem,), known, each_file, zipped=True)
+                _require_any(added, path)
             else:
                 told = path.name, str(path)
-                _add_file(studies, path, path.name, (str(path),), "", each_file, told)
+                _add_file(studies, path, path.name, (str(path),), "", told, each_file)
         for study in studies.values():
             _require_visit(study)
         yield from studies.values()
@@ -147,7 +155,7 @@ def studies_of_uploads(
         key = (name, str(path)) if alone else ("/".join(folders), "")
         shown = "/".join([*folders, file]) if alone else "/".join(folders)
         study_type = _named_type(folders, known)
-        _add_file(studies, path, shown, key, study_type, each_file, (file, file))
+        _add_file(studies, path, shown, key, study_type, (file, file), each_file)
     for study in studies.values():
         _require_visit(study)
     return list(studies.values())
@@ -162,6 +170,14 @@ def _require_visit(study: Study) -> None:
         )
 
 
+def _require_any(views: int, path: Path) -> None:
+    if not views:
+        raise ValueError(
+            f"there must be a radiograph in what is to be read: PNG, JPEG or DICOM. Received: "
+            f"{printable(str(path))}, which holds none."
+        )
+
+
 def _add_folder(
     studies: dict[object, Study],
     folder: Path,
@@ -169,24 +185,45 @@ def _add_folder(
     above: Sequence[str],
     known: set[str],
     each_file: bool,
+    *,
     zipped: bool = False,
-) -> None:
-    """Adds a folder's images; it is called `name`, and folders `above` may name the study type."""
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(one for one in folders if not one.startswith("."))
+    but: Path | None = None,
+) -> int:
+    """Adds a folder's images, and returns how many.
+
+    Args:
+        name: what it is called.
+        above: folders that may name the study type.
+        but: a folder that is passed over.
+    """
+    added = 0
+    passed = but and but.resolve()
+    for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        here = Path(parent).resolve()
+        folders[:] = sorted(
+            one
+            for one in folders
+            if not one.startswith(".")
+            and (below := (here / one).resolve()) != passed
+            and below not in (here, *here.parents)  # a link back
+        )
         inside = Path(parent).relative_to(folder)
         shown = "/".join([name, *inside.parts])
         study_type = _named_type([*above, *inside.parts], known)
         for file in sorted(files):
             path = Path(parent, file)
-            if file.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
-                continue
-            if not path.suffix and not _is_image(path):
+            if file.startswith(".") or not _is_radiograph(path):
                 continue
             key = (str(path),) if each_file else (parent,)
             called = f"{shown}/{file}" if each_file else shown
             told = file, f"{shown}/{file}" if zipped else str(path)
-            _add_file(studies, path, called, key, study_type, each_file, told)
+            _add_file(studies, path, called, key, study_type, told, each_file)
+            added += 1
+    return added
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _add_file(
@@ -195,34 +232,42 @@ def _add_file(
     name: str,
     key: tuple[str, ...],
     study_type: str,
-    each_file: bool,
     told: tuple[str, str],
+    as_keyed: bool,
+    *,
+    as_typed: bool = False,
 ) -> None:
     """Adds a view to the study of that key, or of what its DICOM header says.
+
+    Views of another body part or side are of another study, however they are called.
 
     Args:
         told: what the file is called among those of its folder, and among those of a header's
             study, wherever they lie.
+        as_keyed: whether `key` holds whatever the header says.
+        as_typed: whether `study_type`, if there is one, does.
     """
-    type_from, warnings = "given" if study_type else "", []
+    type_from, side, warnings = "given" if study_type else "", "", []
     called, anywhere = told
-    if _is_dicom(path):
-        header = _header(path)
-        if header is not None:
-            if header.study and not each_file:
-                key, name = (header.study, header.study_type), header.study
-                called = anywhere
-            if header.study_type:
-                study_type, type_from = header.study_type, "dicom"
-            if header.burned_in:
-                warnings.append("the header says that text is burned into the pixels")
-    study = studies.setdefault(key, Study(name, study_type=study_type, type_from=type_from))
+    header = _header(path) if _is_dicom(path) else None
+    if header is not None:
+        if header.study and not as_keyed:
+            key, name, called = (header.study,), header.study, anywhere
+        if header.study_type and not (as_typed and study_type):
+            study_type, type_from = header.study_type, "dicom"
+        if header.burned_in:
+            warnings.append("the header says that text is burned into the pixels")
+        side = header.laterality
+    study = studies.setdefault(
+        (*key, study_type, side), Study(printable(name), study_type=study_type, type_from=type_from)
+    )
     study.views.append(path)
-    study.files.append(called)
+    study.files.append(printable(called))
     study.warnings += [one for one in warnings if one not in study.warnings]
 
 
-def _add_table(studies: dict[object, Study], path: Path, each_file: bool) -> None:
+def _add_table(studies: dict[object, Study], path: Path, each_file: bool) -> int:
+    """Adds the rows of a views CSV, and returns how many; what it says goes before headers."""
     try:
         table = read_cells(read_text(path))
     except ValueError as error:
@@ -236,14 +281,10 @@ def _add_table(studies: dict[object, Study], path: Path, each_file: bool) -> Non
     for row in table.to_dict("records"):
         view = Path(beside(path.parent, row["path"]))
         key = (str(view),) if alone else tuple(row[name] for name in keys)
-        name = "/".join(key)
-        study_type = row.get("study_type", "").lower()
-        study = studies.setdefault(
-            (str(path), *key),
-            Study(name, study_type=study_type, type_from="given" if study_type else ""),
-        )
-        study.views.append(view)
-        study.files.append(row["path"])
+        study_type, told = row.get("study_type", "").lower(), (row["path"], row["path"])
+        keyed = (str(path), *key)
+        _add_file(studies, view, "/".join(key), keyed, study_type, told, True, as_typed=True)
+    return len(table)
 
 
 def _named_type(parts: Iterable[str], known: set[str]) -> str:
@@ -300,8 +341,11 @@ def _header(path: Path) -> "Header | None":
         return None
 
 
-def _is_image(path: Path) -> bool:
-    return _is_dicom(path) or any(_starts_with(path, one) for one in _SIGNATURES)
+def _is_radiograph(path: Path) -> bool:
+    """Whether a file of a folder is taken for one; see `IMAGE_SUFFIXES`."""
+    if path.suffix.lower() in IMAGE_SUFFIXES or _is_dicom(path):
+        return True
+    return not path.suffix and any(_starts_with(path, one) for one in _SIGNATURES)
 
 
 def _is_dicom(path: Path) -> bool:

@@ -59,7 +59,8 @@ class PictureNames:
 
     def __call__(self, study: str) -> str:
         """Of the file, without suffix."""
-        stem = re.sub(r"[^\w.-]+", "-", study).strip(".-")[-100:] or "study"
+        whole = re.sub(r"[^\w.-]+", "-", study).strip(".-")
+        stem = whole.encode()[-100:].decode(errors="ignore") or "study"
         name, key = stem, stem.casefold()
         while name.casefold() in self._given:
             self._seen[key] += 1
