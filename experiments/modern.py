@@ -1,7 +1,7 @@
 """Beyond the paper, on FracAtlas: the tries behind `--recipe modern`, and its ablations.
 
-    python experiments/modern.py FRACATLAS WEIGHTS.h5 runs/modern            # trains what is left
-    python experiments/modern.py FRACATLAS WEIGHTS.h5 runs/modern --only modern --test  # once
+    python experiments/modern.py FRACATLAS WEIGHTS.h5 runs/modern           # what is left, on valid
+    python experiments/modern.py FRACATLAS WEIGHTS.h5 runs/modern --test    # once
 
 Cost: about 50 minutes a try on two CPU cores. Tries and ablations are trained in their order, each
 a line of `results/modern/tries.csv` with its seconds and its scores on valid, by which alone a try
@@ -9,14 +9,13 @@ is chosen: by AUROC, where that differs by less than the members of one recipe d
 chosen one becomes the recipe, as the ablations are of that. Its members together are one more line,
 and so is what `--beside` names, such as the runs of the recipe before it. What a run folder holds
 besides its weights is kept in `results/modern/`, so that a try is left when it was trained on
-another machine; where its map points is scored where its model is. Test is scored with `--test` for
-these, the try that `--only` names and the ablations, written when all are scored, and refused a
-second time.
+another machine; where its map points is scored where its model is. `--test` scores the members and
+what is beside them on test, writes `test.csv` when all are scored, and is refused a second time.
 """
 
 import argparse
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +35,7 @@ from mura_tf.data.table import STUDY_KEY
 from mura_tf.evaluation.metrics import THRESHOLD, bootstrap_weights, interval, weighted_auroc
 from mura_tf.evaluation.operating_points import decide
 from mura_tf.explain.scores import score_detections, score_heatmaps, write_scores
-from mura_tf.files import write_json
+from mura_tf.files import write_json, written_whole
 from mura_tf.models.specs import parse_head
 from mura_tf.published import OVERALL
 from mura_tf.training.recipe import find_settings
@@ -70,6 +69,8 @@ ABLATIONS: dict[str, dict[str, object]] = {
 PREDICTED = {"mirrored"}
 """What is of prediction alone: where no more differs, the model is trained already."""
 RESULTS = Path(__file__).parent / "results" / "modern"
+TRIED, OPENED = "tries.csv", "test.csv"
+"""There: a line for each system, on valid and on test."""
 KEPT = ("recipe.json", "run.json", "history.csv", "predictions.csv")
 """What stays of a run folder."""
 
@@ -86,6 +87,18 @@ def is_kept(name: str, weights: str | None) -> bool:
     return run.finished and spelled(run.recipe) == spelled(recipe_of(name, weights))
 
 
+def is_told(name: str, weights: str | None) -> bool:
+    """Whether it is kept and has its line; the last member has to have that of all, too."""
+    path = RESULTS / TRIED
+    if not is_kept(name, weights) or not path.exists():
+        return False
+    recipes = pd.read_csv(path, index_col="try").recipe
+    expected = {name: name} | ({TOGETHER: MODERN} if name == MEMBERS[-1] else {})
+    return all(
+        recipes.get(line) == spelled(recipe_of(one, weights)).hash for line, one in expected.items()
+    )
+
+
 def spelled(recipe: Recipe) -> Recipe:
     """With the name of the weights' file alone: where it lies makes no other recipe."""
     return recipe.changed({"weights": recipe.weights_name})
@@ -93,16 +106,26 @@ def spelled(recipe: Recipe) -> Recipe:
 
 def keep(run: Run, folder: Path) -> Run:
     """Copies what a run folder holds besides its weights; it counts once all is there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / KEPT[-1]).unlink(missing_ok=True)
-    for name in KEPT:
-        shutil.copyfile(run.path / name, folder / name)
+    if folder.resolve() != run.path.resolve():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / KEPT[-1]).unlink(missing_ok=True)
+        for name in KEPT:
+            with written_whole(folder / name) as part:
+                shutil.copyfile(run.path / name, part)
     return Run(folder)
 
 
 def begin_from(trained: Path, recipe: Recipe, folder: Path) -> None:
-    """Makes the run folder of a recipe that differs in `PREDICTED` alone: it has yet to predict."""
+    """Makes the run folder of a recipe that differs in `PREDICTED` alone: it has yet to predict.
+
+    Raises:
+        ValueError: there is one of a recipe that differs in more.
+    """
     run = Run(trained)
+    if (folder / "recipe.json").exists():
+        before = Run(folder).recipe.to_dict()
+        Run(folder).require_recipe(recipe.changed({name: before[name] for name in PREDICTED}))
+    (folder / "predictions.csv").unlink(missing_ok=True)
     said = {"recipe_hash": recipe.hash, "constant": None, "auroc": None}  # of its predictions
     shutil.copytree(
         trained,
@@ -196,7 +219,29 @@ def write_tries(rows: list[dict[str, object]], path: Path) -> None:
         others = before[~before.index.isin(table.index)]
         columns = list(dict.fromkeys([*before, *table]))
         table = pd.concat([others, table.combine_first(same)])[columns]
-    table.to_csv(path)
+    with written_whole(path) as part:
+        table.to_csv(part)
+
+
+def systems(
+    names: Sequence[str], data: Path, weights: str, out: Path, beside: Path | None
+) -> Iterator[tuple[str, list[Run], list[Path]]]:
+    """Name, kept runs and where their models may be: each name trained where it is left."""
+    views, last = load_fracatlas(data), [name for name in names if name in MEMBERS][-1:]
+    for name in names:
+        if not is_kept(name, weights):
+            recipe, first = recipe_of(name, weights), recipe_of(MODERN, weights)
+            differs = (TRIES | ABLATIONS)[name].keys()
+            if differs and differs <= PREDICTED and has_model(out / MODERN, first):
+                begin_from(out / MODERN, recipe, out / name)
+            keep(train(recipe, views, out / name, skip_bad=True), RESULTS / name)
+        yield name, [Run(RESULTS / name)], [out / name]
+        if [name] == last and all(is_kept(one, weights) for one in MEMBERS):
+            yield TOGETHER, [Run(RESULTS / one) for one in MEMBERS], [out / one for one in MEMBERS]
+    if beside:
+        runs = finished_runs(folders_below(beside))
+        kept = [keep(run, RESULTS / beside.name / run.path.relative_to(beside)) for run in runs]
+        yield beside.name, kept, [run.path for run in runs]
 
 
 def main() -> None:
@@ -208,70 +253,50 @@ def main() -> None:
     parser.add_argument("--beside", type=Path, help="a folder of finished runs of one system")
     parser.add_argument("--test", action="store_true", help="score test, once")
     arguments = parser.parse_args()
+    data, weights, beside = arguments.data, arguments.weights, arguments.beside
     known = TRIES | ABLATIONS
-    names = [name for name in known if not is_kept(name, arguments.weights)]
+    split, path = "valid", RESULTS / TRIED
     if arguments.only:
         names = arguments.only.split(",")
+    else:
+        names = [name for name in known if not is_told(name, weights)]
     if unknown := [name for name in names if name not in known]:
         parser.error(f"--only must name some of {', '.join(known)}. Received: {unknown[0]!r}.")
-    path = RESULTS / "tries.csv"
-    against = MODERN
     if arguments.test:
-        path = RESULTS / "test.csv"
+        split, path, names = "test", RESULTS / OPENED, list(MEMBERS)
         if path.exists():
-            parser.error(f"test was opened before: {path}.")
-        if not arguments.only or len(names) != 1 or names[0] not in TRIES:
-            parser.error("--test needs the chosen one of the tries. Give it with --only.")
-        against = names[0]
-        names += list(ABLATIONS)
-        if left := [name for name in MEMBERS if not is_kept(name, arguments.weights)]:
-            parser.error(f"--test is of the members, too. Train {', '.join(left)} first.")
-    reference = Run(RESULTS / against)
-    if names and names[0] != against and not is_kept(against, arguments.weights):
-        parser.error(f"others are compared with {against!r}, which is not trained. Train it first.")
-    beside = finished_runs(folders_below(arguments.beside)) if arguments.beside else []
-    if beside and arguments.beside.name in {*known, TOGETHER, ""}:
-        parser.error(f"--beside must have a name of its own. Received: {arguments.beside}.")
-    views = load_fracatlas(arguments.data)
-    split = "test" if arguments.test else "valid"
-    rows: list[dict[str, object]] = []
+            parser.error(f"test is opened once, and was: {path} has its rows. Leave --test out.")
+        if arguments.only:
+            parser.error(f"--test is of {', '.join(MEMBERS)}. Received: --only. Leave it out.")
+        if left := [name for name in MEMBERS if not is_kept(name, weights)]:
+            parser.error(f"--test is of all members. Train {', '.join(left)} first.")
+    if names[:1] != [MODERN] and not is_kept(MODERN, weights):
+        parser.error(f"others are compared with {MODERN!r}, which is not trained. Train it first.")
+    if beside and beside.name in {*known, TOGETHER, ""}:
+        parser.error(f"--beside must have a name of its own. Received: {beside}.")
     RESULTS.mkdir(parents=True, exist_ok=True)
-
-    def tell(name: str, runs: Sequence[Run], trained: Sequence[Path]) -> None:
+    rows: list[dict[str, object]] = []
+    together: list[Path] = []
+    for name, runs, folders in systems(names, data, weights, arguments.out, beside):
         row = {"try": name, "recipe": spelled(runs[0].recipe).hash, "models": len(runs)}
         row["seconds"] = sum(run.info["seconds"] for run in runs)
-        row |= scored(runs, split) | gain(runs, [reference], split)
-        pairs = zip(trained, runs, strict=True)
-        if all(has_model(folder, run.recipe) for folder, run in pairs):
-            row |= located(trained, arguments.data, split)
-            if name == TOGETHER:
-                ensemble = explained(trained, arguments.data, split)
-                write_scores(ensemble, arguments.data, RESULTS, METHODS)
+        row |= scored(runs, split) | gain(runs, [Run(RESULTS / MODERN)], split)
+        models = all(
+            has_model(*pair) for pair in zip(folders, (run.recipe for run in runs), strict=True)
+        )
+        if models:
+            row |= located(folders, data, split)
         rows.append(row)
         if not arguments.test:
-            write_tries(rows[-1:], path)
-
-    for name in names:
-        folder = arguments.out / name
-        if not is_kept(name, arguments.weights):
-            recipe, first = (recipe_of(one, arguments.weights) for one in (name, MODERN))
-            trained = arguments.out / MODERN
-            if known[name].keys() <= PREDICTED and name != MODERN and has_model(trained, first):
-                begin_from(trained, recipe, folder)
-            keep(train(recipe, views, folder, skip_bad=True), RESULTS / name)
-        tell(name, [Run(RESULTS / name)], [folder])
-    if set(names) & set(MEMBERS) and all(is_kept(name, arguments.weights) for name in MEMBERS):
-        runs = [Run(RESULTS / name) for name in MEMBERS]
-        tell(TOGETHER, runs, [arguments.out / name for name in MEMBERS])
-    if beside:
-        name = arguments.beside.name
-        kept = [
-            keep(run, RESULTS / name / run.path.relative_to(arguments.beside)) for run in beside
-        ]
-        tell(name, kept, [run.path for run in beside])
+            write_tries([row], path)
+        if models and name == TOGETHER:
+            together = folders
     if arguments.test:
         write_tries(rows, path)
-    print(pd.read_csv(path).to_string())
+    if together:
+        write_scores(explained(together, data, split), data, RESULTS, METHODS)
+    if path.exists():
+        print(pd.read_csv(path).to_string())
 
 
 if __name__ == "__main__":

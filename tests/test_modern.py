@@ -19,10 +19,8 @@ from mura_tf.training.recipe import find_settings
     [
         (["--only", "stride_9"], "--only must name some of modern, .* Received: 'stride_9'"),
         (["--only", "stride_8"], "compared with 'modern', which is not trained"),
-        (["--test", "--only", "modern"], "Train modern, member_1, member_2 first"),
-        (["--test"], "--test needs the chosen one of the tries"),
-        (["--test", "--only", "modern,longer"], "--test needs the chosen one of the tries"),
-        (["--test", "--only", "without_map"], "--test needs the chosen one of the tries"),
+        (["--test"], "Train modern, member_1, member_2 first"),
+        (["--test", "--only", "longer"], "--test is of .* Received: --only. Leave it out"),
     ],
 )
 def test_what_cannot_be_is_told_at_once(options, sentence, tmp_path, monkeypatch, capsys):
@@ -117,6 +115,8 @@ def test_what_predicts_otherwise_alone_is_not_trained_again(members, lesions, tm
         modern.begin_from(first.path, recipe, tmp_path / "mirrored")
         assert not Run(tmp_path / "mirrored").finished
     run = train(recipe, load_mura(lesions), tmp_path / "mirrored", verbose=0)
+    with pytest.raises(ValueError, match="another recipe: seed is 0, asked for 1"):
+        modern.begin_from(first.path, recipe.changed({"seed": 1}), tmp_path / "mirrored")
     assert run.finished and run.info["recipe_hash"] == recipe.hash
     assert (run.path / "best.keras").read_bytes() == (first.path / "best.keras").read_bytes()
     before, after = first.predictions.probability, run.predictions.probability
@@ -124,11 +124,35 @@ def test_what_predicts_otherwise_alone_is_not_trained_again(members, lesions, tm
     assert before.corr(after) > 0.9
 
 
-def test_nothing_but_a_named_try_opens_test(tmp_path, monkeypatch, capsys):
-    """Also where one try alone is left to train."""
+def test_a_try_is_left_until_it_has_its_line(members, tmp_path, monkeypatch):
+    monkeypatch.setattr(modern, "RESULTS", tmp_path)
+    run = Run(members / "member0")
+    monkeypatch.setattr(modern, "recipe_of", lambda name, weights: run.recipe)
+    modern.keep(run, tmp_path / "modern")
+    assert not modern.is_told("modern", None)
+    line = {"try": "modern", "recipe": run.recipe.hash, "auroc": 0.5}
+    modern.write_tries([line | {"recipe": "other"}], tmp_path / modern.TRIED)
+    assert not modern.is_told("modern", None)
+    modern.write_tries([line], tmp_path / modern.TRIED)
+    assert modern.is_told("modern", None)
+    modern.keep(run, tmp_path / "member_2")
+    modern.write_tries([line | {"try": "member_2"}], tmp_path / modern.TRIED)
+    assert not modern.is_told("member_2", None)  # the members together have none
+    modern.write_tries([line | {"try": "members"}], tmp_path / modern.TRIED)
+    assert modern.is_told("member_2", None)
+
+
+def test_what_is_kept_can_stand_beside(members, tmp_path):
+    kept = modern.keep(Run(members / "member0"), tmp_path / "before")
+    before = (kept.path / "predictions.csv").read_bytes()
+    assert (modern.keep(kept, tmp_path / "before").path / "predictions.csv").read_bytes() == before
+
+
+def test_test_is_opened_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["modern.py", "nowhere", "w.h5", str(tmp_path), "--test"])
     monkeypatch.setattr(modern, "RESULTS", tmp_path)
-    monkeypatch.setattr(modern, "is_kept", lambda name, weights: name != "longer")
+    monkeypatch.setattr(modern, "is_kept", lambda name, weights: True)
+    (tmp_path / modern.OPENED).write_text("try\n")
     with pytest.raises(SystemExit):
         modern.main()
-    assert "--test needs the chosen one of the tries" in capsys.readouterr().err
+    assert "test is opened once, and was" in capsys.readouterr().err
