@@ -211,14 +211,16 @@ def _fracatlas_boxes(path: Path) -> pd.DataFrame:
         drawn = images.loc[[one["image_id"] for one in content["annotations"]]]
         boxes = pd.DataFrame([one["bbox"] for one in content["annotations"]], columns=BOX)
         sizes = drawn[["file_name", "width", "height"]].to_numpy()
+        return boxes.astype(float).assign(
+            view=sizes[:, 0],
+            of_width=sizes[:, 1].astype(float),
+            of_height=sizes[:, 2].astype(float),
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} must be FracAtlas' COCO JSON, with images (id, file_name, width, height) and "
             f"annotations (image_id, bbox), and is not: {error!r}. Restore it."
         ) from None
-    return boxes.astype(float).assign(
-        view=sizes[:, 0], of_width=sizes[:, 1].astype(float), of_height=sizes[:, 2].astype(float)
-    )
 
 
 def _grazpedwri_boxes(folder: Path, views: pd.DataFrame) -> pd.DataFrame:

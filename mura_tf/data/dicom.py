@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mura_tf.data.radiograph import is_dicom, naming
-from mura_tf.data.stored_image import StoredImage, UnreadableImageError, require_readable_size
+from mura_tf.data.stored_image import (
+    StoredImage,
+    UnreadableImageError,
+    bits_note,
+    require_readable_size,
+    used_bits,
+)
 from mura_tf.files import is_refusal
 
 if TYPE_CHECKING:
@@ -41,18 +47,14 @@ class Header(NamedTuple):
 
     Attributes:
         study: StudyInstanceUID.
-        patient: PatientID.
         study_type: of BodyPartExamined: a key of `BODY_PARTS`, or the part itself in lower case.
         laterality: "L" or "R", of ImageLaterality or Laterality.
-        view_position: such as "PA" or "LL".
         burned_in: whether BurnedInAnnotation says that text was drawn into the pixels.
     """
 
     study: str
-    patient: str
     study_type: str
     laterality: str
-    view_position: str
     burned_in: bool
 
 
@@ -66,14 +68,14 @@ def read_dicom(content: bytes) -> StoredImage:
     with _refused_as(_HEADER):
         _require_radiograph(dataset)
         height, width = int(dataset.Rows), int(dataset.Columns)
-    return StoredImage(height, width, orientation=1, decode=lambda: (_shown(dataset), ""))
+    return StoredImage(height, width, orientation=1, decode=lambda: _shown(dataset))
 
 
 def decode_dicom(content: bytes, path: str | os.PathLike[str]) -> np.ndarray:
     """The radiograph in the bytes of a DICOM file, as its maker wants it shown.
 
     Modality LUT or rescale, then the first VOI LUT or window (without either, the whole range of
-    the stored bits), then MONOCHROME1 is turned round.
+    the bits that are used), then MONOCHROME1 is turned round.
 
     Args:
         content: of the file.
@@ -106,10 +108,8 @@ def header_of(dataset: "Dataset") -> Header:
     squeezed = "".join(letter for letter in part.upper() if letter.isalnum())
     return Header(
         study=_text(dataset, "StudyInstanceUID"),
-        patient=_text(dataset, "PatientID"),
         study_type=_TYPE_OF.get(squeezed, part.lower()),
         laterality=_text(dataset, "ImageLaterality") or _text(dataset, "Laterality"),
-        view_position=_text(dataset, "ViewPosition"),
         burned_in=_text(dataset, "BurnedInAnnotation").upper() == "YES",
     )
 
@@ -123,7 +123,7 @@ def dicom_size(content: bytes, path: str | os.PathLike[str]) -> tuple[int, int]:
 def shown_pixels(dataset: "Dataset", path: str | os.PathLike[str]) -> np.ndarray:
     """`decode_dicom` of a parsed file of one grey frame, of whatever modality."""
     with naming(path):
-        return _shown(dataset)
+        return _shown(dataset)[0]
 
 
 def parsed(content: bytes, path: str | os.PathLike[str]) -> "Dataset":
@@ -132,12 +132,13 @@ def parsed(content: bytes, path: str | os.PathLike[str]) -> "Dataset":
         return _parsed(content)
 
 
-def _shown(dataset: "Dataset") -> np.ndarray:
+def _shown(dataset: "Dataset") -> tuple[np.ndarray, str]:
+    """The grey levels, and what is to be said of them."""
     from pydicom.pixels.processing import apply_modality_lut
 
     with _refused_as("DICOM with pixels that cannot be read"), np.errstate(all="ignore"):
         stored = dataset.pixel_array
-        values = np.asarray(apply_modality_lut(stored, dataset), float)
+        values, note = np.asarray(apply_modality_lut(stored, dataset), float), ""
         centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
         if "VOILUTSequence" in dataset:
             shown = _by_table(values, dataset.VOILUTSequence[0])
@@ -145,22 +146,30 @@ def _shown(dataset: "Dataset") -> np.ndarray:
             function = _text(dataset, "VOILUTFunction").upper() or "LINEAR"
             shown = _windowed(values, centre, width, function)
         else:
-            low, high = _possible_range(dataset)
+            bits = most = int(dataset.BitsStored)
+            if not dataset.PixelRepresentation:
+                bits = used_bits(stored, most)
+            note = bits_note(bits, most)
+            low, high = _possible_range(dataset, bits)
             shown = (values - low) / (high - low)
         if np.isnan(shown).any():
             raise ValueError("its window or its rescale makes no grey levels of them")
         if dataset.PhotometricInterpretation == "MONOCHROME1":
             shown = 1 - shown
-        return np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8)
+        return np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8), note
 
 
 def _by_table(values: np.ndarray, voi: "Dataset") -> np.ndarray:
     """A VOI LUT (PS3.3, C.11.2.1.1), in [0, 1]."""
     count, first, bits = (int(entry) for entry in voi.LUTDescriptor)
-    data = voi.LUTData
-    table = np.frombuffer(data, np.uint16) if isinstance(data, bytes) else np.array(data, np.uint16)
-    count = count or 2**16
-    places = np.clip(np.round(values - first), 0, min(count, len(table)) - 1).astype(int)
+    data, count = voi.LUTData, count or 2**16
+    if isinstance(data, bytes):
+        table = np.frombuffer(data, np.uint8 if len(data) == count else np.uint16)
+    else:
+        table = np.array(data, np.uint16)
+    if len(table) < count:
+        raise ValueError(f"its VOI LUT has {len(table)} of the {count} entries that it says")
+    places = np.clip(np.round(values - first), 0, count - 1).astype(int)
     return table[places] / (2**bits - 1)
 
 
@@ -179,11 +188,11 @@ def _windowed(values: np.ndarray, centre: float, width: float, function: str) ->
     return (values - (centre - 0.5)) / (width - 1) + 0.5
 
 
-def _possible_range(dataset: "Dataset") -> tuple[float, float]:
-    """The least and the most that the stored bits can become."""
+def _possible_range(dataset: "Dataset", bits: int) -> tuple[float, float]:
+    """The least and the most that so many stored bits can become."""
     from pydicom.pixels.processing import apply_modality_lut
 
-    signed, bits = bool(dataset.PixelRepresentation), int(dataset.BitsStored)
+    signed = bool(dataset.PixelRepresentation)
     ends = [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1]
     values = np.asarray(apply_modality_lut(np.array(ends), dataset), float)
     return float(values.min()), float(values.max())

@@ -69,7 +69,8 @@ def make_dataset(
         Batches (images float32 (B, S, S, 3), labels float32 (B,) or (B, K), sample_weight float32
         (B,)). With `boxes`, in the labels' place {"labels": as above, "lesions": float32 (B, S,
         S)}, 1 in a box and 0 outside, moved with the pixels; all -1 in an abnormal view without a
-        box, where nobody has said where its lesion is, if it shows it. With `studies`, likewise
+        box, where nobody has said where its lesion is, if it shows it, and in a normal one with a
+        box, which contradict each other. With `studies`, likewise
         {"labels": as above, "studies": int32 (B,)}, a number for each study.
 
     Raises:
@@ -211,7 +212,7 @@ class _Lesions:
         frames = [padded_box(high, wide, self._side) for high, wide in prepared.sizes.tolist()]
         self._pixels = box_pixels(views, boxes, np.array(frames))
         boxed = np.array([bool(parts) for parts in self._pixels])
-        self._unknown = (views.label == 1).to_numpy() & ~boxed
+        self._unknown = (views.label == 1).to_numpy() != boxed  # unmarked, or contradictory
 
     def masks(self, chosen: np.ndarray) -> np.ndarray:
         """float32 (B, S, S, 1), see `make_dataset`."""

@@ -7,12 +7,16 @@ import cv2
 import numpy as np
 
 from mura_tf.data.exif import orientation_of
-from mura_tf.data.stored_image import StoredImage, UnreadableImageError, require_readable_size
+from mura_tf.data.stored_image import (
+    StoredImage,
+    UnreadableImageError,
+    bits_note,
+    require_readable_size,
+    used_bits,
+)
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CORRUPT = "truncated or corrupt PNG"
-_DETECTOR_BITS = (8, 10, 12, 14)
-"""What fewer than 16 bits are in use as; 15 used bits are taken for a dark image of 16."""
 
 
 def is_png(content: bytes) -> bool:
@@ -73,7 +77,7 @@ def _grey(content: bytes, depth: int, significant: int) -> tuple[np.ndarray, str
         raise UnreadableImageError(_CORRUPT)
     image: np.ndarray = decoded
     bits = _used_bits(image, depth, significant) if depth >= 8 else 8  # OpenCV made it 8
-    note = f"{bits} of {depth} bits are used, and scaled to all grey levels" if bits < depth else ""
+    note = bits_note(bits, depth)
     if bits > 8:
         image = image >> bits - 8
     elif bits < 8:
@@ -89,6 +93,4 @@ def _used_bits(image: np.ndarray, depth: int, significant: int) -> int:
     """
     if 0 < significant < depth:
         return significant if image.max() < 2**significant else depth
-    if depth == 8 or not (highest := image.max()):
-        return depth
-    return next((bits for bits in _DETECTOR_BITS if highest < 2**bits), depth)
+    return used_bits(image, depth)

@@ -10,6 +10,8 @@ MAX_PIXELS = 100_000_000
 """Of one image: six times a large detector's, and 100 MB of grey levels."""
 MAX_SIDE = 65_535
 """Pixels; JPEG's own limit."""
+_DETECTOR_BITS = (8, 10, 12, 14)
+"""What fewer than 16 bits are in use as."""
 
 
 class UnreadableImageError(ValueError):
@@ -51,6 +53,22 @@ class StoredImage:
                 f"damaged: {found} pixels, where its header says {self.height} x {self.width}"
             )
         return turned(image, self.orientation), note
+
+
+def used_bits(values: np.ndarray, depth: int) -> int:
+    """How many bits of unsigned values are in use, of the `depth` that hold them.
+
+    15 bits are taken for a dark image of 16, and so is any number of bits of another depth.
+    """
+    highest = values.max(initial=0)
+    if depth != 16 or not highest:
+        return depth
+    return next((bits for bits in _DETECTOR_BITS if highest < 2**bits), depth)
+
+
+def bits_note(bits: int, depth: int) -> str:
+    """What `StoredImage.decode` says of it; "" where all are used."""
+    return f"{bits} of {depth} bits are used, and scaled to all grey levels" if bits < depth else ""
 
 
 def require_readable_size(height: int, width: int) -> None:

@@ -177,7 +177,7 @@ def score_detections(
 
     A box's confidence is the highest heat inside, times the probability of its view. A
     model's map is divided by its own maximum in each view, so that across views the ranking is that
-    of the probability. Normal views have no true box, so what is found there is wrong.
+    of the probability. What is found in a view without a box is wrong.
 
     Args:
         ensemble, data, methods: see `score_heatmaps`.
@@ -187,7 +187,7 @@ def score_detections(
         (boxes) and `found`.
     """
     views = ensemble.reported
-    _, frames = ensemble.inputs(views)
+    frames = ensemble.inputs(views)[1]
     true = squares_of(views, load_boxes(data, views), frames)
     rows = []
     for method in methods:

@@ -21,7 +21,7 @@ class AveragedWeights(keras.callbacks.Callback):
             self.model.trainable_variables, optimizer._model_variables_moving_average, strict=True
         ):
             self._own.append(np.array(ops.convert_to_numpy(variable)))
-            variable.assign(average)
+            variable.assign(ops.copy(average))  # JAX would share it, and give it away
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         for variable, own in zip(self.model.trainable_variables, self._own, strict=True):

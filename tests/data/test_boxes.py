@@ -94,6 +94,8 @@ def change_coco(folder, change):
         ),
         (lambda coco: coco.pop("images"), "must be FracAtlas' COCO JSON"),
         (lambda coco: coco["annotations"][0].update(image_id=7777), "must be FracAtlas' COCO"),
+        (lambda coco: coco["images"].append(coco["images"][0]), "must be FracAtlas' COCO"),
+        (lambda coco: coco["annotations"][0].update(bbox=["8px", 0, 2, 3]), "must be FracAtlas'"),
     ],
 )
 def test_boxes_that_do_not_fit(fracatlas_tree, change, sentence):

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from dicom_files import radiograph
 
-from mura_tf.data.dicom import decode_dicom, dicom_header, dicom_size, parsed, shown_pixels
+from mura_tf.data.dicom import (
+    decode_dicom,
+    dicom_header,
+    dicom_size,
+    parsed,
+    read_dicom,
+    shown_pixels,
+)
 from mura_tf.data.radiograph import BadRadiographError, is_dicom, read_radiograph
 
 pydicom = pytest.importorskip("pydicom", reason="needs the extra dicom")
@@ -90,10 +97,10 @@ def test_a_radiograph_of_pydicoms_reads_by_its_content(tmp_path):
      ("THUMB", "finger"), ("SKULL", "skull"), ("", "")],
 )  # fmt: skip
 def test_a_body_part_names_the_study_type(part, study_type):
-    content = radiograph(RAMP, BodyPartExamined=part, ViewPosition="PA", ImageLaterality="L")
+    content = radiograph(RAMP, BodyPartExamined=part, ImageLaterality="L")
     header = dicom_header(content, "x")
     assert header.study_type == study_type
-    assert (header.patient, header.view_position, header.laterality) == ("007", "PA", "L")
+    assert header.laterality == "L"
     assert not header.burned_in
     assert dicom_header(radiograph(RAMP, BurnedInAnnotation="YES"), "x").burned_in
 
@@ -131,6 +138,17 @@ def test_without_a_window_the_stored_bits_are_the_range():
     assert np.abs(signed.astype(int) - image).max() <= 1
 
 
+def test_without_a_window_twelve_used_bits_of_sixteen_are_no_black_picture():
+    """And their file says so, as a PNG's does."""
+    content = radiograph(RAMP, BitsStored=16, HighBit=15)
+    image, note = read_dicom(content).grey()
+    expected = decode_dicom(radiograph(RAMP, BitsStored=12, HighBit=11), "x")
+    assert np.abs(image.astype(int) - expected).max() <= 1
+    assert note == "12 of 16 bits are used, and scaled to all grey levels"
+    windowed = radiograph(RAMP, BitsStored=16, HighBit=15, WindowCenter=2048, WindowWidth=4096)
+    assert read_dicom(windowed).grey()[1] == ""
+
+
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
 def test_windows_by_the_standards_formulas(function):
     """PS3.3, C.11.2.1.2 and C.11.2.1.3, one value after the other."""
@@ -158,6 +176,13 @@ def test_a_voi_table_wins_over_a_window():
     content = radiograph(RAMP, WindowCenter=10, WindowWidth=5, VOILUTSequence=Sequence([table]))
     image = decode_dicom(content, "x")
     assert set(image[:32].ravel()) == {0} and set(image[32:].ravel()) == {255}
+    table.LUTDescriptor = [256, 0, 8]
+    table.LUTData = bytes(range(256))  # a byte an entry
+    image = decode_dicom(radiograph(RAMP, VOILUTSequence=Sequence([table])), "x")
+    assert np.array_equal(image, np.clip(RAMP, 0, 255))
+    table.LUTDescriptor = [4096, 0, 8]
+    with pytest.raises(BadRadiographError, match="VOI LUT has 128 of the 4096 entries"):
+        decode_dicom(radiograph(RAMP, VOILUTSequence=Sequence([table])), "x")
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,14 @@ def test_an_abnormal_view_without_a_box_is_unknown(shown):
         np.testing.assert_allclose(masks[unknown], -1, atol=1e-6)
 
 
+def test_a_normal_view_with_a_box_is_unknown(shown):
+    views, boxes = shown
+    contradicted = boxes[VIEW_KEY].drop_duplicates().iloc[[0]]
+    here = views.merge(contradicted, on=VIEW_KEY, how="left", indicator=True)._merge == "both"
+    masks = batches_of(views.assign(label=views.label.where(~here.to_numpy(), 0)), boxes)[2]
+    assert (masks.min(axis=(1, 2)) < 0).tolist() == here.tolist()
+
+
 def test_boxes_change_neither_images_nor_weights(shown):
     views, boxes = shown
     settings = {"training": True, "augment": AUGMENT, "seed": 3}
