@@ -31,7 +31,7 @@ from mura_tf.inference.workers import Workers
 
 pool = Workers(bundle, 1, seconds=120)
 image = next(Path(data).rglob("*.png"))
-(found, _), = pool.read([("a.png", image)], "elbow", False, None)
+(found,) = pool.read([("a.png", image)], "elbow", False, None)
 print("read:", found.row["decision"])
 pool.close()
 """

@@ -6,14 +6,14 @@ Needs the extra `mura-tf[dicom]`: highdicom. Originals are read and never touche
 import importlib.util
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mura_tf.data.radiograph import is_dicom, read_content
-from mura_tf.evaluation.operating_points import OperatingPoint
 from mura_tf.files import written_whole
 from mura_tf.inference.bundle import Bundle
 from mura_tf.inference.findings import NOT_READ, Finding, View
@@ -60,48 +60,68 @@ def write_dicom(
     Raises:
         ImportError: without the extra.
     """
+    contents: dict[Path, bytes] = {}
+    with _told(finding):
+        originals = _originals(finding)
+        if any(originals):
+            captures = _captures(finding, originals, bundle)
+            report = _report(finding, originals, bundle, point)
+            contents = {
+                Path(out) / f"{name}-heatmap{number}.dcm": one
+                for number, one in enumerate(captures, start=1)
+            } | {Path(out) / f"{name}-report.dcm": report}
+    for path, content in contents.items():  # all or, where a header does not allow one, none
+        with written_whole(path) as part:
+            part.write_bytes(content)
+    return list(contents)
+
+
+def dicom_report(finding: Finding, bundle: Bundle, point: str | None = None) -> bytes:
+    """The report of `write_dicom` alone, as the bytes of a file; b"" where there is none."""
+    with _told(finding):
+        originals = _originals(finding)
+        if any(originals):
+            return _report(finding, originals, bundle, point)
+    return b""
+
+
+@contextmanager
+def _told(finding: Finding) -> Iterator[None]:
+    """highdicom and pydicom raise whatever they meet in a header, which becomes a warning."""
     if importlib.util.find_spec("highdicom") is None:
         raise ImportError(
             "DICOM output needs highdicom, which is not installed. Install the extra: "
             "pip install 'mura-tf[dicom]'."
         )
     try:
-        return _written(finding, Path(out), bundle, point, name)
+        yield
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # highdicom and pydicom raise whatever they meet in a header
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         finding.warnings.append(f"no DICOM objects can be made of it ({reason})")
+
+
+def _originals(finding: Finding) -> list["Dataset | None"]:
+    """The parsed file of each view that is DICOM and could be read; nothing of a study not read."""
+    if finding.decision == NOT_READ:
         return []
+    return [_original(view) for view in finding.views]
 
 
-def _written(
-    finding: Finding, out: Path, bundle: Bundle, point: str | None, name: str
-) -> list[Path]:
+def _captures(finding: Finding, originals: list["Dataset | None"], bundle: Bundle) -> list[bytes]:
     import highdicom
 
-    originals = [_original(view) for view in finding.views]
-    if finding.decision == NOT_READ or not any(originals):
-        return []
     pictured = [
         (overlaid(view.radiograph, view.heat), dataset)
         for view, dataset in zip(finding.views, originals, strict=True)
         if dataset is not None and view.radiograph is not None and view.heat is not None
     ]
     series = highdicom.UID()
-    contents = {
-        out / f"{name}-heatmap{number}.dcm": _encoded(
-            _capture(picture, dataset, series, number, bundle.facts)
-        )
+    return [
+        _encoded(_capture(picture, dataset, series, number, bundle.facts))
         for number, (picture, dataset) in enumerate(pictured, start=1)
-    }
-    evidence = [dataset for dataset in originals if dataset is not None]
-    report = _report(finding, evidence, bundle, bundle.point(point))
-    contents[out / f"{name}-report.dcm"] = _encoded(report)
-    for path, content in contents.items():  # all or, where a header does not allow one, none
-        with written_whole(path) as part:
-            part.write_bytes(content)
-    return list(contents)
+    ]
 
 
 def _original(view: View) -> "Dataset | None":
@@ -159,13 +179,14 @@ def _laterality(dataset: "Dataset") -> str | None:
 
 
 def _report(
-    finding: Finding, evidence: list["Dataset"], bundle: Bundle, point: OperatingPoint
-) -> "Dataset":
+    finding: Finding, originals: list["Dataset | None"], bundle: Bundle, point_name: str | None
+) -> bytes:
     import highdicom
     from highdicom import sr
     from pydicom.sr.codedict import codes
 
-    facts = bundle.facts
+    facts, point = bundle.facts, bundle.point(point_name)
+    evidence = [dataset for dataset in originals if dataset is not None]
     version = f"{facts['version']} ({bundle.hash})".lstrip()
     algorithm = sr.AlgorithmIdentification(
         name=facts["name"],
@@ -221,7 +242,7 @@ def _report(
         is_verified=False,
     )
     report.SeriesDescription = "Findings. RESEARCH, not for diagnosis"
-    return report
+    return _encoded(report)
 
 
 def _measured(code: str, meaning: str, value: float) -> "Measurement":

@@ -3,7 +3,7 @@
 
 const at = (id) => document.getElementById(id);
 const RANK = { abnormal: 0, doubtful: 1, normal: 2, "not read": 3 };
-const state = { studies: [], views: [], study: -1, view: 0, zoom: 1, x: 0, y: 0, plain: null, heat: null, busy: false };
+const state = { studies: [], views: [], study: -1, view: 0, zoom: 1, x: 0, y: 0, plain: null, heat: null, missing: "", asked: 0, busy: false };
 
 // ---------------------------------------------------------------------------------------------
 // The model
@@ -66,6 +66,7 @@ async function send(found) {
   form.append("each_file", at("each").checked);
   form.append("point", at("point").value);
   form.append("token", token);
+  const decidedBy = at("point").selectedOptions[0].textContent;
   at("progress").hidden = false;
   at("progress").removeAttribute("value");
   tell(`Reading ${found.length} file${found.length === 1 ? "" : "s"} …`);
@@ -80,7 +81,7 @@ async function send(found) {
     const answer = await fetch("/api/read", { method: "POST", body: form });
     const content = await answer.json();
     if (!answer.ok) throw new Error(typeof content.detail === "string" ? content.detail : "the upload was refused");
-    arrived(content);
+    arrived(content, decidedBy);
   } catch (error) {
     tell(`Not read: ${error.message}`);
   } finally {
@@ -92,10 +93,10 @@ async function send(found) {
 
 function tell(text) { at("status").textContent = text; }
 
-function arrived(content) {
+function arrived(content, decidedBy) {
   const first = state.studies.length;
   const firstView = state.views.length;
-  state.studies.push(...content.studies.map((study, place) => ({ ...study, number: first + place })));
+  state.studies.push(...content.studies.map((study, place) => ({ ...study, number: first + place, decidedBy })));
   state.views.push(...content.views.map((view) => ({ ...view, study_number: first + view.study_number })));
   const said = content.studies.reduce((counts, { decision }) => ({ ...counts, [decision]: (counts[decision] || 0) + 1 }), {});
   tell(Object.entries(said).map(([decision, count]) => `${count} ${decision}`).join(", ") || "No radiograph among these files.");
@@ -151,13 +152,12 @@ function show(number) {
   at("name").textContent = study.study;
   at("decision").textContent = study.decision;
   at("decision").className = study.decision;
-  const point = at("point").selectedOptions[0];
   const number3 = (value) => (value === null ? "–" : value.toFixed(3));
   const facts = {
     "Study type": study.study_type ? `${study.study_type}${study.type_from ? ` (${study.type_from})` : ""}` : "unknown",
     Probability: number3(study.probability),
     Calibrated: number3(study.calibrated),
-    "Decided by": point ? point.textContent : "",
+    "Decided by": study.decidedBy,
     "Members' deviation": number3(study.disagreement),
   };
   at("numbers").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => {
@@ -194,18 +194,29 @@ async function look(place) {
   state.view = place;
   [...at("views").children].forEach((button, index) => button.setAttribute("aria-selected", index === place));
   const view = viewsOf(state.study)[place];
-  state.plain = view && view.radiograph ? await loaded(view.radiograph) : null;
-  state.heat = view && view.heat ? grey(await loaded(view.heat)) : null;
-  if (view !== viewsOf(state.study)[state.view]) return; // another was asked for meanwhile
-  Object.assign(state, { zoom: 1, x: 0, y: 0 });
-  draw();
+  const asked = state.asked += 1;
+  let [plain, heat, missing] = [null, null, view && view.radiograph ? "" : "This file could not be read."];
+  const put = () => {
+    Object.assign(state, { plain, heat, missing, zoom: 1, x: 0, y: 0 });
+    at("png").disabled = !plain;
+    draw();
+  };
+  put(); // no other study's picture stays under this name
+  if (missing) return;
+  try {
+    plain = await loaded(view.radiograph);
+    heat = view.heat ? grey(await loaded(view.heat)) : null;
+  } catch {
+    [plain, heat, missing] = [null, null, "This picture is forgotten by now: give the file again."];
+  }
+  if (asked === state.asked) put(); // else another was asked for meanwhile
 }
 
 function loaded(address) {
   return new Promise((yes, no) => {
     const image = new Image();
     image.onload = () => yes(image);
-    image.onerror = () => { tell("That picture is forgotten by now: give the file again."); no(new Error(address)); };
+    image.onerror = () => no(new Error(address));
     image.src = address;
   });
 }
@@ -310,7 +321,7 @@ function draw() {
   if (!state.plain) {
     context.fillStyle = "#97a3af";
     context.font = `${16 * ratio}px system-ui`;
-    context.fillText("This file could not be read.", 20 * ratio, 36 * ratio);
+    context.fillText(state.missing, 20 * ratio, 36 * ratio);
     return;
   }
   paint(context, canvas.width, canvas.height, state.zoom, state.x * ratio, state.y * ratio);
@@ -412,7 +423,6 @@ at("csv").onclick = () => {
 };
 
 at("png").onclick = () => {
-  if (!state.plain) return;
   const study = state.studies[state.study];
   const canvas = document.createElement("canvas");
   const wide = Math.max(640, state.plain.naturalWidth);

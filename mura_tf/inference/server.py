@@ -15,12 +15,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
 import numpy as np
 
 from mura_tf.inference.bundle import Bundle
-from mura_tf.inference.findings import Finding
-from mura_tf.inference.workers import ReadingFailedError, Workers
+from mura_tf.inference.workers import Answer, ReadingFailedError, Workers
 
 try:
     from fastapi import FastAPI, Form, HTTPException, Request, UploadFile
@@ -68,7 +66,7 @@ def create_app(
 
     Raises:
         ImportError: without the extra `mura-tf[serve]`.
-        FileNotFoundError, ValueError: see `Bundle`.
+        FileNotFoundError, ValueError: see `Bundle`, and `Workers`.
     """
     bundle = Bundle(model)
     pool = Workers(model, workers, seconds)
@@ -186,9 +184,7 @@ class _Kept:
         self.reports: dict[int, bytes] = {}
 
 
-def _answer(
-    found: list[tuple[Finding, bytes]], readings: OrderedDict[str, _Kept]
-) -> dict[str, Any]:
+def _answer(found: list[Answer], readings: OrderedDict[str, _Kept]) -> dict[str, Any]:
     """`studies` and `views` as JSON knows them; their pictures are kept for a while."""
     while readings and (
         len(readings) >= KEPT_READINGS
@@ -199,22 +195,17 @@ def _answer(
     readings[reading] = kept
     studies: list[dict[str, Any]] = []
     views: list[dict[str, Any]] = []
-    for place, (finding, report) in enumerate(found):
-        row = _plain(finding.row)
-        if report:
-            kept.reports[place] = report
+    for place, answer in enumerate(found):
+        row = _plain(answer.row)
+        if answer.report:
+            kept.reports[place] = answer.report
             row["report"] = f"/api/reports/{reading}/{place}.dcm"
         studies.append(row)
-        for view, view_row in zip(finding.views, finding.view_rows, strict=True):
+        for view, pictures in zip(answer.views, answer.pictures, strict=True):
             number = len(views)
-            told = _plain(view_row) | {"study_number": place, "radiograph": "", "heat": ""}
-            if view.radiograph is not None:
-                kept.pictures[number] = {"radiograph": _png(view.radiograph)}
-                told["radiograph"] = f"/api/pictures/{reading}/{number}/radiograph.png"
-                if view.heat is not None:
-                    kept.pictures[number]["heat"] = _png(_cut(view.heat, view.radiograph))
-                    told["heat"] = f"/api/pictures/{reading}/{number}/heat.png"
-            views.append(told)
+            kept.pictures[number] = pictures
+            at = {kind: f"/api/pictures/{reading}/{number}/{kind}.png" for kind in pictures}
+            views.append(_plain(view) | {"study_number": place, "radiograph": "", "heat": ""} | at)
     return {"studies": studies, "views": views}
 
 
@@ -224,18 +215,6 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
         name: None if isinstance(value, float) and np.isnan(value) else value
         for name, value in row.items()
     }
-
-
-def _cut(heat: np.ndarray, radiograph: np.ndarray) -> np.ndarray:
-    """The part of a square's heatmap that covers the radiograph, uint8."""
-    from mura_tf.data.radiograph import padded_box
-
-    top, left, height, width = padded_box(radiograph.shape[0], radiograph.shape[1], len(heat))
-    return np.round(255 * heat[top : top + height, left : left + width]).astype(np.uint8)
-
-
-def _png(picture: np.ndarray) -> bytes:
-    return cv2.imencode(".png", picture)[1].tobytes()
 
 
 def _refusal(request: Request, hosts: tuple[str, ...]) -> JSONResponse | None:
@@ -248,8 +227,8 @@ def _refusal(request: Request, hosts: tuple[str, ...]) -> JSONResponse | None:
         return _refused(403, f"requests of other sites are refused. Received: Origin {origin!r}")
     if request.method == "POST":
         length = request.headers.get("content-length", "")
-        if not length.isdecimal():
-            return _refused(411, "an upload must say its Content-Length")
+        if not length.isdecimal() or "transfer-encoding" in request.headers:
+            return _refused(411, "an upload must say its Content-Length, and come whole")
         if int(length) > MOST_BYTES:
             return _refused(
                 413,

@@ -147,7 +147,7 @@ def studies_of_uploads(
         if _starts_with(path, b"PK\x03\x04"):
             folder = path.with_name(f"{path.name}-unpacked")
             folder.mkdir()
-            _unpack(path, folder)
+            _unpack(path, folder, told=file)
             stem = file.removesuffix(".zip")
             _add_folder(studies, folder, stem, (stem,), known, each_file, zipped=True)
             continue
@@ -308,28 +308,29 @@ def _unpacked_once(path: Path, unpacked: Path) -> Path:
     return folder
 
 
-def _unpack(path: Path, folder: Path) -> None:
-    with _zip_errors_explained(path), zipfile.ZipFile(path) as archive:
+def _unpack(path: Path, folder: Path, told: str = "") -> None:
+    told = told or str(path)
+    with _zip_errors_explained(told), zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     size = sum(entry.file_size for entry in entries)
     if len(entries) > ZIP_FILES or size > ZIP_BYTES:
         raise ValueError(
             f"a zip may hold {ZIP_FILES:,} files and {ZIP_BYTES / 2**30:g} GiB. Received: "
-            f"{path} with {len(entries):,} files and {size / 2**30:.1f} GiB. Unpack it and "
+            f"{told} with {len(entries):,} files and {size / 2**30:.1f} GiB. Unpack it and "
             "give the folder."
         )
-    with _zip_errors_explained(path), zipfile.ZipFile(path) as archive:
+    with _zip_errors_explained(told), zipfile.ZipFile(path) as archive:
         archive.extractall(folder)  # which keeps every entry inside
 
 
 @contextmanager
-def _zip_errors_explained(path: Path) -> Iterator[None]:
+def _zip_errors_explained(told: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # zipfile and zlib raise whatever they meet
         if is_refusal(error):
             raise
-        raise ValueError(f"{path} must be a whole zip without a password: {error}.") from None
+        raise ValueError(f"{told} must be a whole zip without a password: {error}.") from None
 
 
 def _header(path: Path) -> "Header | None":

@@ -4,14 +4,20 @@ import multiprocessing
 import os
 import queue
 import secrets
+import signal
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mura_tf.inference.findings import Finding
+import cv2
+import numpy as np
+
+from mura_tf.data.radiograph import padded_box
+from mura_tf.inference.findings import Finding, View
 
 if TYPE_CHECKING:
     from mura_tf.inference.bundle import Bundle
@@ -24,6 +30,23 @@ class ReadingFailedError(RuntimeError):
     """An upload could not be read; the message is for the one who sent it."""
 
 
+class Answer(NamedTuple):
+    """What is told of a study, as it leaves the process that read it: nothing is large.
+
+    Attributes:
+        row, views: see `Finding.row` and `Finding.view_rows`.
+        pictures: of each view, PNG: its "radiograph", if it could be read, and its "heat", if there
+            is any, as grey levels of the same frame.
+        report: of a DICOM study, the bytes of its structured report; b"" of others, and without the
+            extra.
+    """
+
+    row: dict[str, Any]
+    views: list[dict[str, Any]]
+    pictures: list[dict[str, bytes]]
+    report: bytes
+
+
 class Workers:
     """A pool of reading processes; each has the bundle open and reads one request at a time.
 
@@ -31,6 +54,9 @@ class Workers:
         model: of `Bundle`.
         count: of processes.
         seconds: after which a request is given up and its process ended.
+
+    Raises:
+        ValueError: a process cannot open the bundle.
     """
 
     def __init__(self, model: str | os.PathLike[str], count: int, seconds: float):
@@ -40,8 +66,14 @@ class Workers:
         self._idle: queue.Queue[_Worker] = queue.Queue()
         self._progress: OrderedDict[str, dict[str, int]] = OrderedDict()
         self._lock = threading.Lock()
-        for _ in range(count):
-            self._idle.put(_Worker(self._model))
+        for worker in [_Worker(self._model) for _ in range(count)]:
+            self._idle.put(worker)
+        try:
+            for worker in list(self._idle.queue):
+                worker.wait()
+        except ReadingFailedError as error:
+            self.close()
+            raise ValueError(str(error)) from None
 
     def read(
         self,
@@ -52,11 +84,8 @@ class Workers:
         *,
         token: str = "",
         keep: str | os.PathLike[str] | None = None,
-    ) -> list[tuple[Finding, bytes]]:
+    ) -> list[Answer]:
         """Reads uploads, waiting for a free process.
-
-        Returns:
-            Each finding, and the bytes of its DICOM report (b"" where the study is no DICOM).
 
         Raises:
             ReadingFailedError: what was sent cannot be read at all, or took too long.
@@ -64,11 +93,12 @@ class Workers:
         order = _Order(uploads, study_type, each_file, point, os.fspath(keep) if keep else None)
         worker = self._idle.get()
         try:
+            worker.wait()
             return self._ask(worker, order, token)
         finally:
             self._idle.put(worker if worker.alive else _Worker(self._model))
 
-    def _ask(self, worker: "_Worker", order: "_Order", token: str) -> list[tuple[Finding, bytes]]:
+    def _ask(self, worker: "_Worker", order: "_Order", token: str) -> list[Answer]:
         deadline = time.monotonic() + self._seconds
         try:
             worker.pipe.send(order)
@@ -80,9 +110,8 @@ class Workers:
                 "smaller files."
             ) from None
 
-    def _answer(
-        self, worker: "_Worker", deadline: float, token: str
-    ) -> list[tuple[Finding, bytes]]:
+    def _answer(self, worker: "_Worker", deadline: float, token: str) -> list[Answer]:
+        found: list[Answer] = []
         while True:
             if not worker.pipe.poll(max(0, deadline - time.monotonic())):
                 worker.kill()
@@ -90,12 +119,13 @@ class Workers:
                     f"reading took longer than {self._seconds:g} s and was ended. Send fewer files."
                 )
             kind, content = worker.pipe.recv()
-            if kind == "progress":
-                self._tell(token, content)
-            elif kind == "failed":
+            if kind == "failed":
                 raise ReadingFailedError(content)
-            else:
-                return content
+            if kind == "done":
+                return found
+            answer, studies = content
+            found.append(answer)
+            self._tell(token, {"studies": len(found), "of": studies})
 
     def progress(self, token: str) -> dict[str, int]:
         """`studies` that are done of a request, and `of` how many; zeros for an unknown one."""
@@ -134,7 +164,20 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(model, theirs), daemon=True)
         self._process.start()
+        self._ready = False
         theirs.close()
+
+    def wait(self) -> None:
+        """Until it has opened the bundle; ReadingFailedError where it cannot."""
+        if self._ready:
+            return
+        try:
+            kind, reason = self.pipe.recv()
+        except (EOFError, OSError):
+            kind, reason = "failed", "the process that opens the bundle ended, for want of memory?"
+        if kind == "failed":
+            raise ReadingFailedError(reason)
+        self._ready = True
 
     @property
     def alive(self) -> bool:
@@ -150,47 +193,68 @@ def _serve(model: str, pipe: Connection) -> None:
     """Answers orders until the pipe is closed."""
     from mura_tf.inference.bundle import Bundle
 
-    bundle = Bundle(model)
-    bundle.open()  # seconds, which the first request need not wait for
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's, which ends this one
+    try:
+        bundle = Bundle(model)
+        bundle.open()  # seconds, which the first request need not wait for
+    except (ValueError, OSError, ImportError) as error:
+        return pipe.send(("failed", str(error)))
+    pipe.send(("ready", ""))
     while True:
         try:
             order = pipe.recv()
         except EOFError:
             return
         try:
-            pipe.send(("found", _read(bundle, order, pipe)))
+            _read(bundle, order, pipe)
+            pipe.send(("done", None))
         except (ValueError, OSError, ImportError) as error:
             pipe.send(("failed", str(error)))
 
 
-def _read(bundle: "Bundle", order: _Order, pipe: Connection) -> list[tuple[Finding, bytes]]:
+def _read(bundle: "Bundle", order: _Order, pipe: Connection) -> None:
+    """Sends the answers one by one, each when its study is read and, with `keep`, kept."""
     from mura_tf.inference.sources import studies_of_uploads
     from mura_tf.inference.write import write_findings
 
     studies = studies_of_uploads(order.uploads, bundle.study_types, each_file=order.each_file)
-    found = []
-    for finding in bundle.findings_of(studies, study_type=order.study_type, point=order.point):
-        found.append((finding, _report(bundle, finding, order.point)))
-        pipe.send(("progress", {"studies": len(found), "of": len(studies)}))
+
+    def found() -> Iterator[Finding]:
+        for finding in bundle.findings_of(studies, study_type=order.study_type, point=order.point):
+            report = _report(bundle, finding, order.point)
+            yield finding
+            pictures = [_pictures(view) for view in finding.views]
+            answer = Answer(finding.row, finding.view_rows, pictures, report)
+            pipe.send(("study", (answer, len(studies))))
+
     if order.keep:
         moment = time.strftime("%Y%m%d-%H%M%S")
         folder = Path(order.keep) / f"{moment}-{secrets.token_hex(3)}"  # others may end in it, too
-        write_findings((finding for finding, _ in found), folder, bundle.facts)
-    for finding, _ in found:
-        for view in finding.views:
-            view.source = Path(view.file)  # the upload is gone when the answer is there
-    return found
+        write_findings(found(), folder, bundle.facts)
+    else:
+        deque(found(), maxlen=0)
+
+
+def _pictures(view: View) -> dict[str, bytes]:
+    if view.radiograph is None:
+        return {}
+    pictures = {"radiograph": _png(view.radiograph)}
+    if view.heat is not None:
+        high, wide = view.radiograph.shape
+        top, left, height, width = padded_box(high, wide, len(view.heat))
+        heat = view.heat[top : top + height, left : left + width]
+        pictures["heat"] = _png(np.round(255 * heat).astype(np.uint8))
+    return pictures
+
+
+def _png(picture: np.ndarray) -> bytes:
+    return cv2.imencode(".png", picture)[1].tobytes()
 
 
 def _report(bundle: "Bundle", finding: Finding, point: str | None) -> bytes:
-    """The structured report of a DICOM study; b"" for others, and without the extra."""
-    import tempfile
+    from mura_tf.inference.dicom_out import dicom_report
 
-    from mura_tf.inference.dicom_out import write_dicom
-
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            written = write_dicom(finding, folder, bundle, point)
-        except ImportError:
-            return b""
-        return written[-1].read_bytes() if written else b""
+    try:
+        return dicom_report(finding, bundle, point)
+    except ImportError:
+        return b""

@@ -156,6 +156,22 @@ def test_drop_look_change_download(page, lesions, bundle):
     assert download.value.path().read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_that_is_gone_leaves_no_others_under_its_name(page, lesions):
+    page.select_option("#type", "wrist")
+    page.evaluate(DROP, ["#drop", files_of(lesions / "valid/XR_WRIST")[:2]])
+    page.wait_for_selector("#worklist li")
+    playwright.expect(page.locator("#png")).to_be_enabled()
+    decided = page.locator("#numbers dd").nth(3).inner_text()
+    page.select_option("#point", "paper")
+    page.route("**/api/pictures/**", lambda route: route.abort())
+    page.locator("#worklist button").nth(1).click()
+    playwright.expect(page.locator("#png")).to_be_disabled()
+    page.wait_for_function("state.missing.startsWith('This picture is forgotten')")
+    assert page.evaluate(PIXELS)[1] < 1e6  # of the sentence alone
+    assert page.locator("#numbers dd").nth(3).inner_text() == decided != ""
+    page.problems.clear()  # the browser logs what was aborted itself
+
+
 def test_by_keyboard_alone(page, lesions):
     path = next((lesions / "valid/XR_ELBOW").rglob("*.png"))
     page.select_option("#type", "elbow")

@@ -69,7 +69,8 @@ def test_a_zip_is_read_and_a_broken_one_is_a_sentence(client, lesions, tmp_path)
     assert len(told["studies"]) == 6
     assert {study["study_type"] for study in told["studies"]} == {"wrist"}
     refused = client.post("/api/read", files=[("files", ("visit.zip", content[:200]))])
-    assert refused.status_code == 422 and "must be a whole zip" in refused.json()["detail"]
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith("visit.zip must be a whole zip")
 
 
 @pytest.mark.parametrize(
@@ -115,6 +116,8 @@ def test_an_upload_without_a_length_is_refused(client):
         yield b"x"
 
     assert client.post("/api/read", content=pieces()).status_code == 411
+    both = {"content-length": "1", "transfer-encoding": "chunked"}
+    assert client.post("/api/read", content=b"x", headers=both).status_code == 411
 
 
 def test_every_answer_has_the_policy_and_pages_load_nothing_from_elsewhere(client):
@@ -151,10 +154,10 @@ def test_a_reading_that_takes_too_long_is_ended(bundle, lesions):
         with pytest.raises(ReadingFailedError, match="took longer than 0 s and was ended"):
             pool.read([("a.png", image)], "wrist", False, None)
         pool._seconds = 120
-        ((finding, report),) = pool.read([("a.png", image)], "wrist", False, None)
+        (answer,) = pool.read([("a.png", image)], "wrist", False, None)
     finally:
         pool.close()
-    assert finding.decision != "not read" and report == b""
+    assert answer.row["decision"] != "not read" and answer.report == b""
 
 
 def test_a_worker_that_dies_is_replaced(bundle, lesions):
@@ -169,4 +172,14 @@ def test_a_worker_that_dies_is_replaced(bundle, lesions):
         found = pool.read([("a.png", image)], "wrist", False, None)
     finally:
         pool.close()
-    assert np.isfinite(found[0][0].probability)
+    assert np.isfinite(found[0].row["probability"])
+
+
+def test_a_member_that_cannot_be_opened_is_told_before_anything_is_served(bundle, tmp_path):
+    damaged = tmp_path / "damaged.mura"
+    with zipfile.ZipFile(bundle.path) as whole, zipfile.ZipFile(damaged, "w") as target:
+        for name in whole.namelist():
+            content = whole.read(name)
+            target.writestr(name, content[:1000] if name.endswith(".keras") else content)
+    with pytest.raises(ValueError, match=r"member0\.keras"):
+        create_app(damaged)
