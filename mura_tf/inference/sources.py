@@ -197,16 +197,15 @@ def _add_folder(
         but: a folder that is passed over.
     """
     added = 0
-    passed = but and but.resolve()
+    over = {folder: {folder.resolve(), but and but.resolve()}}  # what a link may not lead back to
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
-        here = Path(parent).resolve()
-        folders[:] = sorted(
-            one
-            for one in folders
-            if not one.startswith(".")
-            and (below := (here / one).resolve()) != passed
-            and below not in (here, *here.parents)  # a link back
-        )
+        above_it, names = over.pop(Path(parent)), sorted(folders)
+        folders.clear()
+        for one in names:
+            below = Path(parent, one)
+            if not one.startswith(".") and (real := below.resolve()) not in above_it:
+                folders.append(one)
+                over[below] = above_it | {real}
         inside = Path(parent).relative_to(folder)
         shown = "/".join([name, *inside.parts])
         study_type = _named_type([*above, *inside.parts], known)

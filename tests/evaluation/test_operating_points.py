@@ -132,3 +132,8 @@ def test_a_calibration_takes_numbers_and_arrays():
     assert calibration(0.3) == pytest.approx(0.3)
     assert calibration(np.array([[0.3], [0.7]])) == pytest.approx(np.array([[0.3], [0.7]]))
     assert OperatingPoint("doubt", 0.2, 0.7).decide(0.2) == "normal"
+
+
+def test_no_number_decides_nothing():
+    with pytest.raises(ValueError, match="only a probability decides"):
+        OperatingPoint("paper", 0.5, 0.5).decide(float("nan"))

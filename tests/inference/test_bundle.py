@@ -303,3 +303,55 @@ def test_a_full_disk_is_no_damaged_member(bundle, monkeypatch):
     monkeypatch.setattr("mura_tf.inference.archive._opened", full)
     with pytest.raises(OSError, match="No space left"):
         Bundle(bundle.path).open()
+
+
+def test_a_member_that_says_no_number_decides_nothing(bundle, lesions, monkeypatch):
+    """One view of a study is told; the others are read."""
+    expected = bundle.read(lesions / "valid/XR_WRIST")
+    whole = Bundle.members_for
+
+    class Broken:
+        def __init__(self, member, column):
+            self.member, self.column = member, column
+
+        def read(self, squares):
+            said = self.member.read(squares)
+            weights = np.ones(len(squares), np.float32)
+            {"outputs": said.outputs[:, 0], "weights": weights}[self.column][0] = np.nan
+            return said._replace(weights=weights)
+
+    for column in ("outputs", "weights"):
+        monkeypatch.setattr(
+            Bundle,
+            "members_for",
+            lambda self, name, column=column: [Broken(one, column) for one in whole(self, name)],
+        )
+        found = bundle.read(lesions / "valid/XR_WRIST")
+        told = found.attrs["views"].warnings.str.contains("the model says nothing of it")
+        assert told.tolist() == [True] + [False] * (len(told) - 1)
+        assert "image1.png: the model says nothing of it" in found.warnings[0]
+        assert found.probability[1:].tolist() == pytest.approx(expected.probability[1:].tolist())
+        alone = bundle.read(next((lesions / "valid/XR_WRIST").rglob("*.png")), study_type="wrist")
+        assert alone.decision[0] == "not read" and np.isnan(alone.probability[0])
+
+
+def test_of_an_unknown_study_type_all_abnormal_classes_are_shown(lesions, tmp_path):
+    views = load_mura(lesions)
+    recipe = Recipe(
+        "small_cnn",
+        None,
+        image_size=32,
+        task="type_and_abnormality",
+        monitor="val_f1",
+        balance="none",
+        max_epochs=1,
+    )
+    with run_eagerly():
+        run = train(recipe, views, tmp_path / "run", verbose=0)
+    bundle = Bundle(run.path)
+    path = views[views.split == "valid"].path.iloc[0]
+    (finding,) = bundle.findings([path])
+    (known,) = bundle.findings([path], study_type="wrist")
+    assert not finding.study_type and finding.decision != "not read"
+    assert finding.probability == pytest.approx(known.probability, abs=1e-6)
+    assert finding.views[0].heat.shape == known.views[0].heat.shape == (32, 32)

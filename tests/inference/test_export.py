@@ -124,13 +124,21 @@ def test_a_map_that_learned_where_lesions_are_is_exported(tmp_path):
     assert enlarged(reading.maps[..., 0], frames, 64) == pytest.approx(expected, abs=1e-3)
 
 
-def test_a_graph_that_says_something_else_is_not_kept(model, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("changed", "by"),
+    [
+        (lambda said: said._replace(outputs=said.outputs + 0.01), r"0\.01"),
+        (lambda said: said._replace(maps=np.full_like(said.maps, np.nan)), "nan"),
+        (lambda said: said._replace(maps=None), "nan"),
+    ],
+)
+def test_a_graph_that_says_something_else_is_not_kept(model, tmp_path, monkeypatch, changed, by):
     def read(path, squares):
         said = KerasMember(model, "caffe").read(squares)
-        return [said, said._replace(outputs=said.outputs + 0.01)]
+        return [said, changed(said)]
 
     monkeypatch.setitem(FORMATS, "saved_model", (export._write_saved_model, read))
-    with pytest.raises(ValueError, match=r"was not kept: run beside Keras .* differs by 0\.01"):
+    with pytest.raises(ValueError, match=f"was not kept: run beside Keras .* differs by {by}"):
         export_member(model, "caffe", "saved_model", tmp_path / "out", "m")
     assert not list((tmp_path / "out").iterdir())
 

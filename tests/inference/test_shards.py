@@ -7,6 +7,7 @@ import threading
 import time
 import zipfile
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -174,6 +175,28 @@ def test_a_zip_is_unpacked_once_and_leaves_nothing(bundle, lesions, tmp_path, sm
     assert len(decoded) == len(list((lesions / "valid/XR_WRIST").rglob("*.png")))
     table = pd.read_csv(out / "findings.csv")
     assert set(table.study_type) == {"wrist"} and not (out / SHARDS).exists()
+
+
+def test_a_zip_whose_removal_was_begun_is_read_whole(bundle, lesions, tmp_path, small, monkeypatch):
+    path, out = tmp_path / "visits.zip", tmp_path / "out"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted((lesions / "valid/XR_WRIST").rglob("*.png")):
+            archive.write(file, file.relative_to(lesions / "valid"))
+    read_into(bundle, [path], tmp_path / "undisturbed")
+    removed = shutil.rmtree
+
+    def stopped(folder, *rest, **settings):
+        if unpacked := sorted(Path(folder).rglob("unpacked/*/*/*/*/*.png")):
+            unpacked[0].unlink()
+            raise KeyboardInterrupt
+        return removed(folder, *rest, **settings)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", stopped)
+        read_into(bundle, [path], out)
+    read_into(bundle, [path], out)
+    assert_same(out, tmp_path / "undisturbed")
+    assert not list(out.glob(".part-*"))
 
 
 def test_studies_of_one_name_keep_their_pictures(bundle, lesions, tmp_path, small):

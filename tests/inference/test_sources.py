@@ -1,7 +1,9 @@
 """What a person gives -> studies."""
 
 import errno
+import os
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -159,6 +161,88 @@ def test_dicom_files_are_grouped_by_study_and_body_part(tmp_path):
             archive.write(file, file.relative_to(tmp_path))
     study, *_ = find_studies([path], TYPES)
     assert study.files == ["visit/a.dcm", "visit/b/c.dcm"]
+
+
+def test_body_parts_and_sides_are_not_averaged(tmp_path):
+    """Also where a header has lost its StudyInstanceUID."""
+    pytest.importorskip("pydicom")
+    from dicom_files import radiograph
+
+    pixels = np.zeros((8, 8), np.uint16)
+    for name, uid, part, side in (
+        ("l.dcm", "1.2.3", "WRIST", "L"),
+        ("r.dcm", "1.2.3", "WRIST", "R"),
+        ("hand.dcm", "", "HAND", "L"),
+        ("wrist.dcm", "", "WRIST", "L"),
+    ):
+        content = radiograph(
+            pixels, StudyInstanceUID=uid, BodyPartExamined=part, ImageLaterality=side
+        )
+        put(tmp_path / "visit", [name], content)
+    found = told(tmp_path / "visit")
+    assert [(study_type, len(files)) for _, study_type, files in found] == [
+        ("hand", 1), ("wrist", 1), ("wrist", 1), ("wrist", 1)
+    ]  # fmt: skip
+
+
+def test_dicom_files_are_known_by_what_they_hold(tmp_path):
+    """Such as dcmtk's storescp names them; in a CSV, too."""
+    pytest.importorskip("pydicom")
+    from dicom_files import radiograph
+
+    content = radiograph(np.zeros((8, 8), np.uint16), BodyPartExamined="CHEST")
+    put(tmp_path / "visit", ["CR.1.2.840.113704.7.1"], content)
+    assert [study_type for _, study_type, _ in told(tmp_path / "visit")] == ["chest"]
+    for text, expected in (("path", "chest"), ("path,study_type", "wrist")):
+        row = "visit/CR.1.2.840.113704.7.1" + (",wrist" if "," in text else "")
+        (tmp_path / "views.csv").write_text(f"{text}\n{row}\n")
+        assert [study_type for _, study_type, _ in told(tmp_path / "views.csv")] == [expected]
+
+
+def test_links_are_followed_and_a_link_back_is_not(tmp_path, png):
+    put(tmp_path, ["there/s1/1.png"], png)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/s1").symlink_to(tmp_path / "there/s1")
+    (tmp_path / "here/s1/back").symlink_to(tmp_path / "here")
+    assert told(tmp_path / "here") == [("here/s1", "", ["1.png"])]
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path, png, monkeypatch):
+    put(tmp_path, ["a/1.png", "b/1.png"], png)
+    listed = os.scandir
+
+    def refused(path):
+        if str(path).endswith("/b"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(PermissionError, match="/b"):
+        told(tmp_path)
+
+
+def test_nothing_to_read_is_told(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans/1.tif").write_bytes(b"II*\0")
+    (tmp_path / "views.csv").write_text("path\n")
+    for name in ("empty", "scans", "views.csv"):
+        with pytest.raises(ValueError, match=f"a radiograph in what is to be read.*{name}"):
+            told(tmp_path / name)
+
+
+def test_here_is_called_by_its_name_and_results_are_passed_over(tmp_path, png, monkeypatch):
+    put(tmp_path, ["visit/1.png", "visit/found/studies/visit.png"], png)
+    monkeypatch.chdir(tmp_path / "visit")
+    assert told(".", out=Path("found")) == [("visit", "", ["1.png"])]
+
+
+def test_a_name_that_is_no_text_is_told_as_it_can_be(tmp_path, png):
+    try:
+        put(tmp_path, [os.fsdecode(b"r\xf6ntgen.png")], png)
+    except OSError:
+        pytest.skip("this disk has text for names")
+    assert told(tmp_path, each_file=True)[0][2] == [r"r\xf6ntgen.png"]
 
 
 def test_a_folder_of_many_images_is_no_study(tmp_path, png, monkeypatch):
