@@ -68,8 +68,8 @@ def predict_views(
         second output there is `weight`, a positive float. An unknown label is <NA>.
 
     Raises:
-        ValueError: a model of another form or that says a weight that is none, a label that is no
-            whole number, or what `make_dataset` and `require_backend` raise.
+        ValueError: a model of another form, or that says a probability or a weight that is none, a
+            label that is no whole number, or what `make_dataset` and `require_backend` raise.
 
     Examples:
         >>> views = mt.load_mura("demo/MURA-v1.1")
@@ -142,6 +142,11 @@ def _require_columns(
         raise ValueError(
             "beside the probability a model can say how much each view counts, (B, 1), and nothing "
             f"else. Received: further outputs of the shapes {shapes}."
+        )
+    if broken := int((~np.isfinite(outputs)).any(axis=1).sum()):
+        raise ValueError(
+            f"a model's output must be numbers. Received: NaN or infinity for {broken} of "
+            f"{len(outputs)} views. Its weights are damaged or too large for its precision."
         )
     for one in weights:
         _require_positive(one)

@@ -100,3 +100,10 @@ def test_a_model_of_another_form_gets_a_sentence(mura, shape, outputs, sentence)
     )
     with pytest.raises(ValueError, match=sentence):
         predict_views(model, load_mura(mura))
+
+
+def test_a_model_that_says_no_number_gets_a_sentence(mura):
+    model = of_one_convolution()
+    model.set_weights([np.full_like(one, np.nan) for one in model.get_weights()])
+    with pytest.raises(ValueError, match=r"must be numbers\. Received: NaN or infinity for 3 of 3"):
+        predict_views(model, load_mura(mura)[:3])
