@@ -183,6 +183,26 @@ def test_float16_goes_on_exactly(views, tmp_path, monkeypatch):
     assert best == pytest.approx(expected, abs=1e-6)
 
 
+def test_averaged_weights_and_a_map_go_on_exactly(lesions, tmp_path, monkeypatch):
+    """What is validated is not what training goes on with, and a second output learns."""
+    views = mt.load_mura(lesions)
+    recipe = dataclasses.replace(
+        SHORT,
+        max_epochs=3,
+        averaging=0.9,
+        optimizer="adamw",
+        head=("map:8:0.5", "pool"),
+        monitor="val_auroc",
+        balance="none",
+    )
+    run = mt.train(recipe, views, tmp_path / "whole", verbose=0)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Checkpoint, "on_epoch_begin", interrupted_in_epoch(2))
+        mt.train(recipe, views, tmp_path / "killed", verbose=0)
+    assert_ends_as(mt.train(recipe, views, tmp_path / "killed", verbose=0), run)
+    assert run.history.loss.diff()[1:].lt(0).all()
+
+
 def test_the_best_epochs_model_is_kept(whole, views):
     """Its kappa and loss are scikit-learn's of the predictions: no later epoch's weights."""
     predictions, history = whole.predictions, whole.history
