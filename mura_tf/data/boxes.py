@@ -125,7 +125,8 @@ def _read(path: Path, views: pd.DataFrame) -> pd.DataFrame:
         boxes = _grazpedwri_boxes(path, views)
     else:
         boxes = _fracatlas_boxes(path) if path.name == _COCO.name else _synthetic_boxes(path)
-    key = [column for column in unsplit_key(boxes) if column in boxes]
+    key = max(unsplit_key(boxes), unsplit_key(views), key=len)
+    key = [column for column in key if column in boxes]
     others = [name for name in VIEW_KEY if name in boxes and name not in key]
     boxes = views[[*VIEW_KEY, "path"]].merge(boxes.drop(columns=others), on=key)
     return _as_fractions(boxes, path)

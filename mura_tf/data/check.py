@@ -20,9 +20,14 @@ from mura_tf.data.findings import (
 )
 from mura_tf.data.layouts import find_dataset, scan
 from mura_tf.data.looks import TINY_RANGE, Look, look_at
-from mura_tf.data.mura import is_mura
+from mura_tf.data.mura import is_mura, name_of_csvs
 from mura_tf.data.radiograph import FORMATS, BadRadiographError, decode_noted, read_content
-from mura_tf.data.required import common_folder, scoring_findings, types_in_one_split
+from mura_tf.data.required import (
+    common_folder,
+    patients_in_two_splits,
+    scoring_findings,
+    types_in_one_split,
+)
 from mura_tf.data.table import SPLITS
 from mura_tf.data.text import is_csv
 from mura_tf.data.views import read_views
@@ -103,7 +108,7 @@ def _findings(views: pd.DataFrame, files: list[Finding], progress: bool) -> list
         *_no_validation_split(views),
         *_one_class(views),
         *types_in_one_split(views),
-        *_patients_in_two_splits(views),
+        *patients_in_two_splits(views),
         *scoring_findings(views),
         *contradicting_folders(views),
         *files,
@@ -131,9 +136,10 @@ def _unlisted(folder: Path, known: set[str]) -> list[Finding]:
     """Files of a MURA folder that would be left out without a word."""
     found = []
     for split, name in split_folders(folder).items():
-        if (folder / f"{split}_image_paths.csv").exists():
+        listing = f"{name_of_csvs(folder, split)}_image_paths.csv"
+        if (folder / listing).exists():
             reason = (
-                f"not listed in {split}_image_paths.csv, or listed without a label; expected every "
+                f"not listed in {listing}, or listed without a label; expected every "
                 "image of the folder. Add its line, or move the file away"
             )
         else:
@@ -167,13 +173,14 @@ def _no_validation_split(views: pd.DataFrame) -> list[Finding]:
     reason = (
         f"the only splits are: {', '.join(splits)}; expected valid as well, to select epochs on"
     )
-    return [Finding(common_folder(views), "no validation split", f"{reason}. See patient_split")]
+    where = common_folder(views["path"])
+    return [Finding(where, "no validation split", f"{reason}. See patient_split")]
 
 
 def _one_class(views: pd.DataFrame) -> list[Finding]:
     return [
         Finding(
-            common_folder(group),
+            common_folder(group["path"]),
             "one class",
             f"all {len(group)} views of {study_type} in {split} have label "
             f"{group['label'].iloc[0]}; expected both labels. Add studies of the other, or leave "
@@ -184,19 +191,6 @@ def _one_class(views: pd.DataFrame) -> list[Finding]:
         )
         if (group["label"] == group["label"].iloc[0]).all()
     ]
-
-
-def _patients_in_two_splits(views: pd.DataFrame) -> list[Finding]:
-    n_splits = views.groupby("patient")["split"].transform("nunique")
-    findings = []
-    for patient, group in views[n_splits > 1].groupby("patient"):
-        counts = group["split"].value_counts(sort=False)
-        found = " and ".join(f"{counts[split]} in {split}" for split in SPLITS if split in counts)
-        reason = f"{patient} has views in several splits, {found}; expected one split per patient"
-        last = group["path"].iloc[-1]
-        mend = "Move all of a patient to one side"
-        findings.append(Finding(last, "patient in two splits", f"{reason}. {mend}"))
-    return findings
 
 
 def _bad_files(views: pd.DataFrame, progress: bool) -> tuple[list[Finding], list[str]]:
@@ -252,8 +246,7 @@ def _missing(paths: list[str]) -> tuple[list[Finding], list[str]]:
             f"{first} as {os.path.basename(other)}; expected one name. Rename the files, or "
             "correct the list"
         )
-        where = os.path.commonpath([os.path.dirname(path) for path in files])
-        findings.append(Finding(where, "another name", reason))
+        findings.append(Finding(common_folder(files), "another name", reason))
     return findings, [other for files in kinds.values() for other in files.values()]
 
 
@@ -307,7 +300,7 @@ def _identical(views: pd.DataFrame, progress: bool) -> list[Finding]:
                 f"byte-identical to {first} ({split}, label {label}), itself in {other_split} with "
                 f"label {other_label}; expected"
             )
-            if label != other_label:
+            if label != other_label and "unknown" not in (label, other_label):
                 problem, expected = "contradiction", "one label. Remove the wrong one, or both"
             elif split != other_split:
                 problem, expected = "leak", "one split. Remove one of the two"

@@ -12,11 +12,12 @@ from mura_tf.data.findings import (
     few,
     identical_files,
     images_in,
+    is_plain,
     nothing_found,
     split_folders,
 )
 from mura_tf.data.required import scoring_findings
-from mura_tf.data.table import as_views
+from mura_tf.data.table import SPLITS, as_views
 
 CLASS_LAYOUT = (
     "a folder per class (train/normal/image1.png and train/fractured/image2.png, the same for "
@@ -55,6 +56,9 @@ def scan_class_folders(folder: Path, progress: bool = False) -> tuple[pd.DataFra
                 continue
             images = images_in(class_folder, findings, "a class's folder")
             rows += [(split, label, path) for path in images]
+        findings += _of_no_class(folder / name)
+    if splits:
+        findings += _of_no_split(folder, set(splits.values()))
     views = pd.DataFrame(rows, columns=["split", "label", "path"])
     identical = identical_files(views["path"], progress)
     first = {path: group[0] for group in identical for path in group}
@@ -93,6 +97,27 @@ def _unknown_class(folder: str) -> Finding:
     reason = f"the folder's name gives no label; expected {_KNOWN}"
     mend = "Rename it, move it away, or write a views CSV"
     return Finding(folder, "no label", f"{reason}. {mend}")
+
+
+def _of_no_class(folder: Path) -> list[Finding]:
+    """Images beside the folders of the classes."""
+    reason = "lies in no class's folder, so left out; expected it in one. Move it there, or away"
+    images = filter(is_plain, children(folder, []))
+    return [Finding(path, "unlisted", reason) for path in images]
+
+
+def _of_no_split(folder: Path, read: set[str]) -> list[Finding]:
+    """Folders of a class, or that hold some, beside those of the splits."""
+    reason = (
+        f"holds classes, so left out; expected one of {', '.join(SPLITS)}. Rename it, or move it "
+        "away"
+    )
+    others = [name for name in _folders(folder) if name not in read]
+    return [
+        Finding(str(folder / name), "unlisted", reason)
+        for name in others
+        if any(_label(one) is not None for one in (name, *_folders(folder / name)))
+    ]
 
 
 def _name(path: str, folder: Path) -> str:

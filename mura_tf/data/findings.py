@@ -16,7 +16,7 @@ from mura_tf.terminal import track
 
 LOOKS = ("one grey level", "tiny range", "few bits", "inverted")
 """Pictures that can be read, and are unlike radiographs as they should be."""
-HARMLESS = ("contradicting folder", "unlisted", *LOOKS)
+HARMLESS = ("contradicting folder", "unlisted", "patient in two splits", *LOOKS)
 """Problems that leave every view usable."""
 JUNK = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
 """What systems put into folders, in lower case; names that begin with a dot are junk as well."""
@@ -242,7 +242,10 @@ def _is_loop(link: str) -> bool:
     except OSError:  # a link to itself
         return True
     folder = os.path.realpath(os.path.dirname(link))
-    return os.path.commonpath([target, folder]) == target
+    try:
+        return os.path.commonpath([target, folder]) == target
+    except ValueError:  # on another drive
+        return False
 
 
 def _is_text(name: str) -> bool:

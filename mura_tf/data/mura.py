@@ -53,7 +53,7 @@ def scan_mura(folder: Path, progress: bool = False) -> tuple[pd.DataFrame, list[
     """
     tables, findings, read = [], [], split_folders(folder)
     for split in SPLITS:
-        name = _name_of_csvs(folder, split)
+        name = name_of_csvs(folder, split)
         images_csv, labels_csv = (folder / f"{name}_{end}.csv" for end in _CSVS)
         if images_csv.exists() and labels_csv.exists():
             images, found = _scan_csvs(images_csv, labels_csv, split)
@@ -71,14 +71,15 @@ def scan_mura(folder: Path, progress: bool = False) -> tuple[pd.DataFrame, list[
     for split, group in images.groupby("split"):
         findings += spelled_twice(group["study_type"], str(folder / read.get(split, split)))
     images["study_type"] = images["study_type"].str.lower()
-    images["path"] = f"{folder}{os.sep}" + images["folder"] + "/" + images["view"]
+    above = str(folder / "_").removesuffix("_")  # as os.walk has it, also of "."
+    images["path"] = above + images["folder"] + "/" + images["view"]
     views = as_views(images)
     findings += contradicting_folders(views) + scoring_findings(views)
     findings += _other_folders(folder, set(read.values()))
     return views, findings + nothing_found(folder, MURA_LAYOUT, views, findings)
 
 
-def _name_of_csvs(folder: Path, split: str) -> str:
+def name_of_csvs(folder: Path, split: str) -> str:
     """What the CSVs of a split begin with: its name, or another of `SPLIT_NAMES`."""
     for name in SPLIT_NAMES[split]:
         if any((folder / f"{name}_{end}.csv").exists() for end in _CSVS):

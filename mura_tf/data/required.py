@@ -17,11 +17,26 @@ def scoring_findings(views: pd.DataFrame) -> list[Finding]:
     the row of all types.
     """
     return [
-        *_views_twice(views),
+        *_listed_twice(views),
         *studies_in_two_labels(views),
-        *spelled_twice(views["study_type"], common_folder(views)),
+        *spelled_twice(views["study_type"], common_folder(views["path"])),
+        *_spaced_patients(views),
         *_reserved_name(views),
     ]
+
+
+def patients_in_two_splits(views: pd.DataFrame) -> list[Finding]:
+    """Patients that are trained on and selected on or reported, which flatters what is said."""
+    n_splits = views.groupby("patient")["split"].transform("nunique")
+    findings = []
+    for patient, group in views[n_splits > 1].groupby("patient"):
+        counts = group["split"].value_counts(sort=False)
+        found = " and ".join(f"{counts[split]} in {split}" for split in SPLITS if split in counts)
+        reason = f"{patient} has views in several splits, {found}; expected one split per patient"
+        last = group["path"].iloc[-1]
+        mend = "Move all of a patient to one side"
+        findings.append(Finding(last, "patient in two splits", f"{reason}. {mend}"))
+    return findings
 
 
 def types_in_one_split(views: pd.DataFrame) -> list[Finding]:
@@ -39,7 +54,8 @@ def types_in_one_split(views: pd.DataFrame) -> list[Finding]:
             f"{study_type} has views in {' and '.join(splits)} alone; expected some in {lacking}"
         )
         mend = "Add some, or leave the type out"
-        findings.append(Finding(common_folder(group), "type in one split", f"{reason}. {mend}"))
+        where = common_folder(group["path"])
+        findings.append(Finding(where, "type in one split", f"{reason}. {mend}"))
     return findings
 
 
@@ -60,23 +76,43 @@ def spelled_twice(study_types: Iterable[str], where: str) -> list[Finding]:
     ]
 
 
-def common_folder(views: pd.DataFrame) -> str:
-    """The folder that all files of a table share; "" where there is none."""
-    folders = {os.path.dirname(os.path.abspath(path)) for path in views["path"]}
+def common_folder(paths: Iterable[str]) -> str:
+    """The folder that all files share; "" where there is none."""
+    folders = {os.path.dirname(os.path.abspath(path)) for path in paths}
     try:
         return os.path.commonpath(folders)
     except ValueError:  # no file, or on two drives
         return ""
 
 
-def _views_twice(views: pd.DataFrame) -> list[Finding]:
-    again = views[views.duplicated(VIEW_KEY)]
-    if again.empty:
-        return []
-    names = ["/".join(map(str, key)) for key in again[VIEW_KEY].itertuples(index=False)]
-    reason = f"{few(names)}: these views are on more than one row; expected one row per view"
-    mend = "Delete the repetition, or give the views names of their own"
-    return [Finding(again["path"].iloc[0], "listed twice", f"{reason}. {mend}")]
+def _listed_twice(views: pd.DataFrame) -> list[Finding]:
+    findings = []
+    if len(again := views[views.duplicated(VIEW_KEY)]):
+        names = ["/".join(map(str, key)) for key in again[VIEW_KEY].itertuples(index=False)]
+        reason = f"{few(names)}: these views are on more than one row; expected one row per view"
+        mend = "Delete the repetition, or give the views names of their own"
+        findings.append(Finding(again["path"].iloc[0], "listed twice", f"{reason}. {mend}"))
+    if len(again := views[views.duplicated("path") & ~views.duplicated(VIEW_KEY)]):
+        names = list(dict.fromkeys(again["path"]))
+        reason = f"{few(names)}: these files are on more than one row; expected one view per file"
+        mend = "Delete the rows that are wrong"
+        findings.append(Finding(names[0], "listed twice", f"{reason}. {mend}"))
+    return findings
+
+
+def _spaced_patients(views: pd.DataFrame) -> list[Finding]:
+    """Patients that a space before or behind their name would part in two."""
+    patients = set(views["patient"])
+    return [
+        Finding(
+            common_folder(views["path"]),
+            "two spellings",
+            f"a patient is spelled {name.strip()!r} and {name!r}; expected one spelling. Take the "
+            "spaces out",
+        )
+        for name in sorted(patients)
+        if name != name.strip() and name.strip() in patients
+    ]
 
 
 def _reserved_name(views: pd.DataFrame) -> list[Finding]:
@@ -84,4 +120,4 @@ def _reserved_name(views: pd.DataFrame) -> list[Finding]:
     if reserved.empty:
         return []
     reason = f"a study type is named {OVERALL!r}, as the row of all types; expected another name"
-    return [Finding(common_folder(reserved), "reserved name", f"{reason}. Rename it")]
+    return [Finding(common_folder(reserved["path"]), "reserved name", f"{reason}. Rename it")]

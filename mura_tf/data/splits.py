@@ -115,6 +115,7 @@ def with_validation(views: pd.DataFrame, split: str, seed: int = 0) -> pd.DataFr
     training = views[views["split"] == "train"]
     require_classes(training, by, parts=2)
     held = deal_views(training, (1 - fraction, fraction), by, seed) == 1
+    require_class_parts(training, held.map({False: "train", True: "valid"}), by)
     held = held.reindex(views.index, fill_value=False)
     return views.assign(split=views["split"].mask(held, "valid"))
 
@@ -138,14 +139,7 @@ def split_anew(
     """
     require_classes(views, by, parts=3)
     split = deal_views(views, fractions, by, seed).map(dict(enumerate(SPLITS)))
-    classes = class_of(views, "type_and_abnormality")
-    found = pd.crosstab(classes, split).reindex(columns=SPLITS, fill_value=0)
-    if len(lacking := found.index[(found == 0).any(axis=1)]):
-        raise ValueError(
-            f"a split needs {by}s of each class in {', '.join(SPLITS)}. Received: too few of "
-            f"{', '.join(lacking)}, which share them with other classes. Leave these study types "
-            "out of the data set."
-        )
+    require_class_parts(views, split, by)
     return views.assign(split=split)
 
 
@@ -175,7 +169,20 @@ def split_the_rest(
         )
     require_classes(views[~reported], by, parts=2)
     dealt = deal_views(views[~reported], fractions, by, seed).map(dict(enumerate(SPLITS)))
+    require_class_parts(views[~reported], dealt, by)
     return views.assign(split=dealt.reindex(views.index, fill_value="test"))
+
+
+def require_class_parts(views: pd.DataFrame, parts: pd.Series, by: str) -> None:
+    """ValueError where a part, of `deal_views`, lacks a study type's normal or abnormal views."""
+    found = pd.crosstab(class_of(views, "type_and_abnormality"), parts)
+    if len(lacking := found.index[(found == 0).any(axis=1)]):
+        named = sorted(found, key=[*SPLITS, "holdout"].index)
+        raise ValueError(
+            f"a split needs {by}s of each class in {', '.join(named)}. Received: too few of "
+            f"{', '.join(lacking)}, which share them with other classes. Leave these study types "
+            "out of the data set."
+        )
 
 
 def deal_views(views: pd.DataFrame, fractions: Sequence[float], by: str, seed: int) -> pd.Series:

@@ -6,7 +6,7 @@ import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -24,7 +24,7 @@ from mura_tf.data.radiograph import (
     read_content,
     resize_with_pad,
 )
-from mura_tf.files import sync, written_whole
+from mura_tf.files import remove_parts, sync, written_whole
 from mura_tf.terminal import Notice, track
 
 _CHUNK = 128
@@ -128,20 +128,21 @@ class Store:
         with self._failures_explained("locked"):
             lock.acquire()
         try:
+            remove_parts(self.folder)  # of a killed compaction, as large as the cache
             yield
         finally:
             lock.release()
 
     def squares(self, files: Iterable[FileKey]) -> Squares:
         """What there is of `files` and of all others, the squares of `files` checked."""
-        parsed, rows = self._parsed(), self._rows_on_disk()
-        entries = {file: entry for file, entry, _ in parsed if entry and entry.row < rows}
+        parsed = self._parsed()
         images: np.ndarray = np.empty((0, self.size, self.size), np.uint8)
         where = 0, 0
-        if rows:
-            with open(self.images_path, "rb") as file:
+        with suppress(FileNotFoundError), open(self.images_path, "rb") as file:
+            if rows := os.fstat(file.fileno()).st_size // self.size**2:
                 images = np.memmap(file, np.uint8, "r", shape=(rows, self.size, self.size))
                 where = _where(file)
+        entries = {one: entry for one, entry, _ in parsed if entry and entry.row < len(images)}
         asked = {entries[file] for file in files if file in entries}
         unread = [one for one in asked if (*where, one.row, one.checksum) not in _CHECKED]
         parts = [unread[start : start + _CHUNK] for start in range(0, len(unread), _CHUNK)]

@@ -79,12 +79,14 @@ def read_cells(text: str) -> "pd.DataFrame":
         The columns under their names in lower case.
 
     Raises:
-        ValueError: see `read_table`.
+        ValueError: see `read_table`; a column twice.
     """
     header = text.partition("\n")[0]
     separator = max(",;\t", key=header.count)
     table = read_table(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
     table.columns = table.columns.str.strip().str.lower()
+    if (again := table.columns.duplicated()).any():
+        raise ValueError(f"the column {table.columns[again][0]} twice")
     return table
 
 

@@ -12,7 +12,7 @@ from mura_tf.data.fracatlas import is_fracatlas, scan_fracatlas
 from mura_tf.data.grazpedwri import is_grazpedwri, scan_grazpedwri
 from mura_tf.data.layouts import find_dataset, scan
 from mura_tf.data.mura import is_mura, scan_mura
-from mura_tf.data.required import scoring_findings
+from mura_tf.data.required import patients_in_two_splits, scoring_findings
 from mura_tf.data.splits import FRACTIONS, with_validation
 from mura_tf.data.table import SPLITS, VIEW_COLUMNS, as_labels
 from mura_tf.data.text import beside, is_csv, read_cells, read_text
@@ -180,7 +180,7 @@ def load_grazpedwri(
 
 def _three_parts(fractions: Sequence[float]) -> tuple[float, ...]:
     fractions = tuple(fractions)
-    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+    if len(fractions) != 3 or min(fractions) <= 0 or not abs(sum(fractions) - 1) <= 1e-6:
         raise ValueError(
             "fractions must be three positive numbers with sum 1, of train, valid and test. "
             f"Received: {fractions!r}."
@@ -228,6 +228,8 @@ def _table(text: str) -> pd.DataFrame:
     for column in sorted(set(VIEW_COLUMNS) - {"label"}):
         if (empty := views[column].str.strip() == "").any():
             raise ValueError(f"no {column} on line {empty.idxmax() + 2}")
+        if (broken := views[column].str.contains("\0", regex=False)).any():
+            raise ValueError(f"a {column} that is no text on line {broken.idxmax() + 2}")
     known = {name: split for split, names in SPLIT_NAMES.items() for name in names}
     views["split"] = views["split"].str.strip().str.lower().replace(known)
     for column, allowed in (("label", ("0", "1", "")), ("split", SPLITS)):
@@ -240,6 +242,7 @@ def _table(text: str) -> pd.DataFrame:
 
 def _accept(folder: Path, views: pd.DataFrame, findings: list[Finding]) -> pd.DataFrame:
     """Returns `views`; raises on findings, or warns of the harmless ones."""
+    findings = findings + patients_in_two_splits(views)
     fatal = [one for one in findings if one.problem not in HARMLESS]
     if fatal:
         missing = all(one.problem == "missing" for one in fatal)

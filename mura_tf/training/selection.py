@@ -7,7 +7,7 @@ import pandas as pd
 from mura_tf.data.boxes import boxes_above
 from mura_tf.data.cache import data_fingerprint, picture_marks, prepare, prepare_readable
 from mura_tf.data.required import scoring_findings
-from mura_tf.data.splits import deal_views, require_classes
+from mura_tf.data.splits import deal_views, require_class_parts, require_classes
 from mura_tf.models.specs import boxes_weight, parse_sizes
 from mura_tf.training.recipe import Recipe
 
@@ -77,7 +77,10 @@ def usable_views(
     for side, _ in parse_sizes(recipe.first_sizes):
         for name in ("train", "select"):
             prepare(parts[name], side, cache_dir, resize=recipe.resize, progress=progress)
-    boxes = boxes_above(parts["train"]) if boxes_weight(recipe.head) else None
+    boxes = None
+    if boxes_weight(recipe.head):
+        boxes = boxes_above(views)
+        boxes = boxes[boxes.split == "train"].reset_index(drop=True)
     return views, problems, boxes, data_fingerprint(views, prepared.digests, boxes)
 
 
@@ -121,6 +124,8 @@ def _held_out(views: pd.DataFrame, is_train: pd.Series, recipe: Recipe) -> pd.Se
     training, parts = views[is_train], (1 - recipe.holdout, recipe.holdout)
     require_classes(training, recipe.holdout_by, parts=2)
     held = deal_views(training, parts, recipe.holdout_by, recipe.seed) == 1
+    named = held.map({False: "train", True: "holdout"})
+    require_class_parts(training, named, recipe.holdout_by)
     return held.reindex(views.index, fill_value=False)
 
 

@@ -197,6 +197,14 @@ def test_boxes_of_other_views_alone(mura):
     assert boxes_above(views[views.label == 0]).empty
 
 
+def test_a_box_is_of_its_own_split_where_patients_recur(mura):
+    views = with_lesions(mura)
+    key = ("elbow", "patient00001", "study1", "image1.png")
+    here = (views[VIEW_KEY[1:]] == key).all(axis=1) & (views.split == "train")
+    again = pd.concat([views, views[here].assign(split="valid")], ignore_index=True)
+    assert boxes_above(again).split.tolist() == load_boxes(mura, again).split.tolist() == ["train"]
+
+
 @pytest.mark.parametrize("x", ["nan", "NaN", "inf", "-inf"])
 def test_a_box_that_is_nowhere(mura, x):
     with pytest.raises(ValueError, match=f"the first: x={x.lower()}, y=2, .* lies outside"):

@@ -224,6 +224,14 @@ def test_compacting_frees_the_squares_of_files_that_changed_or_are_gone(views, c
     assert compact_cache(SIZE, cache) == (0, 19)
 
 
+def test_what_a_killed_compaction_began_is_removed(views, cache):
+    prepare(views, SIZE, cache)
+    begun = cache / f"{SIZE}px" / ".part-elsewhere-1-images.u8"
+    begun.write_bytes(b"half")
+    compact_cache(SIZE, cache)
+    assert not begun.exists()
+
+
 def test_compacting_nothing(cache):
     assert compact_cache(SIZE, cache) == (0, 0)
 

@@ -4,11 +4,12 @@ import struct
 import zlib
 
 import cv2
+import pandas as pd
 import pytest
 from mura_folders import remove_csvs
 
 from mura_tf.data.check import check_dataset, check_views
-from mura_tf.data.views import load_fracatlas, load_mura
+from mura_tf.data.views import load_fracatlas, load_mura, load_views
 
 ELBOW = "train/XR_ELBOW/patient00001/study1_positive/"
 OTHER_ELBOW = "train/XR_ELBOW/patient00002/"
@@ -31,6 +32,37 @@ def test_nothing_wrong(mura, bare):
     table = check_dataset(mura.parent, progress=True)
     assert table.empty
     assert table.columns.to_list() == ["path", "problem", "reason"]
+
+
+def test_the_folder_one_is_in_is_checked_as_any_other(mura, monkeypatch):
+    remove_csvs(mura)
+    monkeypatch.chdir(mura)
+    assert check_dataset(".").empty
+
+
+def test_a_file_on_two_rows_is_told_and_not_trained_on(mura, tmp_path):
+    views = load_mura(mura)
+    again = (
+        views[views.split == "train"]
+        .iloc[[0]]
+        .assign(split="valid", patient="another", label=1 - views.label[0])
+    )
+    pd.concat([views, again]).to_csv(tmp_path / "views.csv", index=False)
+    assert (views.path[0], "listed twice") in problems(check_dataset(tmp_path / "views.csv"))
+    with pytest.raises(ValueError, match="these files are on more than one row"):
+        load_views(tmp_path / "views.csv")
+
+
+def test_a_patient_with_a_space_is_another_spelling(mura, tmp_path):
+    views = load_mura(mura)
+    first = views.patient[0]
+    views.loc[views.index[-1], "patient"] = f"{first} "
+    views.to_csv(tmp_path / "views.csv", index=False)
+    assert "two spellings" in {
+        problem for _, problem in problems(check_dataset(tmp_path / "views.csv"))
+    }
+    with pytest.raises(ValueError, match=f"spelled '{first}' and '{first} '"):
+        load_views(tmp_path / "views.csv")
 
 
 @pytest.mark.parametrize("bare", [False, True])

@@ -13,6 +13,7 @@ from mura_tf.data.check import check_dataset
 from mura_tf.data.splits import with_validation
 from mura_tf.data.table import VIEW_COLUMNS
 from mura_tf.data.views import load_fracatlas, load_mura, load_views, read_views
+from mura_tf.terminal import Notice
 
 ELBOW = "train/XR_ELBOW/patient00001/study1_positive/"
 
@@ -290,6 +291,24 @@ def test_equal_files_in_a_folder_per_class_are_one_patient(classes):
     assert len(views) == 13 and views.patient.nunique() == 12 and views.study.is_unique
 
 
+def test_patients_in_two_splits_are_told_when_they_are_loaded(classes):
+    shutil.copy(classes / "train/fractured/0.png", classes / "val/fractured/copy.png")
+    with pytest.warns(Notice, match="patient in two splits .* 1 in train and 1 in valid"):
+        load_views(classes)
+
+
+def test_what_is_left_out_beside_classes_and_splits_is_told(classes):
+    picture(classes / "train" / "loose.png", 99)
+    picture(classes / "holdout" / "normal" / "0.png", 98)
+    picture(classes / "fractured" / "0.png", 97)
+    (classes / "notes").mkdir()
+    with pytest.warns(Notice, match=r"unlisted \(3\)"):
+        load_views(classes)
+    assert set(problems(check_dataset(classes))) == {
+        (str(classes / name), "unlisted") for name in ("train/loose.png", "holdout", "fractured")
+    }
+
+
 def test_what_is_no_class_is_named(classes):
     (classes / "train" / "unclear").mkdir()
     picture(classes / "train" / "unclear" / "0.png", 99)
@@ -402,6 +421,8 @@ def test_views_csvs_of_other_programs(mura, change):
         (lambda views: views[:0], "Received: a header and no row"),
         (lambda views: views.assign(patient=""), "Received: no patient on line 2"),
         (lambda views: views.rename(columns={"label": "class"}), "Received: no column label in"),
+        (lambda views: views.assign(Patient="p"), "Received: the column patient twice"),
+        (lambda views: views.assign(path="a\0.png"), "Received: a path that is no text on line 2"),
         (lambda views: views.assign(study_type="overall"), "study type is named 'overall'"),
         (lambda views: views.assign(study_type="Overall"), "study type is named 'overall'"),
         (lambda views: pd.concat([views, views[:1]]), "more than one row; expected one row per"),
@@ -412,7 +433,19 @@ def test_views_csvs_of_other_programs(mura, change):
             "spelled 'Elbow' and 'elbow'; expected one spelling",
         ),
     ],
-    ids=["header", "empty", "column", "overall", "Overall", "twice", "one name", "labels", "Elbow"],
+    ids=[
+        "header",
+        "empty",
+        "column",
+        "again",
+        "NUL",
+        "overall",
+        "Overall",
+        "twice",
+        "one name",
+        "labels",
+        "Elbow",
+    ],
 )
 def test_a_views_csv_that_could_not_be_scored_is_refused_and_listed(mura, change, sentence):
     csv = written(change(load_mura(mura)), mura / "views.csv")
