@@ -86,6 +86,12 @@ def require_options(
     repeats: int,
 ) -> None:
     """ValueError where `run_experiment`, of whose arguments these are, raises one for any data."""
+    if recipe.task == "study_type":
+        raise ValueError(
+            "what is scored here is abnormality, of which the task 'study_type' says nothing. "
+            "Train it with mura_tf.train(recipe, views, folder), or with `mura-tf reproduce "
+            "resnet18 --systems study_types`; it is packed as a recogniser."
+        )
     if scheme == "whole" and study_types:
         raise ValueError(
             "the scheme 'whole' has no models per study type. Received: study_types "
@@ -100,12 +106,20 @@ def report_runs(
 ) -> pd.DataFrame:
     """Writes what finished runs come to into `out`.
 
-    That is `scores.csv`, `operating_points.csv`, `experiment.json` and `report.html`.
+    Runs of the task study_type, which say nothing about abnormality, are left out. That is
+    `scores.csv`, `operating_points.csv`, `experiment.json` and `report.html`.
 
     Returns:
         Table of `score_systems`; its `attrs["remark"]` says what cannot be compared, if anything.
     """
-    systems, out = systems_of(run_dirs), Path(out)
+    every, out = systems_of(run_dirs), Path(out)
+    systems = [one for one in every if one.recipe.task != "study_type"]
+    if not systems:
+        raise ValueError(
+            "what is scored here is abnormality, of which runs of the task 'study_type' say "
+            f"nothing. Received: {', '.join(one.name for one in every)}. Score their classes with "
+            "mura_tf.score_classes."
+        )
     scores = score_systems(predictions_of(systems), progress=progress)
     scores.attrs["remark"] = on_several_data_sets(systems)
     with written_whole(out / "scores.csv") as part:

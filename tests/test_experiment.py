@@ -1,7 +1,12 @@
+"""The whole line: what it refuses before hours of training, and what it leaves out."""
+
 import pytest
 
-from mura_tf.experiment import run_experiment
+from mura_tf.data.views import load_mura
+from mura_tf.experiment import report_runs, run_experiment
+from mura_tf.inference.pack import pack
 from mura_tf.training.recipe import Recipe
+from mura_tf.training.train import train
 
 
 def test_study_types_may_be_given_once(mura, tmp_path):
@@ -16,3 +21,22 @@ def test_study_types_may_be_given_once(mura, tmp_path):
             study_types=iter(["knee"]),
             verbose=False,
         )
+
+
+def test_runs_that_say_nothing_about_abnormality_are_left_out(members, lesions, tmp_path, eagerly):
+    recipe = Recipe(
+        "small_cnn", None, image_size=32, task="study_type", balance="none", max_epochs=1
+    )
+    with pytest.raises(ValueError, match="of which the task 'study_type' says nothing"):
+        run_experiment(recipe, lesions, tmp_path / "refused", scheme="whole", members=1)
+    run = train(recipe, load_mura(lesions), tmp_path / "types", verbose=0)
+    scores = report_runs([run.path, members / "member0"], tmp_path / "report")
+    alone = report_runs([members / "member0"], tmp_path / "alone")
+    assert scores.kappa.tolist() == pytest.approx(alone.kappa.tolist())
+    with pytest.raises(ValueError, match="of which runs of the task 'study_type' say nothing"):
+        report_runs([run.path], tmp_path / "nothing")
+    with pytest.raises(ValueError, match="a recogniser is one run. Received: .* above 2"):
+        pack([members / "member0"], tmp_path / "one.mura", recogniser=members)
+    bundle = pack([members / "member0"], tmp_path / "one.mura", recogniser=run.path)
+    path = next((lesions / "valid").rglob("*.png"))
+    assert bundle.read([path]).type_from.tolist() == ["recognised"]

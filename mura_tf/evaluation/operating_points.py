@@ -213,12 +213,15 @@ def score_points(
     sampled = np.concatenate([np.tensordot(weights, cells, axes=1) for weights in blocks])
     rows = []
     for point, counts in zip(points, np.moveaxis(sampled, 1, 0), strict=True):
+        decided = counts[:, :, [0, 2]]
         with np.errstate(invalid="ignore"):
             values = {
                 "sensitivity": 1 - counts[:, 1, 0] / counts[:, 1].sum(axis=1),
                 "specificity": 1 - counts[:, 0, 2] / counts[:, 0].sum(axis=1),
                 "doubtful": counts[:, :, 1].sum(axis=1) / counts.sum(axis=(1, 2)),
-                "kappa": kappa_of_confusion(counts[:, :, [0, 2]]),
+                "kappa": np.where(
+                    decided.sum(axis=(1, 2)) > 0, kappa_of_confusion(decided), np.nan
+                ),
             }
         row = {"point": point.name, "low": point.low, "high": point.high}
         for name, samples in values.items():

@@ -118,6 +118,10 @@ def _said(model: "keras.Model", batches: "tf.data.Dataset") -> list[np.ndarray]:
     return [one.astype(float) for one in (said if isinstance(said, list) else [said])]
 
 
+_SLACK = 1e-3
+"""By which what a float16 softmax says may miss."""
+
+
 def _square_side(model: "keras.Model") -> int:
     _, *sides, channels = model.input_shape
     if channels != 3 or None in sides or len(set(sides)) != 1:
@@ -143,10 +147,15 @@ def _require_columns(
             "beside the probability a model can say how much each view counts, (B, 1), and nothing "
             f"else. Received: further outputs of the shapes {shapes}."
         )
-    if broken := int((~np.isfinite(outputs)).any(axis=1).sum()):
+    fit = ((outputs > -_SLACK) & (outputs < 1 + _SLACK)).all(axis=1)  # NaN does not
+    if classes:
+        fit &= np.abs(outputs.sum(axis=1) - 1) < _SLACK
+    if not fit.all():
         raise ValueError(
-            f"a model's output must be numbers. Received: NaN or infinity for {broken} of "
-            f"{len(outputs)} views. Its weights are damaged or too large for its precision."
+            "a model's output must be probabilities, in [0, 1], and of classes with the sum 1. "
+            f"Received: {outputs[~fit][0].tolist()} and {np.sum(~fit) - 1} others of "
+            f"{len(outputs)} views. End it in a sigmoid or a softmax; if it does, its weights are "
+            "damaged or too large for its precision."
         )
     for one in weights:
         _require_positive(one)

@@ -1,5 +1,7 @@
 """Predictions table -> study probabilities -> scores of each system."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 
@@ -11,7 +13,7 @@ from mura_tf.evaluation.metrics import (
     weighted_scores,
 )
 from mura_tf.published import OVERALL
-from mura_tf.terminal import track
+from mura_tf.terminal import Notice, track
 
 SYSTEM_KEY = ["backbone", "stage", "repeat"]
 """What tells systems apart in a predictions table; see `system_key`."""
@@ -217,6 +219,13 @@ def score_systems(
     for system, rows in track(predictions.groupby(key, sort=False), "Scoring", shown=progress):
         split = reported_split(rows)
         studies = study_probabilities(rows[rows.split == split])
+        if lost := sorted(set(rows.study_type) - set(studies.study_type)):
+            warnings.warn(
+                f"{', '.join(lost)} {'has' if len(lost) == 1 else 'have'} no view in the split "
+                f"{split!r}, which is reported, and so no row. Give every study type that split.",
+                Notice,
+                stacklevel=2,
+            )
         table = score(studies, intervals=intervals)
         members = studies.groupby("study_type").members.min().to_dict()
         members[OVERALL] = studies.members.min()

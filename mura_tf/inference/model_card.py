@@ -102,7 +102,10 @@ def _scores(facts: dict[str, Any]) -> list[str]:
 def _protocol(facts: dict[str, Any]) -> str:
     if facts["chosen_on"] == facts["reported_on"]:
         return "Epochs were selected on the same split, so the scores are optimistic."
-    return f"Epochs were selected on {facts['chosen_on']}."
+    sentence = f"Epochs were selected on {facts['chosen_on']}."
+    if shared := facts["data"].get("of_trained_patients"):
+        sentence += f" {shared:,} of the views are of patients that were trained on: optimistic."
+    return sentence
 
 
 def _points(facts: dict[str, Any]) -> list[str]:

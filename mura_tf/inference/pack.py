@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import mura_tf
 from mura_tf.data.table import STUDY_KEY
 from mura_tf.evaluation.operating_points import Decisions, decide
@@ -15,6 +17,7 @@ from mura_tf.files import written_whole
 from mura_tf.inference.bundle import Bundle
 from mura_tf.inference.bundle_facts import FORMAT
 from mura_tf.inference.model_card import model_card
+from mura_tf.training.facts import views_of_trained_patients
 from mura_tf.training.run import Run, RunFolders, finished_runs, folders_below
 from mura_tf.training.systems import systems_of, the_first
 
@@ -86,6 +89,11 @@ def facts_of_runs(
             f"the task {first.recipe.task!r} says nothing about abnormality. Expected runs of "
             "another; one that recognises study types is packed as the recogniser (--recogniser)."
         )
+    if len({tuple(run.info.get("classes", ())) for run in runs}) > 1:
+        raise ValueError(
+            "a bundle has one set of classes. Received: models per study type, each with its own. "
+            "Pack those of each study type alone."
+        )
     reported = system.split
     studies = study_probabilities(predictions)
     shown = studies[studies.split == reported]
@@ -106,7 +114,7 @@ def facts_of_runs(
         "study_types": sorted(views.study_type.unique()),
         "members": [_member(run) for run in runs],
         "recogniser": _recogniser_facts(recogniser) if recogniser else None,
-        "inputs": first.info.get("inputs"),
+        "inputs": _inputs(runs),
         "views_per_study": per_study.to_dict(),
         **_decisions(decide(studies, first.recipe.select_on, reported)),
         "scores": json.loads(score(shown).to_json(orient="records")),
@@ -114,6 +122,7 @@ def facts_of_runs(
         "data": {
             "fingerprints": sorted({run.info["data_fingerprint"] for run in runs}),
             "training_views": _training_views(runs),
+            "of_trained_patients": views_of_trained_patients(runs, reported),
         },
         "recipe": first.recipe.to_dict() | {"study_types": None, "member": 0},
         "versions": first.info["versions"],
@@ -146,7 +155,12 @@ def _member(run: Run) -> dict[str, Any]:
 
 
 def _recogniser_facts(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    (run,) = finished_runs(folders_below([folder])[:1])
+    run, *others = finished_runs(folders_below([folder]))
+    if others:
+        raise ValueError(
+            f"a recogniser is one run. Received: {folder}, above {1 + len(others)}, the first two "
+            f"{run.path} and {others[0].path}. Name one."
+        )
     if run.recipe.task != "study_type":
         raise ValueError(
             f"a recogniser is a run of the task study_type. Received: {run.path} with the task "
@@ -160,6 +174,16 @@ def _recogniser_facts(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "preprocessing": run.recipe.preprocessing_mode,
         "recipe_hash": run.recipe.hash,
     }
+
+
+def _inputs(runs: Sequence[Run]) -> dict[str, Any] | None:
+    """What the images of all runs look like together, see `input_statistics`."""
+    known = [run.info["inputs"] for run in runs if run.info.get("inputs")]
+    if len(known) < len(runs):
+        return None
+    means, deviations = (np.array([one[name] for one in known]) for name in ("mean", "deviation"))
+    together = np.sqrt(np.mean(deviations**2) + np.var(means))
+    return known[0] | {"mean": float(means.mean()), "deviation": float(together)}
 
 
 def _training_views(runs: Sequence[Run]) -> dict[str, int]:

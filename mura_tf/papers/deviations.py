@@ -138,9 +138,14 @@ def type_deviation(ours: Iterable[str], theirs: Iterable[str], of: str = "") -> 
 
 def skipped_deviation(runs: Iterable[Run]) -> list[str]:
     """What --skip-bad left out, if anything; whole-data runs see what all types see."""
-    by_types = {run.recipe.study_types: run.info.get("skipped", 0) for run in runs}
-    whole = by_types.pop(None, 0)
-    count = max(whole, sum(by_types.values()))
+    by_types = {run.recipe.study_types or (): run.info.get("skipped", 0) for run in runs}
+    whole = by_types.pop((), 0)
+    seen: set[str] = set()
+    apart = 0
+    for types in sorted(by_types, key=len):  # runs of one type, then those of several
+        apart += by_types[types] if not seen.issuperset(types) else 0
+        seen |= set(types)
+    count = max(whole, apart)
     return [f"Left out because their files are unreadable: {count} views."] if count else []
 
 

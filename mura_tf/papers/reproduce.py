@@ -195,6 +195,9 @@ def cost(
         ValueError: a study type that the data has not, or a run folder of another recipe.
     """
     require_options(experiment, options)
+    if isinstance(experiment, Comparison) and experiment.rest:
+        folder = experiment.folder(out)
+        options["split"] = _begun_split(experiment, folder, options.get("split"))
     views = _views(experiment, data, options, progress) if data else None
     counts = _training_counts(experiment, views, options.get("split"))
     plan = experiment.plan(out, sorted(counts), **options)

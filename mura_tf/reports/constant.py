@@ -61,7 +61,11 @@ def constant_systems(scores: pd.DataFrame) -> list[str]:
         counts = zip(by_type.n, by_type.called_abnormal, strict=True)
         call = constant_call(dict(zip(by_type.study_type, counts, strict=True)))
         if call:
-            last = rows.iloc[-1]
-            auroc = with_interval(last.auroc, last.auroc_low, last.auroc_high)
-            sentences.append(f"{system_name(rows.iloc[0])} {call}; AUROC {auroc}.")
+            pooled = rows[rows.study_type == OVERALL] if len(rows) > 1 else rows
+            named = [
+                f"{row.study_type} " * (len(pooled) != 1)
+                + with_interval(row.auroc, row.auroc_low, row.auroc_high)
+                for row in (pooled if len(pooled) else rows).itertuples()
+            ]
+            sentences.append(f"{system_name(rows.iloc[0])} {call}; AUROC {', '.join(named)}.")
     return sentences

@@ -155,7 +155,8 @@ def plot_system_curves(
                     axes.plot(history.epoch, history[f"val_{name}"], **style)
                     chosen = history[history.epoch == best]
                     axes.plot(chosen.epoch, chosen[f"val_{name}"], "o", markersize=4, **style)
-        row[0].set_title(trained_on, loc="left", fontsize=10, color=colour_of("ink"))
+        named = {"loc": "left", "fontsize": 10, "color": colour_of("ink"), "parse_math": False}
+        row[0].set_title(trained_on, **named)
         row[0].set_ylim(bottom=0)
         row[1].set_ylim(top=1.02)
     for axes in grid[-1]:

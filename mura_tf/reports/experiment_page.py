@@ -48,6 +48,7 @@ from mura_tf.reports.page import (
 )
 from mura_tf.reports.score_plots import plot_kappa
 from mura_tf.reports.style import SYSTEM_COLOURS
+from mura_tf.training.facts import views_of_trained_patients
 from mura_tf.training.recipe import Recipe, setting_text
 from mura_tf.training.run import Run, RunFolders
 from mura_tf.training.systems import (
@@ -178,7 +179,13 @@ def protocol(split: str, runs: list[Run]) -> str:
             f"The {split} split is also the one reported, as in the paper, so the scores are "
             "optimistic; --select-on holdout is the honest protocol."
         )
-    return sentence + f"The {split} split is reported: no run trained or selected on it."
+    sentence += f"The {split} split is reported: no run trained or selected on it"
+    if shared := views_of_trained_patients(runs, split):
+        return sentence + (
+            f", but {shared:,} of its views are of patients that were trained on: the scores are "
+            "optimistic."
+        )
+    return sentence + "."
 
 
 def _selection(recipe: Recipe) -> str:

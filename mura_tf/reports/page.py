@@ -149,7 +149,7 @@ def inline_svg(drawing: str, name: str, description: str) -> str:
     """
     drawing = drawing[drawing.index("<svg") :]
     opening = f'<svg viewBox="{_view_box(drawing)}" role="img" aria-label="{escaped(description)}">'
-    drawing = re.sub(r"<svg[^>]*>", opening, drawing, count=1)
+    drawing = re.sub(r"<svg[^>]*>", lambda _: opening, drawing, count=1)
     drawing = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", drawing)
     drawing = drawing.replace("xlink:href", "href")
     drawing = re.sub(r"font: ([^;\"]*?[\d.]+px) [^;\"]*", r"font: \1 var(--font)", drawing)

@@ -7,6 +7,7 @@ import platform
 import shlex
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,23 @@ def run_facts(recipe: Recipe, views: pd.DataFrame, fingerprint: str) -> dict[str
         "seed": recipe.run_seed,
         "data_fingerprint": fingerprint,
         "views": views.split.value_counts().to_dict(),
+        "of_trained_patients": _of_trained_patients(views),
     }
+
+
+def _of_trained_patients(views: pd.DataFrame) -> dict[str, int]:
+    """Split -> how many of its views are of patients that the training split has, too."""
+    trained = views.patient.isin(views.patient[views.split == "train"])
+    return views.split[trained & (views.split != "train")].value_counts().to_dict()
+
+
+def views_of_trained_patients(runs: Iterable[Run], split: str) -> int:
+    """How many views of a split are of patients that runs were trained on, by other views."""
+    by_types = {
+        run.recipe.study_types: run.info.get("of_trained_patients", {}).get(split, 0)
+        for run in runs
+    }
+    return max(by_types.pop(None, 0), sum(by_types.values()))
 
 
 def _version(library: str) -> str:

@@ -137,3 +137,10 @@ def test_a_calibration_takes_numbers_and_arrays():
 def test_no_number_decides_nothing():
     with pytest.raises(ValueError, match="only a probability decides"):
         OperatingPoint("paper", 0.5, 0.5).decide(float("nan"))
+
+
+def test_where_nothing_is_decided_kappa_is_not_defined():
+    studies = studies_of(40).assign(probability=0.5)
+    row = score_points([OperatingPoint("doubt", 0.0, 1.0)], studies).iloc[0]
+    assert row.doubtful == 1
+    assert np.isnan([row.kappa, row.kappa_low, row.kappa_high]).all()

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -105,5 +106,18 @@ def test_a_model_of_another_form_gets_a_sentence(mura, shape, outputs, sentence)
 def test_a_model_that_says_no_number_gets_a_sentence(mura):
     model = of_one_convolution()
     model.set_weights([np.full_like(one, np.nan) for one in model.get_weights()])
-    with pytest.raises(ValueError, match=r"must be numbers\. Received: NaN or infinity for 3 of 3"):
+    with pytest.raises(
+        ValueError, match=r"must be probabilities.*Received: \[nan\] and 2 others of 3"
+    ):
+        predict_views(model, load_mura(mura)[:3])
+
+
+@pytest.mark.parametrize(("bias", "said"), [(3.0, r"\[3\."), (-2.0, r"\[-2\.")])
+def test_a_model_without_a_sigmoid_gets_a_sentence(mura, bias, said):
+    images = keras.Input((32, 32, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(images)
+    logits = keras.layers.Dense(1, kernel_initializer="zeros")(pooled)
+    model = keras.Model(images, logits)
+    model.layers[-1].bias.assign([bias])
+    with pytest.raises(ValueError, match=f"must be probabilities.*Received: {said}.*sigmoid"):
         predict_views(model, load_mura(mura)[:3])

@@ -10,6 +10,7 @@ from prediction_tables import figure_1, predictions_of
 from sklearn.metrics import accuracy_score, cohen_kappa_score, recall_score, roc_auc_score
 
 from mura_tf.evaluation.scores import reported_split, score, score_systems, study_probabilities
+from mura_tf.terminal import Notice
 
 STUDY = ["split", "study_type", "patient", "study"]
 SYSTEM = ["backbone", "stage", "repeat"]
@@ -300,3 +301,15 @@ def test_scoring_needs_no_tensorflow():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.split() == ["False", "False"]
+
+
+def test_a_study_type_without_the_reported_split_is_told():
+    table = pd.concat(
+        [
+            predictions_of().assign(split="test"),
+            predictions_of(study_types=["other"]),
+        ]
+    )
+    with pytest.warns(Notice, match="other has no view in the split 'test'"):
+        scores = score_systems(table, intervals=False)
+    assert "other" not in set(scores.study_type)

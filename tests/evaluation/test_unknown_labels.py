@@ -211,7 +211,7 @@ def test_a_views_table_may_lack_labels_where_nothing_is_trained_on(views, tmp_pa
 
 
 def test_the_checks_take_unknown_labels_for_no_contradiction(views, tmp_path):
-    """The files lie in study1_negative and study1_positive; two are the same, byte for byte."""
+    """The files lie in study1_negative and study1_positive; of two equal ones one has no label."""
     labels = views.label.astype(float)
     labels[views.split == "valid"] = np.nan
     table = views.assign(label=as_labels(labels))
@@ -220,7 +220,7 @@ def test_the_checks_take_unknown_labels_for_no_contradiction(views, tmp_path):
     shutil.copy(copy.path.iloc[0], tmp_path / "image1.png")
     copy = copy.assign(path=str(tmp_path / "image1.png"))
     found = check_views(pd.concat([table, copy], ignore_index=True))
-    assert found.problem.tolist() == ["contradiction"]
+    assert found.problem.tolist() == ["leak"]
     assert "label unknown" in found.reason[0]
 
 
@@ -241,7 +241,11 @@ def test_the_data_study_leaves_them_out(views, tmp_path):
 def test_a_run_predicts_them_and_never_trains_on_them(views, tmp_path, eagerly):
     recipe = Recipe(backbone="small_cnn", weights=None, image_size=32, max_epochs=1)
     valid = views[views.split == "valid"]
-    more = valid.assign(split="test", patient="new" + valid.patient, label=np.nan)
+    copies = [shutil.copy(path, tmp_path / f"{row}.png") for row, path in enumerate(valid.path)]
+    patients = "new" + valid.patient
+    more = valid.assign(
+        split="test", patient=patients, label=np.nan, path=[str(one) for one in copies]
+    )
     table = pd.concat([views, more], ignore_index=True)
     table["label"] = as_labels(table.label)
     run = train(recipe, table, tmp_path / "run", verbose=0)

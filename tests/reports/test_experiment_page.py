@@ -228,8 +228,16 @@ def test_the_protocol_is_named(make_run, tmp_path, select_on, optimistic):
     assert ("a holdout, 10% of the training split by patient" in page.text) != optimistic
 
 
+def test_a_split_that_shares_patients_with_training_is_told(make_run, tmp_path):
+    folder = make_run(select_on="holdout")
+    told = json.loads((folder / "run.json").read_text()) | {"of_trained_patients": {"valid": 7}}
+    (folder / "run.json").write_text(json.dumps(told))
+    page = Page(write_report([folder], tmp_path / "r.html"))
+    assert "but 7 of its views are of patients that were trained on" in page.text
+
+
 def test_text_from_outside_is_text(make_run, tmp_path):
-    nasty = '<script>alert("1")</script> & $x$_'
+    nasty = r'<script>alert("1")</script> & $x$_ \1 $\foo$'
     page = Page(write_report([make_run(study_types=("elbow", nasty))], tmp_path / "r.html"))
     assert nasty in page.table("Study type")
     assert "script" not in [name for name, _ in page.tags]
