@@ -1,10 +1,14 @@
 """The processor cores of this process, and processes that Ctrl-C does not reach."""
 
+import contextlib
+import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+_GROUP = Path("/sys/fs/cgroup")
 APART: dict[str, Any]
 if sys.platform == "win32":  # which knows no sessions
     APART = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
@@ -19,8 +23,21 @@ def usable_cores() -> int:
     A batch system, `taskset` or a container often gives a part of them.
     """
     if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min(cores, math.ceil(_allotted())))
+
+
+def _allotted() -> float:
+    """Processors' time that a container may take, of control groups 2 or 1; infinite without."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+            words = " ".join((_GROUP / name).read_text("ascii") for name in names).split()
+            quota, period = map(int, words)  # "max" is none
+            if quota > 0:
+                return quota / period
+    return sys.maxsize
 
 
 def threads() -> int:

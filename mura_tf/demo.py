@@ -61,5 +61,5 @@ def pack_demo(out: str | os.PathLike[str]) -> tuple[Path, list[Path]]:
     out = Path(out)
     bundle = out / "demo.mura"
     pack([out / RECIPE.backbone], bundle, licence="Synthetic radiographs: no rights are reserved.")
-    types = sorted((out / FOLDER / "valid").iterdir())[:: len(ANATOMIES) // 3][:3]
-    return bundle, [min(study_type.glob("*/*")) for study_type in types]
+    types = sorted((out / FOLDER / "valid").glob("XR_*"))[:: len(ANATOMIES) // 3][:3]
+    return bundle, [min(study_type.glob("*/study*")) for study_type in types]

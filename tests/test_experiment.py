@@ -35,7 +35,7 @@ def test_runs_that_say_nothing_about_abnormality_are_left_out(members, lesions, 
     assert scores.kappa.tolist() == pytest.approx(alone.kappa.tolist())
     with pytest.raises(ValueError, match="of which runs of the task 'study_type' say nothing"):
         report_runs([run.path], tmp_path / "nothing")
-    with pytest.raises(ValueError, match="a recogniser is one run. Received: .* above 2"):
+    with pytest.raises(ValueError, match=r"a recogniser is one run. Received: .* above 2"):
         pack([members / "member0"], tmp_path / "one.mura", recogniser=members)
     bundle = pack([members / "member0"], tmp_path / "one.mura", recogniser=run.path)
     path = next((lesions / "valid").rglob("*.png"))

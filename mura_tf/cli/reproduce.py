@@ -1,7 +1,7 @@
 """`mura-tf reproduce`: a table of the paper, or the systems of another document."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -142,9 +142,8 @@ def reproduce(
         )
     with wrong_usage():
         found = lib.find_experiment(experiment)
-    if isinstance(found, ParameterTable):
-        _count_parameters(found, out, listed(backbones), dry_run)
-        return
+    if dry_run and report_only:
+        raise typer.BadParameter("--dry-run and --report-only exclude each other. Give one.")
     given = {
         "weights": weights or None,
         "image_size": image_size,
@@ -163,6 +162,9 @@ def reproduce(
             "split_by": split_by,
         }
         options = {name: value for name, value in options.items() if value is not None}
+        if isinstance(found, ParameterTable):
+            _require_none(found, options, data, report_only)
+            return _count_parameters(found, out, listed(backbones), dry_run)
         lib.require_options(found, options)
     if dry_run:
         table, sentence = lib.cost(found, out, data, progress=True, **options)
@@ -214,6 +216,19 @@ def _engine(name: str, jobs: int, address: str | None, cpus: float, gpus: float)
         return LocalEngine(jobs)
     with waiting("Starting Ray"):
         return RayEngine(address, cpus, gpus)
+
+
+def _require_none(
+    table: "ParameterTable", options: dict[str, Any], data: Path | None, report_only: bool
+) -> None:
+    """ValueError where a table that trains nothing is given what a training is told."""
+    given = [name for name, value in options.items() if value and name != "backbones"]
+    given += ["data"] * (data is not None) + ["report_only"] * report_only
+    if given:
+        raise ValueError(
+            f"{table.name} counts parameters, and takes backbones alone. Received: "
+            f"{', '.join(given)}. Leave it out."
+        )
 
 
 def _count_parameters(

@@ -221,6 +221,11 @@ def _opened(
             f"images must be float (B, {sides}), of the size the model was built for. Received: "
             f"{images.shape}. Prepare them at its size: mura_tf.load_images(views, image_size=...)."
         )
+    if images.shape[1] != images.shape[2]:
+        raise ValueError(
+            f"images must be squares, float (B, S, S, 3). Received: {images.shape}. Pad them: "
+            "mura_tf.load_images(views, image_size=...)."
+        )
     if not len(images):
         raise ValueError("images holds none, expected at least one.")
     if not np.isfinite(images).all():
@@ -236,8 +241,7 @@ def _opened(
 def _keras_model(model: ModelOrRun) -> keras.Model:
     """A model, or a run's model, whose graph can be taken apart."""
     if isinstance(model, Run):
-        best = (model.path / "best.keras").resolve()
-        model = _loaded(best.parent, best.stat().st_mtime_ns)
+        model = _loaded(model.path.resolve(), model.model_path.stat().st_mtime_ns)
     require_flat(model)
     return model
 

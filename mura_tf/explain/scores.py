@@ -24,7 +24,7 @@ from mura_tf.explain.localization import (
     overview,
     score_table,
 )
-from mura_tf.explain.methods import find_method
+from mura_tf.explain.methods import METHODS, find_method
 from mura_tf.explain.sanity import SHARES, deletion_and_insertion, randomized, rank_correlations
 from mura_tf.files import written_whole
 from mura_tf.terminal import waiting
@@ -59,16 +59,21 @@ def write_scores(
         The `overview` of what was scored now.
 
     Raises:
-        ValueError: a `heatmap_scores.csv` with other columns; see `score_heatmaps`, too.
+        ValueError: a `heatmap_scores.csv` with other columns; a layer that no method takes; see
+            `score_heatmaps`, too.
     """
     path = Path(out) / "heatmap_scores.csv"
     before = _scores_before(path)
+    if layer and methods and not any(find_method(method).takes_layer for method in methods):
+        raise ValueError(
+            f"none of {', '.join(methods)} takes a layer. Received: layer {layer!r}. Leave it out."
+        )
     scores = score_heatmaps(ensemble, data, methods, layer=layer, sanity=sanity, progress=progress)
     whose = {
         "system": ensemble.name,
         "members": " ".join(map(str, sorted({run.recipe.member for run in ensemble.runs}))),
         "split": ensemble.split,
-        "layer": layer or "",
+        "layer": [layer if layer and _takes_layer(one) else "" for one in scores.method],
     }
     table = scores.assign(**whose)[[*whose, *scores]]
     if before is not None:
@@ -198,6 +203,11 @@ def score_detections(
             rows.append((method, iou, precision, len(views), len(true), len(found)))
     columns = ["method", "iou", "average_precision", "views", "true", "found"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _takes_layer(method: str) -> bool:
+    """Whether its maps are of a layer that is named; those of chance are not."""
+    return method in METHODS and METHODS[method].takes_layer
 
 
 def _scores_before(path: Path) -> pd.DataFrame | None:

@@ -185,7 +185,7 @@ def run_plan(
     Raises:
         ValueError: before anything is trained: views that cannot be trained on, a run folder that
             holds another recipe or data set, an `out` whose runs are of other views, or what
-            `require_backend` refuses.
+            `require_backend` refuses; once all others are trained, runs that wait for each other.
         OSError: before anything is trained: `out` cannot be written to.
     """
     plan = [PlannedRun(recipe, Path(os.path.normpath(folder))) for recipe, folder in plan]
@@ -306,6 +306,12 @@ def _execute(
             else:
                 submit(run)
         waiting = held
+        if held and not running:
+            raise ValueError(
+                "each run of a plan starts from one that can be trained before it. Received: "
+                f"{', '.join(f'{run.folder} from {run.needs}' for run in held[:5])}, which wait "
+                "for each other. Take `initial` out of the recipe."
+            )
         done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
         for future in done:
             run = running.pop(future)

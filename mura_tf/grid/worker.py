@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -90,13 +91,13 @@ def train_in_process(
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=order["directory"],
-            env=os.environ | dict(environment),
+            env=os.environ | dict(environment) | {"PYTHONIOENCODING": "utf-8:backslashreplace"},
             **APART,  # Ctrl-C is for the parent, which closes the pipe
         )
         on_start(process)
         assert process.stdin is not None  # it is a pipe
         with process:
-            with contextlib.suppress(BrokenPipeError):  # it died at once: its status says so
+            with contextlib.suppress(OSError):  # it died at once: its status says so
                 process.stdin.write(json.dumps(order).encode() + b"\n")
             process.wait()
     (folder / STARTED).unlink(missing_ok=True)
@@ -123,7 +124,8 @@ def _failure(log: Path, status: int, recipe: Mapping[str, Any], killed: bool) ->
     if status in (1, FINAL) and sentence:
         return RunError(sentence, final=status == FINAL)
     if is_shortage(said[-2000:]):
-        return RunError(shortage(Recipe.from_dict(recipe)), final=True)
+        stopped = status in (-_KILLED, -signal.SIGTERM)  # and may have been by somebody
+        return RunError(shortage(Recipe.from_dict(recipe)), final=not stopped)
     if status == -_KILLED and killed:  # which may have been another process
         return RunError(shortage(Recipe.from_dict(recipe)))
     if status == -_KILLED:

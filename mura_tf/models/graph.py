@@ -144,8 +144,9 @@ def layer_name(model: keras.Model, name: str | None) -> str:
         and len(getattr(layer.output, "shape", ())) == 4
         and layer.output.shape[1] != 1
     ]
-    if name is None and spatial:
-        return spatial[-1]
+    pooled = [one for one in spatial if not re.match(r"head\d+_map", one)]  # the map is beside it
+    if name is None and pooled:
+        return pooled[-1]
     if name is None or name not in spatial:
         near = difflib.get_close_matches(str(name), spatial, n=5, cutoff=0.3)
         raise ValueError(

@@ -67,6 +67,8 @@ class CohenKappa(keras.metrics.Metric):
             labels = ops.argmax(labels, axis=-1)
         actual = ops.cast(_nearest(ops.reshape(labels, (-1,))), "int32")
         rows = ops.one_hot(actual, side, dtype=self.dtype)
+        known = ops.logical_and(actual >= 0, actual < side)
+        rows = ops.where(known[:, None], rows, float("nan"))  # a label that is none is no view less
         columns = ops.one_hot(predicted, side, dtype=self.dtype)
         if sample_weight is not None:
             columns *= ops.reshape(ops.cast(sample_weight, self.dtype), (-1, 1))

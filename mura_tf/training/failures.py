@@ -21,7 +21,8 @@ class NonFiniteLossError(RuntimeError):
 def is_shortage(error: BaseException | str) -> bool:
     """Whether an error, or the last words of a process that ended, tell that memory ran out."""
     if isinstance(error, str):
-        return bool(_WORDS.search(error))
+        lines = (line for line in error.splitlines() if "not a failure" not in line)
+        return any(map(_WORDS.search, lines))  # TensorFlow's allocator tries, and tells so
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     if isinstance(error, ValueError):  # of a radiograph that is too large, say

@@ -116,6 +116,7 @@ def train(
             best = run.path / "best.keras"
             if best.is_file() or Checkpoint(run.path).path.exists():
                 run.require_backend(info["backend"])
+                _warn_of_other_place(run, info)
             if run.info.get("finished") and best.is_file():
                 _predict(run, run.model(), recipe, usable, cache_dir)
             else:
@@ -151,6 +152,24 @@ def measure_step(recipe: Recipe, steps: int = 5) -> tuple[float, int]:
     for _ in range(steps):
         model.train_on_batch(images, labels)
     return steps * recipe.batch_size / (time.perf_counter() - started), model.count_params()
+
+
+def _warn_of_other_place(run: Run, info: dict[str, Any]) -> None:
+    """Of a run that goes on with other versions or on another device than it was begun."""
+    known = {"device": run.info.get("device"), **run.info.get("versions", {})}
+    now = {"device": info["device"], **info["versions"]}
+    changed = [
+        f"{name} {known[name]} before, {value} now"
+        for name, value in now.items()
+        if known.get(name) not in (None, value)
+    ]
+    if changed:
+        warnings.warn(
+            f"{run.path} goes on where it was not begun: {'; '.join(changed)}. Its last bits may "
+            "be others than of a run that was never stopped.",
+            Notice,
+            stacklevel=3,
+        )
 
 
 class _Inputs(TypedDict):

@@ -255,6 +255,14 @@ def test_a_dry_run_of_an_unknown_study_type(tmp_path, steps):
 # Table III
 
 
+def test_what_trains_nothing_takes_no_options_of_a_training(tmp_path):
+    options = ("--members", "3", "--image-size", "96", "--report-only")
+    result = call("reproduce", "table_iii", "--out", tmp_path, *options)
+    assert_wrong_usage(result, "takes backbones alone. Received: settings, members, report_only")
+    result = call("reproduce", "table_iv", "--out", tmp_path, "--dry-run", "--report-only")
+    assert_wrong_usage(result, "--dry-run and --report-only exclude each other")
+
+
 def test_table_iii_is_counted(tmp_path, bars):
     """With TensorFlow, for the smallest of the pretrained backbones."""
     result = call("reproduce", "table_iii", "--out", tmp_path, "--backbones", "mobilenet_v2_035")

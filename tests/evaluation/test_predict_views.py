@@ -106,9 +106,7 @@ def test_a_model_of_another_form_gets_a_sentence(mura, shape, outputs, sentence)
 def test_a_model_that_says_no_number_gets_a_sentence(mura):
     model = of_one_convolution()
     model.set_weights([np.full_like(one, np.nan) for one in model.get_weights()])
-    with pytest.raises(
-        ValueError, match=r"must be probabilities.*Received: \[nan\] and 2 others of 3"
-    ):
+    with pytest.raises(ValueError, match=r"be probabilities.*Received: \[nan\] and 2 others"):
         predict_views(model, load_mura(mura)[:3])
 
 

@@ -242,10 +242,8 @@ def test_a_run_predicts_them_and_never_trains_on_them(views, tmp_path, eagerly):
     recipe = Recipe(backbone="small_cnn", weights=None, image_size=32, max_epochs=1)
     valid = views[views.split == "valid"]
     copies = [shutil.copy(path, tmp_path / f"{row}.png") for row, path in enumerate(valid.path)]
-    patients = "new" + valid.patient
-    more = valid.assign(
-        split="test", patient=patients, label=np.nan, path=[str(one) for one in copies]
-    )
+    more = valid.assign(split="test", patient="new" + valid.patient, label=np.nan)
+    more["path"] = [str(one) for one in copies]
     table = pd.concat([views, more], ignore_index=True)
     table["label"] = as_labels(table.label)
     run = train(recipe, table, tmp_path / "run", verbose=0)

@@ -219,6 +219,23 @@ def test_images_of_another_shape(small, shape):
         cam(small, np.zeros(shape))
 
 
+def test_images_that_are_no_squares():
+    images = keras.Input((None, None, 3))
+    maps = keras.layers.Conv2D(4, 3, padding="same")(images)
+    pooled = keras.layers.GlobalAveragePooling2D()(maps)
+    model = keras.Model(images, keras.layers.Dense(1, "sigmoid")(pooled))
+    assert cam(model, np.ones((1, 32, 32, 3))).shape == (1, 32, 32)
+    with pytest.raises(ValueError, match=r"must be squares.*Received: \(1, 32, 48, 3\)"):
+        cam(model, np.ones((1, 32, 48, 3)))
+
+
+@pytest.mark.parametrize("head", [("flatten",), ("pool", "dense:8:relu")])
+def test_a_learned_map_is_not_what_grad_cam_explains(head):
+    plain = build_model("small_cnn", None, image_size=32, head=head)
+    beside = build_model("small_cnn", None, image_size=32, head=("map:4:0.2", *head))
+    assert graph.layer_name(beside, None) == graph.layer_name(plain, None)
+
+
 def test_images_that_are_no_numbers(small):
     with pytest.raises(ValueError, match="some that are NaN or infinite"):
         cam(small, np.full((1, 32, 32, 3), np.nan))

@@ -443,3 +443,10 @@ def test_two_jobs_and_a_run_that_cannot_be_trained(views, tmp_path, out, capsys)
     assert "is tried again" not in printed
     assert "Traceback" not in printed
     assert "Traceback" in (plan[0].folder / "log.txt").read_text()
+
+
+def test_runs_that_wait_for_each_other_are_told(lesions, tmp_path):
+    recipe = dataclasses.replace(RECIPE, initial="best.keras", stage="type")
+    plan = [PlannedRun(recipe, tmp_path / "run")]
+    with pytest.raises(ValueError, match="which wait for each other"):
+        run_plan(plan, load_mura(lesions), tmp_path, verbose=False)

@@ -187,6 +187,13 @@ def test_a_process_that_dies_before_it_reads_its_order(order, monkeypatch):
         train_in_process(order, {}, lambda process: process.wait())
 
 
+TRIED = (
+    "W0000 bfc_allocator.cc] Allocator (GPU_0_bfc) ran out of memory trying to allocate 2GiB. The "
+    "caller indicates that this is not a failure, but there could be performance gains.\n"
+)
+"""What TensorFlow writes in the first epoch on a GPU, and goes on."""
+
+
 @pytest.mark.parametrize(
     ("log", "status", "reason", "final"),
     [
@@ -200,6 +207,8 @@ def test_a_process_that_dies_before_it_reads_its_order(order, monkeypatch):
         ("", 3, "the process ended with status 3, see {}", False),
         ("Error: a library's\n", -11, "the process was killed by signal 11, see {}", False),
         ("terminate called\n  what():  std::bad_alloc\n", -6, shortage(RECIPE), True),
+        ("OOM when allocating a tensor\n", -9, shortage(RECIPE), False),
+        (f"{TRIED}Epoch 2/9\n", -15, "the process was killed by signal 15, see {}", False),
     ],
 )
 def test_the_reason_is_the_last_sentence_or_what_the_end_means(

@@ -301,3 +301,13 @@ def test_the_data_loss_of_fit_is_the_loss_less_the_penalty(data, smoothing):
         penalty = l2 * float((np.asarray(dense.kernel) ** 2).sum())
         assert (penalty > 0.01) == (l2 > 0)
         assert found["data_loss"] == pytest.approx(found["loss"] - penalty, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels"), [(None, [0, 1, 2]), (None, [-1, 1, 1]), (3, [1, 2, 3])]
+)
+def test_a_label_that_is_none_is_no_view_less(classes, labels):
+    metric = CohenKappa(num_classes=classes)
+    shape = (3, classes) if classes else (3,)
+    metric.update_state(labels, np.random.default_rng(0).uniform(size=shape))
+    assert np.isnan(float(metric.result()))
