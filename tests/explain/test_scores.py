@@ -101,9 +101,11 @@ def test_the_file_keeps_what_it_has_of_others(bright, lesions, tmp_path):
     table = pd.read_csv(tmp_path / "heatmap_scores.csv").fillna({"layer": ""})
     assert set(table.system) == {bright.name} and set(table.split) == {"valid"}
     pairs = set(zip(table.layer, table.method, strict=True))
-    chance = {(layer, name) for layer in ("", "brightness") for name in ("uniform", "centred_blob")}
+    chance = {("", name) for name in ("uniform", "centred_blob")}  # of no layer
     assert pairs == chance | {("", "cam"), ("", "saliency"), ("brightness", "grad_cam")}
     assert not table.duplicated(["layer", "method", "study_type", "score"]).any()
+    with pytest.raises(ValueError, match=r"none of cam takes a layer. Received: layer 'brightness'"):
+        write_scores(bright, lesions, tmp_path, ["cam"], layer="brightness")
     facts = json.loads((tmp_path / "experiment.json").read_text())
     assert facts["runs"] == len(bright.runs) and facts["commands"]
 

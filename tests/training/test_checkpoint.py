@@ -25,6 +25,7 @@ from trainings import (
 )
 
 from mura_tf.data.views import load_mura
+from mura_tf.terminal import Notice
 from mura_tf.training.checkpoint import Checkpoint
 from mura_tf.training.run import Run
 from mura_tf.training.train import train
@@ -258,3 +259,13 @@ def test_a_checkpoint_cut_short_is_named_and_nothing_is_lost(mura, folder, eager
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     checkpoint.unlink()
     assert train(recipe, views, folder, verbose=0).finished
+
+
+def test_a_run_that_goes_on_elsewhere_is_told(mura, tmp_path):
+    views = load_mura(mura)
+    interrupted(views, tmp_path, ("history.csv", 1, "after"), TWO_EPOCHS)
+    told = json.loads((tmp_path / "run.json").read_text())
+    told |= {"device": "another", "versions": told["versions"] | {"keras": "3.0"}}
+    (tmp_path / "run.json").write_text(json.dumps(told))
+    with pytest.warns(Notice, match="device another before, .* keras 3.0 before, .* now"):
+        train(TWO_EPOCHS, views, tmp_path, verbose=0)
