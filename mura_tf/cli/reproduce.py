@@ -164,8 +164,11 @@ def reproduce(
         options = {name: value for name, value in options.items() if value is not None}
         if isinstance(found, ParameterTable):
             _require_none(found, options, data, report_only)
-            return _count_parameters(found, out, listed(backbones), dry_run)
-        lib.require_options(found, options)
+        else:
+            lib.require_options(found, options)
+    if isinstance(found, ParameterTable):
+        _count_parameters(found, out, listed(backbones), dry_run)
+        return
     if dry_run:
         table, sentence = lib.cost(found, out, data, progress=True, **options)
         print_table(table.round(2))

@@ -64,8 +64,12 @@ def known_boxes(data: str | os.PathLike[str], views: pd.DataFrame) -> pd.DataFra
     return _read(path, views) if path.exists() else None
 
 
-def boxes_above(views: pd.DataFrame) -> pd.DataFrame:
+def boxes_above(views: pd.DataFrame, among: pd.DataFrame | None = None) -> pd.DataFrame:
     """The boxes of some views, as `load_boxes` has them, of the data sets their files lie in.
+
+    Args:
+        views: whose boxes are asked for.
+        among: all views that are known, where patients may recur over splits; by default `views`.
 
     Raises:
         FileNotFoundError: no folder above any of the files is a data set with boxes.
@@ -82,7 +86,7 @@ def boxes_above(views: pd.DataFrame) -> pd.DataFrame:
             "them there or in any folder above it. Put the boxes there, or give the map "
             "the weight 0, as in 'map:16:0'."
         )
-    tables = [_read(path, views[files == path]) for path in files.dropna().unique()]
+    tables = [_read(path, views[files == path], among) for path in files.dropna().unique()]
     for path, table in zip(files.dropna().unique(), tables, strict=True):
         below = views[(files == path) & (views.label == 1)]
         if table.empty and len(below):
@@ -120,12 +124,12 @@ def _box_file_above(folder: Path) -> Path | None:
     return None
 
 
-def _read(path: Path, views: pd.DataFrame) -> pd.DataFrame:
+def _read(path: Path, views: pd.DataFrame, among: pd.DataFrame | None = None) -> pd.DataFrame:
     if path.is_dir():
         boxes = _grazpedwri_boxes(path, views)
     else:
         boxes = _fracatlas_boxes(path) if path.name == _COCO.name else _synthetic_boxes(path)
-    key = max(unsplit_key(boxes), unsplit_key(views), key=len)
+    key = max(unsplit_key(boxes), unsplit_key(views if among is None else among), key=len)
     key = [column for column in key if column in boxes]
     others = [name for name in VIEW_KEY if name in boxes and name not in key]
     boxes = views[[*VIEW_KEY, "path"]].merge(boxes.drop(columns=others), on=key)

@@ -102,7 +102,7 @@ def _listed_twice(views: pd.DataFrame) -> list[Finding]:
 
 def _spaced_patients(views: pd.DataFrame) -> list[Finding]:
     """Patients that a space before or behind their name would part in two."""
-    patients = set(views["patient"])
+    patients = {one for one in views["patient"] if isinstance(one, str)}
     return [
         Finding(
             common_folder(views["path"]),

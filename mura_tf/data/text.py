@@ -1,6 +1,7 @@
 """Text files as people's programs write them."""
 
 import codecs
+import csv
 import io
 import json
 import os
@@ -83,10 +84,11 @@ def read_cells(text: str) -> "pd.DataFrame":
     """
     header = text.partition("\n")[0]
     separator = max(",;\t", key=header.count)
+    names = [name.strip().lower() for name in next(csv.reader([header], delimiter=separator), [])]
+    if again := [name for name in dict.fromkeys(names) if name and names.count(name) > 1]:
+        raise ValueError(f"the column {again[0]} twice")
     table = read_table(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
     table.columns = table.columns.str.strip().str.lower()
-    if (again := table.columns.duplicated()).any():
-        raise ValueError(f"the column {table.columns[again][0]} twice")
     return table
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 EVALUATION_BATCH = 32
 """Views per step where nothing is trained; it changes speed only."""
+_SLACK = 1e-2
+"""By which probabilities in fewer bits may miss their range, or the sum of 1."""
 CLASS_PREFIX = "p:"
 """What the columns of class probabilities begin with."""
 PREDICT_AGAIN = "Delete the file and repeat the command that wrote it: it predicts again."
@@ -116,10 +118,6 @@ def _said(model: "keras.Model", batches: "tf.data.Dataset") -> list[np.ndarray]:
     """The outputs of a model, in its order."""
     said = model.predict(batches, verbose=0)
     return [one.astype(float) for one in (said if isinstance(said, list) else [said])]
-
-
-_SLACK = 1e-3
-"""By which what a float16 softmax says may miss."""
 
 
 def _square_side(model: "keras.Model") -> int:

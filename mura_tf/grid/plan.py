@@ -305,8 +305,9 @@ def _execute(
                 held.append(run)
             else:
                 submit(run)
+        stuck = held == waiting and not running
         waiting = held
-        if held and not running:
+        if held and stuck:
             raise ValueError(
                 "each run of a plan starts from one that can be trained before it. Received: "
                 f"{', '.join(f'{run.folder} from {run.needs}' for run in held[:5])}, which wait "

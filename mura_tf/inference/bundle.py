@@ -304,8 +304,7 @@ class Bundle:
         finding.calibrated = self._calibrated(finding.probability)
         finding.disagreement = float(of_members.std())
         finding.decision = decide(finding.probability)
-        if len(read) < len(finding.views):
-            count = len(finding.views) - len(read)
+        if count := finding.unreadable:
             finding.warnings.append(f"{count} of its {len(finding.views)} files cannot be read")
         if finding.disagreement > DISAGREEMENT:
             finding.warnings.append(f"the members disagree (deviation {finding.disagreement:.2f})")

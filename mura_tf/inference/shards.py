@@ -111,7 +111,9 @@ def read_into(
             for folder in used:
                 _move_files(folder, out)
             if used:
-                with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as gone:
+                with tempfile.TemporaryDirectory(
+                    prefix=".part-", dir=out, ignore_cleanup_errors=True
+                ) as gone:
                     os.replace(shards, Path(gone) / SHARDS)  # whole, so that no half of it is found
     finally:
         engine.close()

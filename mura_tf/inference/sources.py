@@ -122,9 +122,10 @@ def find_studies(
             else:
                 told = path.name, str(path)
                 _add_file(studies, path, path.name, (str(path),), "", told, each_file)
-        for study in studies.values():
+        found = _by_sides(studies)
+        for study in found:
             _require_visit(study)
-        yield from studies.values()
+        yield from found
 
 
 def studies_of_uploads(
@@ -156,8 +157,27 @@ def studies_of_uploads(
         shown = "/".join([*folders, file]) if alone else "/".join(folders)
         study_type = _named_type(folders, known)
         _add_file(studies, path, shown, key, study_type, (file, file), each_file)
-    for study in studies.values():
+    found = _by_sides(studies)
+    for study in found:
         _require_visit(study)
+    return found
+
+
+def _by_sides(studies: dict[object, Study]) -> list[Study]:
+    """Both sides of a visit have its side in their names; what says none is of the only other."""
+    sides: dict[object, list[str]] = {}
+    keys = [key for key in studies if isinstance(key, tuple)]
+    for *visit, side in keys:
+        sides.setdefault(tuple(visit), []).append(side)
+    for *visit, side in keys:
+        others = [one for one in sides[tuple(visit)] if one]
+        if not side and len(others) == 1:
+            study, other = studies.pop((*visit, "")), studies[(*visit, *others)]
+            other.views += study.views
+            other.files += study.files
+            other.warnings += [one for one in study.warnings if one not in other.warnings]
+        elif side and len(others) > 1:
+            studies[(*visit, side)].name += f" {side}"
     return list(studies.values())
 
 
@@ -197,13 +217,16 @@ def _add_folder(
         but: a folder that is passed over.
     """
     added = 0
-    over = {folder: {folder.resolve(), but and but.resolve()}}  # what a link may not lead back to
+    root = folder.resolve()
+    over = {folder: {root, but and but.resolve()}}  # what a link may not lead back to
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         above_it, names = over.pop(Path(parent)), sorted(folders)
         folders.clear()
         for one in names:
             below = Path(parent, one)
-            if not one.startswith(".") and (real := below.resolve()) not in above_it:
+            if one.startswith(".") or (real := below.resolve()) in above_it:
+                continue
+            if not (below.is_symlink() and root in real.parents):  # which is walked anyway
                 folders.append(one)
                 over[below] = above_it | {real}
         inside = Path(parent).relative_to(folder)
@@ -244,7 +267,7 @@ def _add_file(
         told: what the file is called among those of its folder, and among those of a header's
             study, wherever they lie.
         as_keyed: whether `key` holds whatever the header says.
-        as_typed: whether `study_type`, if there is one, does.
+        as_typed: whether `study_type`, if there is one, does, and the side says nothing.
     """
     type_from, side, warnings = "given" if study_type else "", "", []
     called, anywhere = told
@@ -256,7 +279,7 @@ def _add_file(
             study_type, type_from = header.study_type, "dicom"
         if header.burned_in:
             warnings.append("the header says that text is burned into the pixels")
-        side = header.laterality
+        side = "" if as_typed else header.laterality
     study = studies.setdefault(
         (*key, study_type, side), Study(printable(name), study_type=study_type, type_from=type_from)
     )

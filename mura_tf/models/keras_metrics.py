@@ -68,6 +68,9 @@ class CohenKappa(keras.metrics.Metric):
         actual = ops.cast(_nearest(ops.reshape(labels, (-1,))), "int32")
         rows = ops.one_hot(actual, side, dtype=self.dtype)
         known = ops.logical_and(actual >= 0, actual < side)
+        if sample_weight is not None:
+            masked = ops.reshape(ops.convert_to_tensor(sample_weight), (-1,)) == 0
+            known = ops.logical_or(known, masked)
         rows = ops.where(known[:, None], rows, float("nan"))  # a label that is none is no view less
         columns = ops.one_hot(predicted, side, dtype=self.dtype)
         if sample_weight is not None:

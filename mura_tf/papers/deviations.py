@@ -7,6 +7,7 @@ from dataclasses import fields
 import pandas as pd
 
 from mura_tf.models.backbones import find_backbone
+from mura_tf.training.facts import counted_once
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
 
@@ -138,14 +139,7 @@ def type_deviation(ours: Iterable[str], theirs: Iterable[str], of: str = "") -> 
 
 def skipped_deviation(runs: Iterable[Run]) -> list[str]:
     """What --skip-bad left out, if anything; whole-data runs see what all types see."""
-    by_types = {run.recipe.study_types or (): run.info.get("skipped", 0) for run in runs}
-    whole = by_types.pop((), 0)
-    seen: set[str] = set()
-    apart = 0
-    for types in sorted(by_types, key=len):  # runs of one type, then those of several
-        apart += by_types[types] if not seen.issuperset(types) else 0
-        seen |= set(types)
-    count = max(whole, apart)
+    count = counted_once({run.recipe.study_types: run.info.get("skipped", 0) for run in runs})
     return [f"Left out because their files are unreadable: {count} views."] if count else []
 
 

@@ -7,7 +7,7 @@ import platform
 import shlex
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,24 @@ def _of_trained_patients(views: pd.DataFrame) -> dict[str, int]:
 
 def views_of_trained_patients(runs: Iterable[Run], split: str) -> int:
     """How many views of a split are of patients that runs were trained on, by other views."""
-    by_types = {
+    counts = {
         run.recipe.study_types: run.info.get("of_trained_patients", {}).get(split, 0)
         for run in runs
     }
-    return max(by_types.pop(None, 0), sum(by_types.values()))
+    return counted_once(counts)
+
+
+def counted_once(counts: Mapping[tuple[str, ...] | None, int]) -> int:
+    """Views that runs count, of which several may have seen the same.
+
+    Args:
+        counts: study types, None for all -> views of these.
+    """
+    apart, seen = 0, set[str]()
+    for types in sorted((one for one in counts if one), key=len):  # of one type, then of several
+        apart += 0 if seen.issuperset(types) else counts[types]
+        seen |= set(types)
+    return max(counts.get(None, 0), apart)
 
 
 def _version(library: str) -> str:

@@ -77,10 +77,7 @@ def usable_views(
     for side, _ in parse_sizes(recipe.first_sizes):
         for name in ("train", "select"):
             prepare(parts[name], side, cache_dir, resize=recipe.resize, progress=progress)
-    boxes = None
-    if boxes_weight(recipe.head):
-        boxes = boxes_above(views)
-        boxes = boxes[boxes.split == "train"].reset_index(drop=True)
+    boxes = boxes_above(parts["train"], views) if boxes_weight(recipe.head) else None
     return views, problems, boxes, data_fingerprint(views, prepared.digests, boxes)
 
 

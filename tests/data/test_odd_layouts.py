@@ -422,6 +422,10 @@ def test_views_csvs_of_other_programs(mura, change):
         (lambda views: views.assign(patient=""), "Received: no patient on line 2"),
         (lambda views: views.rename(columns={"label": "class"}), "Received: no column label in"),
         (lambda views: views.assign(Patient="p"), "Received: the column patient twice"),
+        (
+            lambda views: pd.concat([views, views[["patient"]]], axis=1),
+            "Received: the column patient twice",
+        ),
         (lambda views: views.assign(path="a\0.png"), "Received: a path that is no text on line 2"),
         (lambda views: views.assign(study_type="overall"), "study type is named 'overall'"),
         (lambda views: views.assign(study_type="Overall"), "study type is named 'overall'"),
@@ -437,6 +441,7 @@ def test_views_csvs_of_other_programs(mura, change):
         "header",
         "empty",
         "column",
+        "Again",
         "again",
         "NUL",
         "overall",

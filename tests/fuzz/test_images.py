@@ -228,7 +228,8 @@ def dicoms(draw):
     dataset.RescaleSlope, dataset.RescaleIntercept = 1, 0
     dataset["PixelData"].VR = "OB" if bits == 8 else "OW"
     dataset.PixelData = stored.tobytes() + b"\0" * (stored.nbytes % 2)
-    shown = values / (2**bits - 1)
+    used = next((few for few in (8, 10, 12, 14) if 0 < values.max() < 2**few), 16)
+    shown = values / (2 ** (used if bits == 16 else bits) - 1)
     if draw(st.booleans()):
         low, width = draw(st.integers(0, 2**bits - 1)), draw(st.integers(1, 2**bits))
         dataset.WindowCenter, dataset.WindowWidth = low + width / 2, width

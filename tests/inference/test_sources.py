@@ -179,10 +179,20 @@ def test_body_parts_and_sides_are_not_averaged(tmp_path):
             pixels, StudyInstanceUID=uid, BodyPartExamined=part, ImageLaterality=side
         )
         put(tmp_path / "visit", [name], content)
-    found = told(tmp_path / "visit")
-    assert [(study_type, len(files)) for _, study_type, files in found] == [
-        ("hand", 1), ("wrist", 1), ("wrist", 1), ("wrist", 1)
-    ]  # fmt: skip
+    found = [(name, study_type, len(files)) for name, study_type, files in told(tmp_path / "visit")]
+    assert found == [
+        ("visit", "hand", 1),
+        ("1.2.3 L", "wrist", 1),
+        ("1.2.3 R", "wrist", 1),
+        ("visit", "wrist", 1),
+    ]
+    (tmp_path / "visit/r.dcm").unlink()
+    content = radiograph(pixels, StudyInstanceUID="1.2.3", BodyPartExamined="WRIST")
+    put(tmp_path / "visit", ["unsaid.dcm"], content)  # of which side, where there is one
+    found = [(name, len(files)) for name, _, files in told(tmp_path / "visit")]
+    assert sorted(found) == [("1.2.3", 2), ("visit", 1), ("visit", 1)]
+    (tmp_path / "views.csv").write_text("study,path\ns,visit/l.dcm\ns,visit/wrist.dcm\n")
+    assert [len(files) for *_, files in told(tmp_path / "views.csv")] == [2]
 
 
 def test_dicom_files_are_known_by_what_they_hold(tmp_path):
@@ -204,7 +214,9 @@ def test_links_are_followed_and_a_link_back_is_not(tmp_path, png):
     (tmp_path / "here").mkdir()
     (tmp_path / "here/s1").symlink_to(tmp_path / "there/s1")
     (tmp_path / "here/s1/back").symlink_to(tmp_path / "here")
-    assert told(tmp_path / "here") == [("here/s1", "", ["1.png"])]
+    put(tmp_path, ["here/s2/1.png"], png)
+    (tmp_path / "here/latest").symlink_to(tmp_path / "here/s2")  # which is read once
+    assert told(tmp_path / "here") == [("here/s1", "", ["1.png"]), ("here/s2", "", ["1.png"])]
 
 
 def test_a_folder_that_cannot_be_listed_is_told(tmp_path, png, monkeypatch):

@@ -311,3 +311,9 @@ def test_a_label_that_is_none_is_no_view_less(classes, labels):
     shape = (3, classes) if classes else (3,)
     metric.update_state(labels, np.random.default_rng(0).uniform(size=shape))
     assert np.isnan(float(metric.result()))
+
+
+def test_a_masked_label_counts_for_nothing():
+    metric = CohenKappa()
+    metric.update_state([0, 1, -1], [0.2, 0.8, 0.5], sample_weight=[1, 1, 0])
+    assert float(metric.result()) == pytest.approx(1.0)
