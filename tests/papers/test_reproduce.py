@@ -6,6 +6,7 @@ import pytest
 from experiment_names import DOCUMENTS, TABLES
 from run_folders import FEW_STUDIES, TYPES, finish, views_of
 
+from mura_tf.data.table import SPLITS
 from mura_tf.data.tasks import class_names
 from mura_tf.grid.progress import duration
 from mura_tf.models.backbones import BACKBONES
@@ -177,7 +178,9 @@ def test_finished_runs_cost_nothing(begun, steps):
 
 def test_prepared_images_are_counted_once_for_each_size(tmp_path, steps):
     views = views_of({"elbow": (40, 40), "wrist": (80, 60)})
-    views = pd.concat([views, views.assign(split="train"), views.assign(split="test")])
+    splits = [views.assign(split=name, patient=name + views.patient) for name in SPLITS]
+    views = pd.concat(splits, ignore_index=True)
+    views["path"] = [f"{row}.png" for row in views.index]
     views.to_csv(tmp_path / "views.csv", index=False)
     names = ["mobilenet_v2", "densenet169", "xception"]  # 224, 320 and 299 px
     experiment, settings = lib.find_experiment("table_v"), {"max_epochs": 1}
