@@ -6,8 +6,8 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score
 from mura_tf.evaluation.metrics import cohen_kappa
 from mura_tf.models.keras_metrics import CohenKappa, DataLoss, LabelAccuracy
 
-WIDEST = "float32" if keras.config.backend() == "jax" else "float64"
-"""jax has no float64 unless it is told to."""
+WIDEST = keras.backend.standardize_dtype("float64")
+"""jax has no float64 unless it is told to; whether it calls it so depends on its version."""
 
 
 def kappa_of(metric, *batches):
