@@ -305,14 +305,13 @@ def _execute(
                 held.append(run)
             else:
                 submit(run)
-        stuck = held == waiting and not running
-        waiting = held
-        if held and stuck:
+        if held and held == waiting and not running:
             raise ValueError(
                 "each run of a plan starts from one that can be trained before it. Received: "
                 f"{', '.join(f'{run.folder} from {run.needs}' for run in held[:5])}, which wait "
                 "for each other. Take `initial` out of the recipe."
             )
+        waiting = held
         done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
         for future in done:
             run = running.pop(future)

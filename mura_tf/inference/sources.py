@@ -122,10 +122,7 @@ def find_studies(
             else:
                 told = path.name, str(path)
                 _add_file(studies, path, path.name, (str(path),), "", told, each_file)
-        found = _by_sides(studies)
-        for study in found:
-            _require_visit(study)
-        yield from found
+        yield from _visits(studies)
 
 
 def studies_of_uploads(
@@ -157,14 +154,14 @@ def studies_of_uploads(
         shown = "/".join([*folders, file]) if alone else "/".join(folders)
         study_type = _named_type(folders, known)
         _add_file(studies, path, shown, key, study_type, (file, file), each_file)
-    found = _by_sides(studies)
-    for study in found:
-        _require_visit(study)
-    return found
+    return _visits(studies)
 
 
-def _by_sides(studies: dict[object, Study]) -> list[Study]:
-    """Both sides of a visit have its side in their names; what says none is of the only other."""
+def _visits(studies: dict[object, Study]) -> list[Study]:
+    """The studies once all views are known, none of them larger than a visit of a patient.
+
+    Both sides of a visit have its side in their names; what says none is of the only other.
+    """
     sides: dict[object, list[str]] = {}
     keys = [key for key in studies if isinstance(key, tuple)]
     for *visit, side in keys:
@@ -178,6 +175,8 @@ def _by_sides(studies: dict[object, Study]) -> list[Study]:
             other.warnings += [one for one in study.warnings if one not in other.warnings]
         elif side and len(others) > 1:
             studies[(*visit, side)].name += f" {side}"
+    for study in studies.values():
+        _require_visit(study)
     return list(studies.values())
 
 

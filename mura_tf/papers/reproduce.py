@@ -89,8 +89,7 @@ def reproduce(
     """
     require_options(experiment, options)
     folder = experiment.folder(out)
-    if isinstance(experiment, Comparison) and experiment.rest:
-        options["split"] = _begun_split(experiment, folder, options.get("split"))
+    options |= _begun_split(experiment, folder, options.get("split"))
     views = _views(experiment, data, options, progress) if data else _begun_views(folder)
     plan = experiment.plan(out, sorted(views.study_type.unique()), **options)
     failed: dict[Path, str] = {}
@@ -111,16 +110,21 @@ def reproduce(
         return report_comparison(experiment, plan, out, split=split, report_only=not data), failed
 
 
-def _begun_split(comparison: Comparison, folder: Path, asked: str | None) -> str:
-    """The split of the runs in a folder, of `Comparison.splits`; the first command chooses it."""
+def _begun_split(experiment: Reproducible, folder: Path, asked: str | None) -> dict[str, str]:
+    """`split`, of `Comparison.splits`, of the runs in a folder; the first command chooses it.
+
+    Nothing of an experiment whose data are split in one way.
+    """
+    if not (isinstance(experiment, Comparison) and experiment.rest):
+        return {}
     path = folder / SPLIT_FILE
     begun = "text" if (folder / "views.csv").exists() else asked or "text"
     if path.exists():
         begun = read_object(path).get("split", "nothing")
-        if begun not in comparison.splits:
+        if begun not in experiment.splits:
             raise ValueError(
                 f"{path} must say with which split the runs beside it were begun: a JSON object "
-                f"whose split is {' or '.join(comparison.splits)}. Received: {begun!r}. Write it "
+                f"whose split is {' or '.join(experiment.splits)}. Received: {begun!r}. Write it "
                 "there, or use another --out."
             )
     if asked not in (None, begun):
@@ -128,7 +132,7 @@ def _begun_split(comparison: Comparison, folder: Path, asked: str | None) -> str
             f"{folder} holds runs on the split {begun!r}. Received: --split {asked}. Use another "
             "--out for each split."
         )
-    return begun
+    return {"split": begun}
 
 
 def _require_recipes(plan: list[PlannedRun]) -> None:
@@ -195,9 +199,7 @@ def cost(
         ValueError: a study type that the data has not, or a run folder of another recipe.
     """
     require_options(experiment, options)
-    if isinstance(experiment, Comparison) and experiment.rest:
-        folder = experiment.folder(out)
-        options["split"] = _begun_split(experiment, folder, options.get("split"))
+    options |= _begun_split(experiment, experiment.folder(out), options.get("split"))
     views = _views(experiment, data, options, progress) if data else None
     counts = _training_counts(experiment, views, options.get("split"))
     plan = experiment.plan(out, sorted(counts), **options)

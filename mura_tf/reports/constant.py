@@ -61,11 +61,12 @@ def constant_systems(scores: pd.DataFrame) -> list[str]:
         counts = zip(by_type.n, by_type.called_abnormal, strict=True)
         call = constant_call(dict(zip(by_type.study_type, counts, strict=True)))
         if call:
-            pooled = rows[rows.study_type == OVERALL] if len(rows) > 1 else rows
+            pooled = rows[rows.study_type == OVERALL]
+            told = pooled if len(pooled) else by_type
             named = [
-                f"{row.study_type} " * (len(pooled) != 1)
+                f"{row.study_type} " * (len(told) > 1)
                 + with_interval(row.auroc, row.auroc_low, row.auroc_high)
-                for row in (pooled if len(pooled) else rows).itertuples()
+                for row in told.itertuples()
             ]
             sentences.append(f"{system_name(rows.iloc[0])} {call}; AUROC {', '.join(named)}.")
     return sentences
