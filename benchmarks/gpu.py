@@ -1,0 +1,101 @@
+"""Training speed of the paper's seven backbones on a GPU, from random weights, on FracAtlas.
+
+    KERAS_BACKEND=jax python benchmarks/gpu.py FRACATLAS
+    KERAS_BACKEND=jax python benchmarks/gpu.py FRACATLAS --processes 1 --batch 128
+
+Images/s of the paper's recipe as `make_dataset` feeds it, one run alone and then several at a time
+on the same GPU. The processes of all backbones wait for their turn, 35 by default, with 3 GiB of
+memory each; the epoch in which they compile does not count.
+"""
+
+import argparse
+import multiprocessing
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import pandas as pd
+
+from mura_tf import Recipe, load_fracatlas, make_dataset
+from mura_tf.experiments.tables_v_vi import EXPERIMENT
+from mura_tf.grid.engines import SHARED_GPU
+from mura_tf.models.backend import accelerator
+from mura_tf.training.model import compiled_model
+from mura_tf.training.selection import usable_views
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def run(data: str, recipe: Recipe, steps: int, turns: list[Any], said: Any) -> None:
+    """Trains an epoch of `steps` steps, then one more at each turn, and says each one's images/s."""
+    views, *_ = usable_views(load_fracatlas(data), recipe, None, skip_bad=True)
+    batches = make_dataset(
+        views[views.split == "train"].head(steps * recipe.batch_size),
+        image_size=recipe.side,
+        batch_size=recipe.batch_size,
+        training=True,
+        preprocessing=recipe.preprocessing_mode,
+        augment=recipe.augment,
+    )
+
+    class Turns(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            self.times: list[float] = []
+            if epoch:
+                turns[epoch - 1].wait()
+
+        def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+            self.times.append(time.perf_counter())
+
+        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            said.put(recipe.batch_size * (len(self.times) - 1) / (self.times[-1] - self.times[0]))
+
+    compiled_model(recipe, (), Path()).fit(
+        batches, epochs=1 + len(turns), callbacks=[Turns()], shuffle=False, verbose=0
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--processes", type=int, default=5, help="of each backbone, at a time")
+    parser.add_argument("--backbones", default=",".join(EXPERIMENT.backbones))
+    arguments = parser.parse_args()
+    os.environ.update(SHARED_GPU)
+    systems = []
+    for backbone in arguments.backbones.split(","):
+        recipe = Recipe(backbone, weights=None, batch_size=arguments.batch)
+        alone, together, said = SPAWN.Event(), SPAWN.Event(), SPAWN.Queue()
+        given = (arguments.data, recipe, arguments.steps)
+        first = SPAWN.Process(target=run, args=(*given, [alone, together], said))
+        others = [
+            SPAWN.Process(target=run, args=(*given, [together], said))
+            for _ in range(arguments.processes - 1)
+        ]
+        first.start()
+        systems.append((backbone, alone, together, said, others))
+    for *_, said, others in systems:  # what the first has compiled is there for the others
+        said.get()
+        for process in others:
+            process.start()
+    for *_, said, others in systems:
+        for _ in others:
+            said.get()
+    rows = []
+    for backbone, alone, together, said, others in systems:
+        alone.set()
+        speed = said.get()
+        together.set()
+        rows.append((backbone, speed, sum(said.get() for _ in range(arguments.processes))))
+        print(*rows[-1], flush=True)
+    columns = ["backbone", "images/s, one run", f"{arguments.processes} at a time"]
+    print(accelerator(), keras.config.backend(), "batch", arguments.batch)
+    print(pd.DataFrame(rows, columns=columns).round(1).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
