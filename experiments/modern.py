@@ -42,24 +42,14 @@ from mura_tf.training.recipe import find_settings
 from mura_tf.training.run import finished_runs, folders_below
 
 MODERN = "modern"
-LONGER: dict[str, object] = {"first_sizes": ("256:6",), "max_epochs": 14}
-LARGER: dict[str, object] = LONGER | {"image_size": 448}
-FULL: dict[str, object] = {"image_size": 512, "first_sizes": ("320:8",), "max_epochs": 20}
 TRIES: dict[str, dict[str, object]] = {
     MODERN: {},
     "member_1": {"member": 1},
     "member_2": {"member": 2},
     "stride_8": {"head": ("map:8:0.2", "pool", "dropout:0.5")},
     "boxes_1": {"head": ("map:16:1", "pool", "dropout:0.5")},
-    "longer": LONGER,
-    "longer_1": LONGER | {"member": 1},
-    "longer_2": LONGER | {"member": 2},
-    "larger": LARGER,
-    "larger_1": LARGER | {"member": 1},
-    "larger_2": LARGER | {"member": 2},
-    "full": FULL,
-    "full_1": FULL | {"member": 1},
-    "full_2": FULL | {"member": 2},
+    "longer": {"first_sizes": ("256:6",), "max_epochs": 14},
+    "frozen": {"trainable": "blocks:13"},
 }
 """Name -> what differs from the recipe, in the order in which they are trained."""
 MEMBERS = (MODERN, "member_1", "member_2")
