@@ -12,7 +12,9 @@ process takes 2 to 7 GiB of the GPU's memory.
 import argparse
 import multiprocessing
 import os
+import queue
 import time
+from multiprocessing.context import SpawnProcess
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -33,8 +35,10 @@ SPAWN = multiprocessing.get_context("spawn")
 def run(data: str, recipe: Recipe, steps: int, turns: list[Event], said: "Queue[float]") -> None:
     """Trains an epoch of `steps` steps, then one at each turn, and says each one's images/s."""
     views, *_ = usable_views(load_fracatlas(data), recipe, None, skip_bad=True)
+    training = views[views.split == "train"]
+    whole = min(steps, len(training) // recipe.batch_size) * recipe.batch_size
     batches = make_dataset(
-        views[views.split == "train"].head(steps * recipe.batch_size),
+        training.head(whole),
         image_size=recipe.side,
         batch_size=recipe.batch_size,
         training=True,
@@ -59,6 +63,16 @@ def run(data: str, recipe: Recipe, steps: int, turns: list[Event], said: "Queue[
     )
 
 
+def heard(said: "Queue[float]", started: list[SpawnProcess]) -> float:
+    """What a process says next."""
+    while True:
+        try:
+            return said.get(timeout=1)
+        except queue.Empty:
+            if any(process.exitcode for process in started):
+                raise SystemExit("a run has failed, see above") from None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data")
@@ -72,14 +86,17 @@ def main() -> None:
     for backbone in arguments.backbones.split(","):
         recipe = Recipe(backbone, weights=None, batch_size=arguments.batch)
         alone, together, said = SPAWN.Event(), SPAWN.Event(), SPAWN.Queue()
+        started: list[SpawnProcess] = []
         for turns in [[alone, together]] + [[together]] * (arguments.processes - 1):
             given = (arguments.data, recipe, arguments.steps, turns, said)
-            SPAWN.Process(target=run, args=given, daemon=True).start()
-            said.get()  # of its first epoch: what it has compiled is there for the next
+            started.append(SPAWN.Process(target=run, args=given, daemon=True))
+            started[-1].start()
+            heard(said, started)  # its first epoch: what it has compiled is there for the next
         alone.set()
-        speed = said.get()
+        speed = heard(said, started)
         together.set()
-        rows.append((backbone, speed, sum(said.get() for _ in range(arguments.processes))))
+        speeds = [heard(said, started) for _ in range(arguments.processes)]
+        rows.append((backbone, speed, sum(speeds)))
         print(*rows[-1], flush=True)
     columns = ["backbone", "images/s, one run", f"{arguments.processes} at a time"]
     print(accelerator(), keras.config.backend(), "batch", arguments.batch)

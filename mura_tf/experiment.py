@@ -12,7 +12,7 @@ from rich.table import Table
 from mura_tf.data.views import load_views
 from mura_tf.evaluation.scores import score_systems, system_key, system_name
 from mura_tf.files import written_whole
-from mura_tf.grid.plan import plan_runs, run_plan
+from mura_tf.grid.plan import plan_runs, require_reported_labels, run_plan
 from mura_tf.grid.progress import failures_told
 from mura_tf.grid.worker import RunError
 from mura_tf.published import OVERALL
@@ -71,6 +71,7 @@ def run_experiment(
     views = load_views(data, split=split, progress=verbose)
     types = chosen or sorted(views.study_type.unique())
     plan = plan_runs(recipe, out, types, scheme=scheme, members=members, repeats=repeats)
+    require_reported_labels(plan, views)
     failed = run_plan(plan, views, out, verbose=verbose, **settings)
     if failed:
         raise RunError(failures_told(failed, len(plan), reasons=not verbose))

@@ -1,5 +1,6 @@
 """The whole line: what it refuses before hours of training, and what it leaves out."""
 
+import pandas as pd
 import pytest
 
 from mura_tf.data.views import load_mura
@@ -40,3 +41,13 @@ def test_runs_that_say_nothing_about_abnormality_are_left_out(members, lesions, 
     bundle = pack([members / "member0"], tmp_path / "one.mura", recogniser=run.path)
     path = next((lesions / "valid").rglob("*.png"))
     assert bundle.read([path]).type_from.tolist() == ["recognised"]
+
+
+def test_a_reported_split_without_labels_is_refused_before_training(lesions, tmp_path):
+    views = load_mura(lesions)
+    test = views[views.split == "valid"].assign(split="test", label="")
+    pd.concat([views, test]).to_csv(tmp_path / "views.csv", index=False)
+    recipe = Recipe("small_cnn", None, image_size=32, max_epochs=1)
+    with pytest.raises(ValueError, match="scores need labels of 0 and 1"):
+        run_experiment(recipe, tmp_path / "views.csv", tmp_path / "out", members=1, verbose=False)
+    assert not (tmp_path / "out").exists()

@@ -23,6 +23,8 @@ def pack(
     ] = "",
 ) -> None:
     """Pack finished runs as one .mura file, with operating points, calibration and a model card."""
+    if bundle.suffix != ".mura":
+        raise typer.BadParameter(f"a bundle is a .mura file. Received: '{bundle}'.")
     with waiting("Packing"):
         import mura_tf as mt
 

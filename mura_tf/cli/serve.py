@@ -1,5 +1,7 @@
 """`mura-tf serve`: a reading room in the browser."""
 
+import os
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +20,7 @@ def serve(
     ] = None,
 ) -> None:
     """Open a reading room in the browser, and the same as JSON; for this machine alone."""
+    _require_free(port)
     with waiting("Opening the room"):
         from mura_tf.inference.server import create_app
 
@@ -27,3 +30,17 @@ def serve(
 
     print(f"Reading room: http://127.0.0.1:{port}  (Ctrl-C closes it). Not a medical device.")
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
+
+
+def _require_free(port: int) -> None:
+    """uvicorn tells it as a log line, after the address was printed, and ends with 3."""
+    with socket.socket() as door:
+        if os.name == "posix":  # as asyncio opens it, also shortly after another has closed it
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            door.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ValueError(
+                f"--port must be free. Received: {port} ({error.strerror}). Give another, or end "
+                "what listens there."
+            ) from None

@@ -131,6 +131,7 @@ def train(
     }
 
     with waiting("Starting"):
+        from mura_tf.data.splits import parse_split
         from mura_tf.experiment import require_options, run_experiment
         from mura_tf.grid.engines import LocalEngine
         from mura_tf.training.recipe import Recipe
@@ -138,6 +139,8 @@ def train(
     with wrong_usage():
         settings = Recipe.from_dict(settings_of(recipe, given))
         require_options(settings, listed(types), scheme=scheme, members=members, repeats=repeats)
+        if split is not None:
+            parse_split(split)
     scores = run_experiment(
         settings,
         data,

@@ -96,16 +96,7 @@ def with_validation(views: pd.DataFrame, split: str, seed: int = 0) -> pd.DataFr
         ValueError: a split that is not so written, a valid split that is there already, no train
             split, or too few patients (or images) of a study type and label.
     """
-    by, _, share = split.partition(":")
-    try:
-        fraction = float(share)
-    except ValueError:
-        fraction = 0.0
-    if by not in SPLIT_BY or not 0 < fraction < 1:
-        raise ValueError(
-            f"split must be one of {', '.join(SPLIT_BY)}, a colon, and a share above 0 and below "
-            f"1, such as patient:0.15. Received: {split!r}."
-        )
+    by, fraction = parse_split(split)
     there = set(views["split"])
     if "valid" in there or "train" not in there:
         raise ValueError(
@@ -118,6 +109,29 @@ def with_validation(views: pd.DataFrame, split: str, seed: int = 0) -> pd.DataFr
     require_class_parts(training, held.map({False: "train", True: "valid"}), by)
     held = held.reindex(views.index, fill_value=False)
     return views.assign(split=views["split"].mask(held, "valid"))
+
+
+def parse_split(split: str) -> tuple[str, float]:
+    """By what, and which share of the training views becomes the validation split.
+
+    Raises:
+        ValueError: a split that is not so written.
+
+    Examples:
+        >>> parse_split("patient:0.15")
+        ('patient', 0.15)
+    """
+    by, _, share = split.partition(":")
+    try:
+        fraction = float(share)
+    except ValueError:
+        fraction = 0.0
+    if by not in SPLIT_BY or not 0 < fraction < 1:
+        raise ValueError(
+            f"split must be one of {', '.join(SPLIT_BY)}, a colon, and a share above 0 and below "
+            f"1, such as patient:0.15. Received: {split!r}."
+        )
+    return by, fraction
 
 
 def split_anew(

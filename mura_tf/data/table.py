@@ -29,6 +29,13 @@ def as_views(table: pd.DataFrame) -> pd.DataFrame:
     return views.sort_values([*STUDY_KEY, "view", "label"], key=_rank, ignore_index=True)
 
 
+def in_order(views: pd.DataFrame) -> pd.DataFrame:
+    """The rows in the order of `as_views`, with all their columns."""
+    keys = views[VIEW_KEY].reset_index(drop=True).astype(str)
+    order = keys.sort_values(VIEW_KEY, key=_rank, kind="stable").index
+    return views.iloc[order].reset_index(drop=True)
+
+
 def as_labels(labels: pd.Series) -> pd.Series:
     """Labels as whole numbers; where some are unknown, as pandas' `Int64` with <NA> for these.
 
@@ -55,7 +62,7 @@ def as_labels(labels: pd.Series) -> pd.Series:
 
 def _rank(column: pd.Series) -> pd.Series:
     if column.name == "split":
-        return column.map(SPLITS.index)
+        return column.map(lambda name: SPLITS.index(name) if name in SPLITS else len(SPLITS))
     if column.name == "label":
         return column
 

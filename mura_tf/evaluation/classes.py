@@ -19,10 +19,10 @@ from mura_tf.evaluation.metrics import (
 )
 from mura_tf.evaluation.predictions import CLASS_PREFIX
 from mura_tf.evaluation.scores import (
-    SYSTEM_KEY,
     reported_split,
     require_labels,
     study_probabilities,
+    system_key,
 )
 
 MICRO, MACRO, WEIGHTED = AVERAGES = ("micro average", "macro average", "weighted average")
@@ -105,7 +105,7 @@ def score_classes(
             f"score_classes takes a predictions table with a column {CLASS_PREFIX}CLASS for each "
             "class. Received: none, so the task is abnormality; mura_tf.score is for it."
         )
-    systems = predictions[SYSTEM_KEY].drop_duplicates()
+    systems = predictions[system_key(predictions)].drop_duplicates()
     if len(systems) > 1:
         raise ValueError(
             "score_classes takes one system (backbone, stage, repeat). Received: "

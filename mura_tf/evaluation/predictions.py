@@ -103,7 +103,10 @@ def predict_views(
     more = {f"{CLASS_PREFIX}{name}": outputs[:, index] for index, name in enumerate(classes)}
     if weights:
         more["weight"] = weights[0][:, 0]
-    return views.drop(columns="weight", errors="ignore").assign(
+    of_others = [
+        name for name in views if name in ("weight", "system") or str(name).startswith(CLASS_PREFIX)
+    ]
+    return views.drop(columns=of_others).assign(
         label=as_labels(labels),
         backbone=backbone or model.name,
         stage=stage,

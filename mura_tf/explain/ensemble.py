@@ -203,9 +203,10 @@ class Ensemble:
             ValueError: no such study, or several.
         """
         keys = self.views[STUDY_KEY].agg("/".join, axis=1)
-        folders = self.views.path.map(os.path.dirname)
+        folders = self.views.path.map(lambda path: os.path.dirname(os.path.abspath(path)))
+        folder = os.sep + os.path.normpath(key).strip(os.sep)
         asked = "/" + key.strip("/")
-        found = keys[("/" + keys).str.endswith(asked) | folders.str.endswith(asked)]
+        found = keys[("/" + keys).str.endswith(asked) | folders.str.endswith(folder)]
         named = list(dict.fromkeys(found))
         if len(named) != 1:
             near = named[:3] or difflib.get_close_matches(key, set(keys), n=3, cutoff=0)
@@ -263,14 +264,21 @@ def require_order(order: str) -> None:
 
 
 def _turns(views: pd.DataFrame) -> pd.Series:
-    """0 for the surest right decision, 1 for the surest wrong one, 2 for the next right one, ..."""
+    """Of each study's surest view: 1 of the surest right decision, 2 of the surest wrong one, ...
+
+    NaN of a study's other views, and where nobody knows what is right.
+    """
     if "decided" in views:
         right, sure = views.decided == views.true_class, views.share
+        known = views.true_class.notna()
     else:
         right = (views.probability_study > THRESHOLD) == views.label
         sure = (views.probability_study - THRESHOLD).abs()
-    turn = sure.groupby(right).rank(method="first", ascending=False)
-    return 2 * turn - right
+        known = views.label.isin([0, 1])
+    surest = views[known].loc[sure[known].sort_values(ascending=False, kind="stable").index]
+    first = surest.drop_duplicates(STUDY_KEY).index
+    turn = sure[first].groupby(right[first]).rank(method="first", ascending=False)
+    return (2 * turn - right[first]).reindex(views.index)
 
 
 def _lacking(data: pd.DataFrame, views: pd.DataFrame) -> pd.Series:

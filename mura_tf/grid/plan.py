@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from mura_tf.data.table import VIEW_COLUMNS
+from mura_tf.data.table import VIEW_COLUMNS, VIEW_KEY, as_labels
 from mura_tf.data.views import read_views
+from mura_tf.evaluation.scores import reported_split, require_labels
 from mura_tf.files import remove_lost_parts, remove_parts, written_whole
 from mura_tf.grid.engines import Engine, LocalEngine
 from mura_tf.grid.progress import Board
@@ -49,6 +50,7 @@ SELECTING = (
     "first_sizes",
     "resize",
     "head",
+    "monitor",
 )
 """What decides which views a run uses, and how; runs that agree in it are checked once."""
 ATTEMPTS = 2
@@ -189,8 +191,7 @@ def run_plan(
         OSError: before anything is trained: `out` cannot be written to.
     """
     plan = [PlannedRun(recipe, Path(os.path.normpath(folder))) for recipe, folder in plan]
-    plan = list({run.folder: run for run in plan}.values())
-    views, views_path = views[VIEW_COLUMNS], Path(out) / "views.csv"
+    views_path = Path(out) / "views.csv"
     name = uuid.uuid4().hex
     order = {
         "plan": name,
@@ -206,6 +207,9 @@ def run_plan(
     engine = engine or LocalEngine()
     try:
         require_backend(training=True)
+        plan = _each_once(plan)
+        views = views[VIEW_COLUMNS].astype(dict.fromkeys([*VIEW_KEY, "path"], str))
+        views = views.assign(label=as_labels(views.label))
         remove_lost_parts(out)  # other commands may be writing theirs
         with written_whole(views_path) as part:
             _require_same_views(views_path, views)
@@ -215,6 +219,26 @@ def run_plan(
             return _execute(plan, order, engine, board)
     finally:
         engine.close()
+
+
+def _each_once(plan: Iterable[PlannedRun]) -> list[PlannedRun]:
+    by_folder: dict[Path, PlannedRun] = {}
+    for run in plan:
+        if by_folder.setdefault(run.folder, run).recipe != run.recipe:
+            raise ValueError(
+                f"a folder holds a run of one recipe. Received: two for {run.folder}. Give each "
+                "recipe an `out` of its own."
+            )
+    return list(by_folder.values())
+
+
+def require_reported_labels(plan: Iterable[PlannedRun], views: pd.DataFrame) -> None:
+    """ValueError where what a plan's runs are scored on has no label, before hours of training."""
+    reported = views[views.split == reported_split(views)]
+    if all(run.recipe.study_types for run in plan):
+        types = {name for run in plan for name in run.recipe.study_types or ()}
+        reported = reported[reported.study_type.isin(types)]
+    require_labels(reported)
 
 
 def _require_same_views(path: Path, views: pd.DataFrame) -> None:

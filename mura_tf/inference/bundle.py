@@ -1,6 +1,7 @@
 """A trained ensemble that reads new radiographs: from a `.mura` file, or from its run folders."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
@@ -141,8 +142,11 @@ class Bundle:
 
         However many there are, no more than a few batches of views are held.
         """
-        studies = find_studies(sources, self.study_types, each_file=each_file)
-        yield from self.findings_of(studies, study_type=study_type, point=point)
+        with tempfile.TemporaryDirectory() as unpacked:
+            studies = find_studies(
+                sources, self.study_types, unpacked=Path(unpacked), each_file=each_file
+            )
+            yield from self.findings_of(studies, study_type=study_type, point=point)
 
     def findings_of(
         self, studies: Iterable[Study], *, study_type: str | None = None, point: str | None = None
@@ -204,9 +208,11 @@ class Bundle:
         return findings
 
     def _begun(self, study: Study, study_type: str | None) -> Finding:
+        said = study.study_type  # in small letters
+        as_packed = {name.lower(): name for name in self.study_types}.get(said, said)
         return Finding(
             study=study.name,
-            study_type=study.study_type if study_type is None else study_type,
+            study_type=as_packed if study_type is None else study_type,
             type_from=study.type_from if study_type is None else "given",
             warnings=list(study.warnings),
             views=[View(*pair) for pair in zip(study.files, study.views, strict=True)],

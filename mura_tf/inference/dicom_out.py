@@ -169,7 +169,11 @@ def _capture(
     capture.PatientOrientation = dataset.get("PatientOrientation")
     capture.SeriesDescription = "Heatmaps. RESEARCH, not for diagnosis"
     capture.ImageComments = f"{facts['name']} {facts['version']}. {facts['notice']}"
-    capture.BurnedInAnnotation = "NO"
+    burned = str(dataset.get("BurnedInAnnotation") or "").upper()
+    if burned in ("YES", "NO"):  # its pixels are in the capture
+        capture.BurnedInAnnotation = burned
+    elif "BurnedInAnnotation" in capture:
+        del capture.BurnedInAnnotation
     return capture
 
 

@@ -4,12 +4,13 @@ Uploads are bytes under numbers of our own: what they were called is told and ne
 decoded in a process that is ended when it takes too long, and gone when the answer is.
 """
 
+import asyncio
 import contextlib
 import os
 import secrets
 import tempfile
+import threading
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.resources import files
 from pathlib import Path
@@ -34,6 +35,8 @@ MOST_BYTES = 512 * 2**20
 KEPT_READINGS = 20
 """Whose pictures can still be asked for; older ones are forgotten."""
 KEPT_SECONDS = 3600
+KEPT_BYTES = 2**30
+"""Of pictures and reports together; the last reading's are kept whatever they are."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -70,11 +73,18 @@ def create_app(
     """
     bundle = Bundle(model)
     pool = Workers(model, workers, seconds)
-    readings: OrderedDict[str, _Kept] = OrderedDict()
+    readings = _Readings()
+
+    async def forgetting() -> None:
+        while True:
+            await asyncio.sleep(60)
+            readings.forget()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        forgets = asyncio.create_task(forgetting())
         yield
+        forgets.cancel()
         pool.close()
 
     app = FastAPI(
@@ -86,7 +96,7 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.state.pool = pool
+    app.state.pool, app.state.readings = pool, readings
 
     @app.middleware("http")
     async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -154,20 +164,20 @@ def create_app(
     @app.get("/api/pictures/{reading}/{number}/{kind}.png")
     def picture(reading: str, number: int, kind: str) -> Response:
         """A view's radiograph, or its heatmap as grey levels, cut to the radiograph."""
-        kept = readings.get(reading)
-        if kept is None or number not in kept.pictures or kind not in kept.pictures[number]:
+        content = readings.content(reading, f"{number}/{kind}")
+        if content is None:
             raise HTTPException(404, "there is no such picture, or it is forgotten by now")
-        return Response(kept.pictures[number][kind], media_type="image/png")
+        return Response(content, media_type="image/png")
 
     @app.get("/api/reports/{reading}/{number}.dcm")
     def report(reading: str, number: int) -> Response:
         """A DICOM study's structured report."""
-        kept = readings.get(reading)
-        if kept is None or number not in kept.reports:
+        content = readings.content(reading, f"{number}.dcm")
+        if content is None:
             raise HTTPException(404, "there is no such report: the study came as no DICOM")
         name = f'attachment; filename="report-{number}.dcm"'
         return Response(
-            kept.reports[number],
+            content,
             media_type="application/dicom",
             headers={"Content-Disposition": name},
         )
@@ -175,37 +185,56 @@ def create_app(
     return app
 
 
-class _Kept:
-    """The pictures and reports of one answer."""
+class _Readings:
+    """The pictures and reports of the last answers, by name."""
 
     def __init__(self) -> None:
-        self.since = time.monotonic()
-        self.pictures: dict[int, dict[str, bytes]] = {}
-        self.reports: dict[int, bytes] = {}
+        self._lock = threading.Lock()
+        self._kept: dict[str, tuple[float, dict[str, bytes]]] = {}
+
+    def add(self, reading: str, contents: dict[str, bytes]) -> None:
+        with self._lock:
+            self._kept[reading] = time.monotonic(), contents
+        self.forget()
+
+    def content(self, reading: str, name: str) -> bytes | None:
+        self.forget()
+        with self._lock:
+            return self._kept.get(reading, (0.0, {}))[1].get(name)
+
+    def forget(self) -> None:
+        """Drops what is too old, and the oldest of what is too many or too much."""
+        with self._lock:
+            while self._kept:
+                since = next(iter(self._kept.values()))[0]
+                size = sum(len(one) for _, kept in self._kept.values() for one in kept.values())
+                too_much = len(self._kept) > 1 and size > KEPT_BYTES
+                if (
+                    time.monotonic() - since <= KEPT_SECONDS
+                    and len(self._kept) <= KEPT_READINGS
+                    and not too_much
+                ):
+                    break
+                del self._kept[next(iter(self._kept))]
 
 
-def _answer(found: list[Answer], readings: OrderedDict[str, _Kept]) -> dict[str, Any]:
+def _answer(found: list[Answer], readings: _Readings) -> dict[str, Any]:
     """`studies` and `views` as JSON knows them; their pictures are kept for a while."""
-    while readings and (
-        len(readings) >= KEPT_READINGS
-        or time.monotonic() - next(iter(readings.values())).since > KEPT_SECONDS
-    ):
-        readings.popitem(last=False)
-    reading, kept = secrets.token_urlsafe(12), _Kept()
-    readings[reading] = kept
+    reading, contents = secrets.token_urlsafe(12), {}
     studies: list[dict[str, Any]] = []
     views: list[dict[str, Any]] = []
     for place, answer in enumerate(found):
         row = _plain(answer.row)
         if answer.report:
-            kept.reports[place] = answer.report
+            contents[f"{place}.dcm"] = answer.report
             row["report"] = f"/api/reports/{reading}/{place}.dcm"
         studies.append(row)
         for view, pictures in zip(answer.views, answer.pictures, strict=True):
             number = len(views)
-            kept.pictures[number] = pictures
+            contents |= {f"{number}/{kind}": picture for kind, picture in pictures.items()}
             at = {kind: f"/api/pictures/{reading}/{number}/{kind}.png" for kind in pictures}
             views.append(_plain(view) | {"study_number": place, "radiograph": "", "heat": ""} | at)
+    readings.add(reading, contents)
     return {"studies": studies, "views": views}
 
 

@@ -26,7 +26,7 @@ from mura_tf.data.store import FileKey
 from mura_tf.files import locked, remove_parts, sync
 from mura_tf.grid.engines import Engine, RayEngine
 from mura_tf.inference.bundle import Bundle, groups
-from mura_tf.inference.sources import Study, find_studies
+from mura_tf.inference.sources import WRITTEN_FOLDERS, Study, find_studies
 from mura_tf.inference.write import PictureNames, Record, recorded, write_records
 from mura_tf.terminal import waiting
 
@@ -97,14 +97,12 @@ def read_into(
         with locked(out):
             remove_parts(out)
             with waiting("Looking for studies"):
-                studies = list(
-                    find_studies(
-                        sources,
-                        bundle.study_types,
-                        each_file=each_file,
-                        unpacked=shards / "unpacked",
-                        out=out,
-                    )
+                studies = find_studies(
+                    sources,
+                    bundle.study_types,
+                    unpacked=shards / "unpacked",
+                    each_file=each_file,
+                    out=out,
                 )
             records = _records(orders(studies), engine)
             counts = write_records(_each(records, told), out, bundle.facts)
@@ -252,7 +250,7 @@ def _each(records: Iterable[Record], told: Callable[[Record], None]) -> Iterator
 
 def _move_files(shard: Path, out: Path) -> None:
     """Gives the shard's pictures and objects to `out`; those that are gone, a killed call moved."""
-    for kind in ("studies", "dicom"):
+    for kind in WRITTEN_FOLDERS:
         for path in sorted((shard / kind).glob("*")):
             (out / kind).mkdir(exist_ok=True)
             os.replace(path, out / kind / path.name)

@@ -5,7 +5,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,11 +29,16 @@ if TYPE_CHECKING:
 ZIP_BYTES = 4 * 2**30
 """What a zip may hold, unpacked."""
 ZIP_FILES = 100_000
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How an entry may be packed: of others zipfile unpacks whole blocks, whatever size it says."""
 MOST_VIEWS = 100
 """Of a study. A folder of more images is no visit of a patient, and would be held as one."""
 IMAGE_SUFFIXES = (*PLAIN_SUFFIXES, *DICOM_SUFFIXES)
 """What is taken for a radiograph in a folder, besides images without a suffix and DICOM under any,
 such as CR.1.2.840.113704; a file that is named is read whatever its name."""
+WRITTEN = ("findings.csv", "views.csv", "index.html")
+WRITTEN_FOLDERS = ("studies", "dicom")
+"""What `mura-tf predict` leaves in its `--out`: pictures of studies, which are no radiographs."""
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff")
 
 
@@ -65,10 +70,10 @@ def find_studies(
     sources: Iterable[Source],
     study_types: Iterable[str],
     *,
+    unpacked: Path,
     each_file: bool = False,
-    unpacked: Path | None = None,
     out: Path | None = None,
-) -> Iterator[Study]:
+) -> list[Study]:
     """The studies of what a person gives, in its order; no pixels are read.
 
     A file is a study of its own, a folder's images are one study, and so are DICOM files of one
@@ -79,9 +84,9 @@ def find_studies(
     Args:
         sources: paths, or uint8 (height, width) arrays, each a study.
         study_types: those that a folder may be named after, such as XR_WRIST or wrist.
+        unpacked: a folder where zips are unpacked, and found again by the next call; their views
+            are read from there.
         each_file: whether each file is a study of its own, whatever its folder, table or header.
-        unpacked: a folder where zips are unpacked, and found again by the next call; by default
-            they are gone when the iterator is.
         out: a folder that is passed over, because results lie there.
 
     Raises:
@@ -91,38 +96,32 @@ def find_studies(
             damaged or too large, or a study of more than `MOST_VIEWS` views.
     """
     known = {name.lower() for name in study_types}
-    with ExitStack() as stack:
-        studies: dict[object, Study] = {}
-        for number, source in enumerate(sources):
-            if isinstance(source, np.ndarray):
-                name = f"array {number}"
-                studies[number] = Study(name, [source], [name])
-                continue
-            path = Path(source)
-            if not path.exists():
-                raise FileNotFoundError(
-                    f"there is no file or folder '{path}'. Expected PNG, JPEG or DICOM files, "
-                    "folders or zips of them, or a views CSV."
-                )
-            if path.is_dir():
-                here = Path(os.path.abspath(path))
-                added = _add_folder(studies, path, here.name, here.parts, known, each_file, but=out)
-                _require_any(added, path)
-            elif is_csv(path):
-                _require_any(_add_table(studies, path, each_file), path)
-            elif _starts_with(path, b"PK\x03\x04"):
-                if unpacked is None:
-                    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                    _unpack(path, folder)
-                else:
-                    folder = _unpacked_once(path, unpacked)
-                stem = path.stem
-                added = _add_folder(studies, folder, stem, (stem,), known, each_file, zipped=True)
-                _require_any(added, path)
-            else:
-                told = path.name, str(path)
-                _add_file(studies, path, path.name, (str(path),), "", told, each_file)
-        yield from _visits(studies)
+    studies: dict[object, Study] = {}
+    for number, source in enumerate(sources):
+        if isinstance(source, np.ndarray):
+            name = f"array {number}"
+            studies[number] = Study(name, [source], [name])
+            continue
+        path = Path(source)
+        if not path.exists():
+            raise FileNotFoundError(
+                f"there is no file or folder '{path}'. Expected PNG, JPEG or DICOM files, "
+                "folders or zips of them, or a views CSV."
+            )
+        if path.is_dir():
+            here = Path(os.path.abspath(path))
+            added = _add_folder(studies, path, here.name, here.parts, known, each_file, but=out)
+            _require_any(added, path)
+        elif is_csv(path):
+            _require_any(_add_table(studies, path, each_file), path)
+        elif _starts_with(path, b"PK\x03\x04"):
+            folder, stem = _unpacked_once(path, unpacked), path.stem
+            added = _add_folder(studies, folder, stem, (stem,), known, each_file, zipped=True)
+            _require_any(added, path)
+        else:
+            told = path.name, str(path)
+            _add_file(studies, path, path.name, (str(path),), "", told, each_file)
+    return _visits(studies)
 
 
 def studies_of_uploads(
@@ -132,7 +131,8 @@ def studies_of_uploads(
 
     Args:
         uploads: (name, path): what the file was called, with its folders if it had any, and where
-            its bytes are now; a zip is unpacked beside it.
+            its bytes are now; a zip is unpacked beside it. Of a folder's files, what is no
+            radiograph is passed over, as in `find_studies`.
         study_types, each_file: see `find_studies`.
     """
     known = {name.lower() for name in study_types}
@@ -148,6 +148,8 @@ def studies_of_uploads(
             _unpack(path, folder, told=file)
             stem = file.removesuffix(".zip")
             _add_folder(studies, folder, stem, (stem,), known, each_file, zipped=True)
+            continue
+        if folders and not _is_radiograph(path, file):
             continue
         alone = each_file or not folders
         key = (name, str(path)) if alone else ("/".join(folders), "")
@@ -221,6 +223,8 @@ def _add_folder(
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         above_it, names = over.pop(Path(parent)), sorted(folders)
         folders.clear()
+        if set(WRITTEN) <= set(files):  # what an earlier call has found
+            names = [one for one in names if one not in WRITTEN_FOLDERS]
         for one in names:
             below = Path(parent, one)
             if one.startswith(".") or (real := below.resolve()) in above_it:
@@ -233,7 +237,7 @@ def _add_folder(
         study_type = _named_type([*above, *inside.parts], known)
         for file in sorted(files):
             path = Path(parent, file)
-            if file.startswith(".") or not _is_radiograph(path):
+            if file.startswith(".") or not _is_radiograph(path, file):
                 continue
             key = (str(path),) if each_file else (parent,)
             called = f"{shown}/{file}" if each_file else shown
@@ -334,6 +338,11 @@ def _unpack(path: Path, folder: Path, told: str = "") -> None:
     with _zip_errors_explained(told), zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     size = sum(entry.file_size for entry in entries)
+    if any(entry.compress_type not in _BOUNDED for entry in entries):
+        raise ValueError(
+            f"a zip's files must be stored or deflated: others can grow without bound. Received: "
+            f"{told}, packed otherwise. Pack it again, or unpack it and give the folder."
+        )
     if len(entries) > ZIP_FILES or size > ZIP_BYTES:
         raise ValueError(
             f"a zip may hold {ZIP_FILES:,} files and {ZIP_BYTES / 2**30:g} GiB. Received: "
@@ -363,11 +372,12 @@ def _header(path: Path) -> "Header | None":
         return None
 
 
-def _is_radiograph(path: Path) -> bool:
-    """Whether a file of a folder is taken for one; see `IMAGE_SUFFIXES`."""
-    if path.suffix.lower() in IMAGE_SUFFIXES or _is_dicom(path):
+def _is_radiograph(path: Path, name: str) -> bool:
+    """Whether a file that is called so in its folder is taken for one; see `IMAGE_SUFFIXES`."""
+    suffix = Path(name).suffix.lower()
+    if suffix in IMAGE_SUFFIXES or _is_dicom(path):
         return True
-    return not path.suffix and any(_starts_with(path, one) for one in _SIGNATURES)
+    return not suffix and any(_starts_with(path, one) for one in _SIGNATURES)
 
 
 def _is_dicom(path: Path) -> bool:

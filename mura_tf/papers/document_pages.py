@@ -264,7 +264,7 @@ def _epoch_section(report: DocumentReport) -> Section:
 
 def _chosen_section(report: DocumentReport) -> Section:
     chosen = report.chosen_epochs
-    types = [*sorted(set(chosen.study_type) - {OVERALL}), OVERALL]
+    types = _columns(chosen)
     rows = []
     for title, group in chosen.groupby("title", sort=False):
         by_type = group.set_index("study_type").reindex(types)

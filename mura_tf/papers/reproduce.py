@@ -14,7 +14,7 @@ from mura_tf.data.text import read_object
 from mura_tf.data.views import load_views, read_views
 from mura_tf.files import write_json
 from mura_tf.grid.engines import Engine
-from mura_tf.grid.plan import PlannedRun, run_plan
+from mura_tf.grid.plan import PlannedRun, require_reported_labels, run_plan
 from mura_tf.grid.progress import duration
 from mura_tf.models.backend import require_backend
 from mura_tf.papers.document_pages import DocumentReport
@@ -94,6 +94,7 @@ def reproduce(
     plan = experiment.plan(out, sorted(views.study_type.unique()), **options)
     failed: dict[Path, str] = {}
     if data:
+        require_reported_labels(plan, views)
         if "split" in options:
             write_json(folder / SPLIT_FILE, {"split": options["split"]})
         failed = run_plan(

@@ -112,7 +112,7 @@ def route(
     recognised = recognised.merge(views[[*VIEW_KEY, "path"]], on=VIEW_KEY)
     tables = []
     for run in specialists:
-        study_type = _type_of(run)
+        study_type = run.trained_on
         handed = recognised[recognised.recognised == study_type]
         own = run.predictions.merge(handed[[*VIEW_KEY, RECOGNISED]], on=VIEW_KEY)
         tables.append(own)
@@ -151,7 +151,7 @@ def routed_predictions(
     key = [*VIEW_KEY, RECOGNISED]
     expected = recognised_types(router)[key].merge(
         pd.DataFrame(
-            [(_type_of(run), run.recipe.member) for run in specialists],
+            [(run.trained_on, run.recipe.member) for run in specialists],
             columns=[RECOGNISED, "member"],
         )
     )
@@ -174,14 +174,10 @@ def _parts(comparison: Comparison, runs: Runs) -> dict[System, tuple[list[Run], 
         if system.specialists in by_name and system.recognised_by in by_name:
             router, specialists = by_name[system.recognised_by], by_name[system.specialists]
             lacking = set(router[0].info["classes"])
-            lacking -= set(map(_type_of, specialists))
+            lacking -= {run.trained_on for run in specialists}
             if not lacking:
                 parts[system] = router, specialists
     return parts
-
-
-def _type_of(specialist: Run) -> str:
-    return specialist.trained_on
 
 
 def _path(comparison: Comparison, system: System, out: str | os.PathLike[str]) -> Path:

@@ -140,7 +140,8 @@ def _result_section(systems: list[System], scores: list[pd.DataFrame]) -> str:
     )
     models = f"ensemble of {first.members} {first.backbone}"
     models = models if first.members > 1 else f"one {first.backbone}"
-    models += " per study type" if first.stage == "type" else ""
+    several = len({run.recipe.study_types for run in systems[0].runs}) > 1
+    models += " per study type" if several else ""
     kappa = with_interval(first.kappa, first.kappa_low, first.kappa_high, ".2f")
     return f"""<header>
 <p class="kind">mura_tf report</p>

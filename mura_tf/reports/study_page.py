@@ -237,8 +237,11 @@ def _told(view: pd.Series) -> list[str]:
     if "counts" in view:
         lines.append(f"counts {view.counts:.0%}")
     if "decided" in view:
-        said = "rightly" if view.decided == view.true_class else f"and is {view.true_class}"
-        lines.append(f"taken for {view.decided} ({view.share:.2f}), {said}")
+        taken = f"taken for {view.decided} ({view.share:.2f})"
+        if not pd.isna(view.true_class):
+            right = view.decided == view.true_class
+            taken += ", rightly" if right else f", and is {view.true_class}"
+        lines.append(taken)
     return lines
 
 

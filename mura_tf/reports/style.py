@@ -35,6 +35,8 @@ def colour_of(name: str) -> str:
 
 
 def calm_axes(axes: Axes) -> Axes:
+    axes.set_facecolor(colour_of("paper"))
+    axes.figure.set_facecolor(colour_of("paper"))
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labelcolor=colour_of("muted"), labelsize=10)
     axes.set_axisbelow(True)

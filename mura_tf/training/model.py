@@ -136,7 +136,7 @@ def _load_initial(model: keras.Model, path: Path, part: str) -> None:
         pairs = zip([*layers, *head.values()], [*backbone, *map(theirs.get, head)], strict=True)
         for layer, other in pairs:
             layer.set_weights(other.get_weights())
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"initial must hold a {model.name} with {_HEADS[part]}. Received: {path}: "
             f"{str(error).splitlines()[0]}"

@@ -8,6 +8,7 @@ from mura_tf.data.boxes import boxes_above
 from mura_tf.data.cache import data_fingerprint, picture_marks, prepare, prepare_readable
 from mura_tf.data.required import scoring_findings
 from mura_tf.data.splits import deal_views, require_class_parts, require_classes
+from mura_tf.data.table import in_order
 from mura_tf.models.specs import boxes_weight, parse_sizes
 from mura_tf.training.recipe import Recipe
 
@@ -39,9 +40,10 @@ def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
 def dealt_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     """All views, with the split "holdout" where the recipe holds them out of train.
 
-    A holdout is drawn from all types, so that the stages of an experiment share it.
+    They are in order, since that of the rows decides what a batch holds. A holdout is drawn from
+    all types, so that the stages of an experiment share it.
     """
-    views = views.reset_index(drop=True)
+    views = in_order(views)
     is_train = views.split == "train"
     if recipe.select_on == "holdout" and is_train.any():
         return views.assign(split=views.split.mask(_held_out(views, is_train, recipe), "holdout"))

@@ -104,10 +104,10 @@ def train(
         usable, problems, boxes, fingerprint = usable_views(
             views, recipe, cache_dir, skip_bad=skip_bad
         )
+        run.require_data(fingerprint)
         if len(problems):
             with written_whole(run.path / "skipped.csv") as part:
                 problems.to_csv(part, index=False)
-        run.require_data(fingerprint)
         if not run.finished:
             info = run_facts(recipe, usable, fingerprint) | {
                 "skipped": len(views) - len(usable),

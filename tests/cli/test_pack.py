@@ -1,7 +1,7 @@
 import json
 import shutil
 
-from command_line import assert_sentence, call
+from command_line import assert_sentence, assert_wrong_usage, call
 
 import mura_tf as mt
 
@@ -34,3 +34,7 @@ def test_of_two_recipes_one_is_packed_and_the_other_named(members, tmp_path):
 def test_a_missing_folder(tmp_path):
     assert_sentence(call("pack", tmp_path / "nowhere", tmp_path / "a.mura"), "nowhere")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_has_its_suffix(tmp_path):
+    assert_wrong_usage(call("pack", tmp_path, tmp_path / "a.zip"), "a bundle is a .mura file")

@@ -1,5 +1,7 @@
 """Up to the door; what is behind it has its tests in the room of inference."""
 
+import socket
+
 import pytest
 from command_line import assert_sentence, assert_wrong_usage, call
 
@@ -25,3 +27,12 @@ def test_wrong_usage(bundle, option):
 def test_a_missing_bundle(tmp_path):
     pytest.importorskip("fastapi")
     assert_sentence(call("serve", tmp_path / "no.mura"), "there is no bundle")
+
+
+def test_a_port_that_is_taken(bundle):
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        door.listen()
+        told = call("serve", bundle.path, "--port", door.getsockname()[1])
+    assert_sentence(told, "--port must be free")
+    assert told.stdout == ""

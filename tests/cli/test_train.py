@@ -126,3 +126,8 @@ def test_an_interrupted_training_says_how_to_go_on(mura, tmp_path, monkeypatch):
     result = call("train", mura, tmp_path / "out", *SMALL)
     assert result.exit_code == 130
     assert "Stopped. The same command goes on from here." in result.stderr
+
+
+def test_a_split_that_cannot_be_is_told_before_the_data_are_read(tmp_path):
+    told = call("train", tmp_path / "nowhere", tmp_path / "out", "--split", "patient")
+    assert_wrong_usage(told, "patient:0.15")

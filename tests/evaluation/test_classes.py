@@ -178,6 +178,10 @@ def test_one_class_at_all():
     [
         (lambda table: table.filter(regex="^(?!p:)"), "Received: none, so the task is abnormality"),
         (lambda table: pd.concat([table, table.assign(repeat=1)]), "takes one system"),
+        (
+            lambda table: pd.concat([table.assign(system=name) for name in ("a", "b")]),
+            "takes one system",
+        ),
         (lambda table: table.assign(split="train"), "no view of a test or valid split"),
         (lambda table: table.assign(**{"p:normal hand": np.nan}), "a probability for every class"),
         (
@@ -189,7 +193,7 @@ def test_one_class_at_all():
             "every member must predict every view of a study once",
         ),
     ],
-    ids=["no classes", "two systems", "no view", "missing", "foreign", "members"],
+    ids=["no classes", "two systems", "two names", "no view", "missing", "foreign", "members"],
 )
 def test_bad_input_gets_a_sentence(change, sentence):
     with pytest.raises(ValueError, match=sentence):

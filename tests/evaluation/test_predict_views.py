@@ -38,6 +38,12 @@ def test_predict_views_keeps_rows_order_and_columns(mura, tiny):
     assert predict_views(tiny, views[:2], backbone="mine").backbone.tolist() == ["mine"] * 2
 
 
+def test_what_another_model_said_of_the_views_is_dropped(mura, tiny):
+    views = load_mura(mura)
+    others = views.assign(**{"p:normal elbow": 1.0, "weight": 2.0, "system": "other"})
+    assert list(predict_views(tiny, others)) == list(predict_views(tiny, views))
+
+
 @pytest.mark.parametrize("preprocessing", ["caffe", "tf"])
 def test_predict_views_is_the_models_word_on_each_image(mura, tiny, preprocessing):
     """The images are 12 x 10; each is resized and padded on its own here, by TensorFlow."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mura_tf.grid.plan import SCHEMES, plan_runs, run_folder
+from mura_tf.grid.plan import SCHEMES, _each_once, plan_runs, run_folder
 from mura_tf.training.recipe import Recipe
 
 TYPES = ["elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist"]
@@ -97,3 +97,15 @@ def test_folders_are_named_after_backbone_stage_types_and_copy():
 def test_a_plan_that_cannot_be(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         plan_runs(**{"recipe": RECIPE, "out": "out", "study_types": TYPES} | settings)
+
+
+def test_a_folder_holds_a_run_of_one_recipe(tmp_path):
+    plan = plan_runs(RECIPE, tmp_path, TYPES[:1], scheme="direct", members=1)
+    other = plan_runs(
+        RECIPE.changed({"batch_size": 4}), tmp_path, TYPES[:1], scheme="direct", members=1
+    )
+    assert _each_once([*plan, *plan]) == plan
+    with pytest.raises(
+        ValueError, match=r"a run of one recipe\. Received: two for .*repeat0-member0"
+    ):
+        _each_once([*plan, *other])

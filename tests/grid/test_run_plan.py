@@ -12,10 +12,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mura_tf.data.cache import BadViewsError
-from mura_tf.data.views import load_mura
+from mura_tf.data.views import load_mura, read_views
 from mura_tf.files import write_json
 from mura_tf.grid.engines import LocalEngine
 from mura_tf.grid.plan import PlannedRun, _failure, plan_runs, run_plan
@@ -309,6 +310,17 @@ def test_another_data_set_is_refused_before_anything_is_begun(views, out, plan):
             run_plan(plan, other, out, engine=engine)
         assert engine.begun == [] and engine.closed
         assert (out / "views.csv").read_bytes() == kept
+
+
+def test_numbers_for_patients_and_missing_labels_are_read_back(views, out, plan):
+    """By the processes of the runs, and by the next call."""
+    numbers = views.assign(patient=range(len(views)), label=views.label.astype(float))
+    numbers.loc[len(numbers)] = numbers.iloc[-1].to_dict() | {"split": "test", "label": np.nan}
+    for engine in (FakeEngine(), FakeEngine()):
+        assert run_plan(plan, numbers, out, engine=engine, verbose=False) == {}
+    written = read_views(out / "views.csv")
+    assert written.patient.tolist() == numbers.patient.astype(str).tolist()
+    assert written.label.isna().sum() == 1
 
 
 def test_the_same_views_elsewhere_and_in_another_order_go_on(views, mura, out, plan):

@@ -20,6 +20,7 @@ from mura_tf.explain.ensemble import Ensemble
 from mura_tf.inference.bundle import BATCH, Bundle
 from mura_tf.inference.findings import FINDING_COLUMNS, VIEW_COLUMNS
 from mura_tf.inference.pack import pack
+from mura_tf.inference.sources import Study
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import load_predictions
 from mura_tf.training.train import train
@@ -41,6 +42,24 @@ def test_plain_files_get_the_probabilities_of_the_predictions_table(bundle, memb
         assert row.type_from == "given"
         assert row.probability == pytest.approx(by_patient[row.study.rpartition("/")[0]], abs=1e-5)
     assert list(found) == FINDING_COLUMNS and list(found.attrs["views"]) == VIEW_COLUMNS
+
+
+def test_a_zip_is_read_as_its_folder(bundle, lesions, tmp_path):
+    with zipfile.ZipFile(tmp_path / "visits.zip", "w") as archive:
+        for path in sorted((lesions / "valid/XR_WRIST").rglob("*.png")):
+            archive.write(path, path.relative_to(lesions))
+    found, expected = bundle.read(tmp_path / "visits.zip"), bundle.read(lesions / "valid/XR_WRIST")
+    assert found.probability.tolist() == pytest.approx(expected.probability.tolist(), abs=1e-6)
+    assert len(found) == 6 and found.probability.notna().all()
+
+
+def test_a_study_type_in_capitals_is_found_by_folder_and_table(
+    bundle, study, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(bundle, "study_types", ("elbow", "Wrist"))
+    given = bundle._begun(Study("s", study_type="wrist", type_from="given"), None)
+    assert (given.study_type, given.type_from) == ("Wrist", "given")
+    assert bundle._begun(Study("s", study_type="knee"), None).study_type == "knee"
 
 
 def test_a_modern_recipe_is_read_as_it_predicted_and_shows_its_map(lesions, study, tmp_path):

@@ -55,6 +55,7 @@ def test_the_objects_belong_to_the_study_and_tell_the_finding(bundle, study, tmp
     ]  # fmt: skip
     *heatmaps, report = [pydicom.dcmread(path) for path in written]
     original = pydicom.dcmread(next(iter(before)))
+    assert not any("BurnedInAnnotation" in dataset for dataset in heatmaps)  # nobody said
     for dataset in (*heatmaps, report):
         assert dataset.StudyInstanceUID == "1.2.840.1" and dataset.PatientID == "007"
         assert dataset.SeriesInstanceUID != original.SeriesInstanceUID
@@ -116,6 +117,17 @@ def test_pydicoms_radiographs_are_read_and_written_back(bundle, tmp_path):
     assert told[0] == pytest.approx(table.probability[0], abs=1e-5)
     assert [path.read_bytes() for path in originals] == before
     assert_valid(written)
+
+
+@pytest.mark.parametrize("said", ["YES", "NO"])
+def test_what_is_burned_into_the_original_is_in_its_heatmap(bundle, study, tmp_path, said):
+    for path in study.glob("*.dcm"):
+        original = pydicom.dcmread(path)
+        original.BurnedInAnnotation = said
+        original.save_as(path)
+    (finding,) = bundle.findings([study])
+    *heatmaps, _ = write_dicom(finding, tmp_path / "out", bundle, name="wrist")
+    assert {pydicom.dcmread(path).BurnedInAnnotation for path in heatmaps} == {said}
 
 
 def test_what_is_no_dicom_study_gets_nothing(bundle, lesions, study, tmp_path):

@@ -139,6 +139,22 @@ def test_old_pictures_are_forgotten(client, lesions, monkeypatch):
     assert found == [404, 200, 200]
 
 
+def test_pictures_are_forgotten_in_time_and_by_size(client, lesions, monkeypatch):
+    files = uploads(lesions / "valid/XR_WRIST")[:1]
+
+    def picture():
+        return client.post("/api/read", files=files).json()["views"][0]["radiograph"]
+
+    first = picture()
+    with monkeypatch.context() as later:
+        later.setattr(server, "KEPT_SECONDS", -1)
+        assert client.get(first).status_code == 404
+    assert client.get(first).status_code == 404  # gone, not only refused
+    first, second = picture(), picture()
+    monkeypatch.setattr(server, "KEPT_BYTES", 1)
+    assert [client.get(one).status_code for one in (first, second)] == [404, 200]
+
+
 def test_kept_findings_are_files(bundle, lesions, tmp_path):
     app = create_app(bundle.path, hosts=("testserver",), keep=tmp_path / "kept")
     with TestClient(app) as client:

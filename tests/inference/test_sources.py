@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -27,11 +28,13 @@ def put(folder, names, content):
     return folder
 
 
+def found(*given, **settings):
+    with tempfile.TemporaryDirectory() as unpacked:
+        return find_studies(given, TYPES, unpacked=Path(unpacked), **settings)
+
+
 def told(*given, **settings):
-    return [
-        (study.name, study.study_type, study.files)
-        for study in find_studies(given, TYPES, **settings)
-    ]
+    return [(study.name, study.study_type, study.files) for study in found(*given, **settings)]
 
 
 def test_a_folder_of_images_is_a_study(tmp_path, png):
@@ -115,9 +118,9 @@ def test_a_table_without_studies_has_a_study_a_row(tmp_path, png, monkeypatch):
     table = tmp_path / "views.csv"
     monkeypatch.chdir(tmp_path / "here")
     table.write_text("Path;Study_Type\ni/1.png;wrist\n2.png;wrist\n")
-    found = list(find_studies([table], TYPES))
-    assert [(study.study_type, len(study.views)) for study in found] == [("wrist", 1)] * 2
-    assert all(study.views[0].is_file() for study in found)
+    studies = found(table)
+    assert [(study.study_type, len(study.views)) for study in studies] == [("wrist", 1)] * 2
+    assert all(study.views[0].is_file() for study in studies)
 
 
 def test_a_full_disk_is_no_damaged_zip(tmp_path, png, monkeypatch):
@@ -146,20 +149,20 @@ def test_dicom_files_are_grouped_by_study_and_body_part(tmp_path):
     ):
         content = radiograph(pixels, StudyInstanceUID=uid, BodyPartExamined=part)
         put(tmp_path, [f"{name}.dcm"], content)
-    found = list(find_studies([tmp_path], TYPES))
-    assert [(study.name, study.study_type, len(study.views)) for study in found] == [
+    studies = found(tmp_path)
+    assert [(study.name, study.study_type, len(study.views)) for study in studies] == [
         ("1.2.3", "wrist", 2), ("1.2.3", "elbow", 1), ("1.2.4", "wrist", 1)
     ]  # fmt: skip
-    assert {study.type_from for study in found} == {"dicom"}
-    assert found[0].files == [str(tmp_path / "a.dcm"), str(tmp_path / "b/c.dcm")]
-    alone = list(find_studies([tmp_path], TYPES, each_file=True))
+    assert {study.type_from for study in studies} == {"dicom"}
+    assert studies[0].files == [str(tmp_path / "a.dcm"), str(tmp_path / "b/c.dcm")]
+    alone = found(tmp_path, each_file=True)
     assert [study.files for study in alone] == [["a.dcm"], ["d.dcm"], ["e.dcm"], ["c.dcm"]]
     assert [study.study_type for study in alone] == ["wrist", "elbow", "wrist", "wrist"]
     path = tmp_path / "visit.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(tmp_path.rglob("*.dcm")):
             archive.write(file, file.relative_to(tmp_path))
-    study, *_ = find_studies([path], TYPES)
+    study, *_ = found(path)
     assert study.files == ["visit/a.dcm", "visit/b/c.dcm"]
 
 
@@ -267,4 +270,33 @@ def test_a_folder_of_many_images_is_no_study(tmp_path, png, monkeypatch):
 
 def test_arrays_are_studies():
     pictures = [np.zeros((4, 4), np.uint8), np.ones((4, 4), np.uint8)]
-    assert [study.name for study in find_studies(pictures, TYPES)] == ["array 0", "array 1"]
+    assert [study.name for study in found(*pictures)] == ["array 0", "array 1"]
+
+
+def test_what_an_earlier_call_has_written_is_no_radiograph(tmp_path, png):
+    put(tmp_path, ["visit/1.png", "visit/studies/visit.png", "visit/dicom/a.png"], png)
+    names = sorted(name for name, *_ in told(tmp_path / "visit"))
+    assert names == ["visit", "visit/dicom", "visit/studies"]  # folders of that name alone are not
+    put(tmp_path / "visit", sources.WRITTEN, b"")
+    assert told(tmp_path / "visit") == [("visit", "", ["1.png"])]
+
+
+@pytest.mark.parametrize("packed", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_whose_size_cannot_be_trusted_is_refused(tmp_path, png, packed):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", packed) as archive:
+        archive.writestr("1.png", png)
+    with pytest.raises(ValueError, match=r"stored or deflated.*a\.zip, packed otherwise"):
+        told(tmp_path / "a.zip")
+
+
+def test_an_uploaded_folder_is_read_as_one_on_disk(tmp_path, png):
+    put(tmp_path, ["CD/wrist/1.png", "CD/wrist/Thumbs.db", "CD/wrist/2"], png)
+    put(tmp_path, [f"CD/viewer/{number}.dll" for number in range(120)], b"MZ")
+    uploads = [
+        (str(path.relative_to(tmp_path)), path)
+        for path in sorted((tmp_path / "CD").rglob("*"))
+        if path.is_file()
+    ]
+    uploaded = sources.studies_of_uploads(uploads, TYPES)
+    assert [(one.name, one.study_type, one.files) for one in uploaded] == told(tmp_path / "CD")
+    assert uploaded[0].files == ["1.png", "2"]

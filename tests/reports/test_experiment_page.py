@@ -187,6 +187,15 @@ def test_numbers_are_scikit_learns(demo):
     assert "on 210 studies of the valid split, ensemble of 2 small_cnn" in page.text
 
 
+def test_models_per_study_type_are_told_whatever_their_stage(make_run, tmp_path):
+    types = ("elbow", "wrist")
+    runs = [make_run(name, study_types=(name,), weights=None, stage="imagenet") for name in types]
+    report_runs(runs, tmp_path / "report")
+    assert (
+        "valid split, one small_cnn per study type." in Page(tmp_path / "report/report.html").text
+    )
+
+
 def assert_cell(cell, expected):
     """The cell shows `expected` with three decimals, inside its interval if it has one."""
     value, *limits = (float(text.strip("[],")) for text in cell.replace("\u2212", "-").split())

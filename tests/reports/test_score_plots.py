@@ -1,9 +1,11 @@
 """Kappas, parameters and reliability as they are drawn, read back from the figures."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from figures import legend
+from matplotlib.colors import to_rgba
 from sklearn.calibration import calibration_curve
 
 from mura_tf.evaluation.scores import STAGE_NAMES
@@ -104,3 +106,10 @@ def test_reliability_of_few_distinct_probabilities():
     studies = studies.assign(backbone="xception", stage="type", repeat=0)
     curve = plot_reliability(studies).axes[0].lines[1]
     np.testing.assert_allclose(curve.get_xydata(), [(0.1, 0.5), (0.9, 1)])
+
+
+def test_a_notebooks_style_changes_no_background():
+    with plt.style.context("dark_background"):
+        figure = plot_kappa(overall_of([("small_cnn", "type")]).assign(study_type="overall"))
+    colours = {figure.get_facecolor(), *(axes.get_facecolor() for axes in figure.axes)}
+    assert colours == {to_rgba(colour_of("paper"))}

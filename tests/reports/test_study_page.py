@@ -71,6 +71,13 @@ def test_what_a_view_is_taken_for_is_told_where_classes_are(ensemble):
     assert other.endswith("taken for normal wrist (0.40), and is abnormal elbow")
 
 
+def test_nothing_is_said_of_an_unknown_class(ensemble):
+    views = ensemble.study("valid/elbow/valid00001/study1")
+    views = views.assign(true_class=np.nan, share=0.7, decided="abnormal elbow")
+    title = " ".join(plot_study(views, ensemble.heatmaps(views)).axes[0].get_title().split())
+    assert title.endswith("taken for abnormal elbow (0.70)")
+
+
 NAMES = ["1.2.840.113619.2.5.1762583153.215519.978957063.78.png", "IMG" + 60 * "0" + ".PNG"]
 
 

@@ -157,3 +157,17 @@ def of_unnamed_layers():
     features = keras.layers.Dense(3, use_bias=False, name="head0_dense")(features)
     output = keras.layers.Dense(1, "sigmoid", use_bias=False, name="probability")(features)
     return keras.Model(images, output, name="small_cnn")
+
+
+def test_a_start_that_keras_cannot_read_is_a_sentence(tmp_path):
+    model = of_unnamed_layers()
+    save_model(model, tmp_path / "whole.keras")
+    with (
+        zipfile.ZipFile(tmp_path / "whole.keras") as whole,
+        zipfile.ZipFile(tmp_path / "best.keras", "w") as damaged,
+    ):
+        for name in whole.namelist():
+            content = whole.read(name)
+            damaged.writestr(name, b"null" if name == "config.json" else content)
+    with pytest.raises(ValueError, match="initial must hold a small_cnn with the same head"):
+        _load_initial(model, tmp_path / "best.keras", "model")

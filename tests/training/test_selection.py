@@ -77,3 +77,10 @@ def test_one_study_type_cannot_be_told_apart(views):
     recipe = Recipe(task="study_type", balance="none", monitor="val_f1", study_types=("wrist",))
     with pytest.raises(ValueError, match=r"two study types or more\. Received: wrist alone"):
         selected_views(views, recipe)
+
+
+def test_the_order_of_a_table_does_not_matter(views):
+    """What a batch holds goes by the order, so a run would go on with others."""
+    recipe = Recipe(select_on="holdout", holdout=0.25)
+    shuffled = views.sample(frac=1, random_state=1)
+    assert selected_views(shuffled, recipe).equals(selected_views(views, recipe))
