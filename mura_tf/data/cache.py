@@ -214,7 +214,7 @@ def data_fingerprint(
 
 def _hash_of(table: pd.DataFrame) -> str:
     """16 hexadecimal digits, whatever the order of the rows."""
-    lines = table.astype(str).fillna("unknown")
+    lines = table.astype(object).where(table.notna(), "unknown").astype(str)
     rows = sorted("\t".join(row) for row in lines.itertuples(index=False))
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 

@@ -140,9 +140,9 @@ def _shown(dataset: "Dataset") -> tuple[np.ndarray, str]:
         stored = dataset.pixel_array
         values, note = np.asarray(apply_modality_lut(stored, dataset), float), ""
         centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
-        if "VOILUTSequence" in dataset:
+        if dataset.get("VOILUTSequence"):
             shown = _by_table(values, dataset.VOILUTSequence[0])
-        elif centre is not None and width is not None:
+        elif centre is not None and width is not None and width > 0:
             function = _text(dataset, "VOILUTFunction").upper() or "LINEAR"
             shown = _windowed(values, centre, width, function)
         else:

@@ -75,7 +75,7 @@ def studies_in_two_labels(views: pd.DataFrame) -> list[Finding]:
             "a study number of its own",
         )
         for _, pair in firsts.groupby(STUDY_KEY, sort=False)
-        for one, other in [pair.itertuples()]
+        for one, other in [pair.head(2).itertuples()]
     ]
 
 

@@ -1,6 +1,5 @@
 """FracAtlas' layout on disk -> the usable views with a split, and a `Finding` for the rest."""
 
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from mura_tf.data.findings import (
 )
 from mura_tf.data.splits import FRACTIONS, deal_patients
 from mura_tf.data.table import SPLITS, as_views
-from mura_tf.data.text import read_table, read_text
+from mura_tf.data.text import read_cells, read_text
 
 FRACATLAS_LAYOUT = "FracAtlas' layout (dataset.csv, images/Fractured, images/Non_fractured)"
 _STUDY_TYPES = ["hand", "leg", "hip", "shoulder"]
@@ -82,7 +81,7 @@ def _read_fracatlas_csv(csv: Path) -> tuple[pd.DataFrame, list[Finding]]:
     flags = [*_STUDY_TYPES, "mixed", "fractured"]
     empty = pd.DataFrame({"view": [], "study_type": [], "label": []}, dtype=str)
     try:
-        table = read_table(io.StringIO(read_text(csv)), dtype=str)
+        table = read_cells(read_text(csv))
     except ValueError as error:  # pandas' parser and decoding errors are ValueErrors
         reason = f"not readable as CSV ({error}); expected FracAtlas' dataset.csv. Restore it"
         return empty, [Finding(str(csv), "malformed line", reason)]
@@ -91,7 +90,8 @@ def _read_fracatlas_csv(csv: Path) -> tuple[pd.DataFrame, list[Finding]]:
         reason = f"no column {few(lacking)}; expected image_id, {', '.join(flags)}"
         mend = "Restore FracAtlas' own dataset.csv"
         return empty, [Finding(str(csv), "header", f"{reason}. {mend}")]
-    good = table[flags].isin(["0", "1"]).all(axis=1) & table["image_id"].notna()
+    table = table[["image_id", *flags]].apply(lambda column: column.str.strip())
+    good = table[flags].isin(["0", "1"]).all(axis=1) & (table["image_id"] != "")
     findings = []
     for number in table.index[~good]:
         row = ", ".join(f"{name}={table[name][number]}" for name in ["image_id", *flags])

@@ -72,7 +72,8 @@ def scan_mura(folder: Path, progress: bool = False) -> tuple[pd.DataFrame, list[
         findings += spelled_twice(group["study_type"], str(folder / read.get(split, split)))
     images["study_type"] = images["study_type"].str.lower()
     above = str(folder / "_").removesuffix("_")  # as os.walk has it, also of "."
-    images["path"] = above + images["folder"] + "/" + images["view"]
+    below = images["folder"] + "/" + images["view"]
+    images["path"] = above + below.str.replace("/", os.sep, regex=False)
     views = as_views(images)
     findings += contradicting_folders(views) + scoring_findings(views)
     findings += _other_folders(folder, set(read.values()))

@@ -1,7 +1,8 @@
 """Prepared views -> shuffled, augmented, centred tf.data batches."""
 
 import os
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from typing import TypeAlias
 
@@ -149,11 +150,13 @@ def make_dataset(
         images = squares[..., None] if augmenter else looked_up(squares, table)
         return images, labels[chosen], weights[chosen], codes[chosen], masks, step_seed, share
 
+    kept = _Kept(gather)
+
     def load(epoch: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, Labels, tf.Tensor]:
         dtype = tf.uint8 if augmenter else tf.float32
         parts = [dtype, tf.float32, tf.float32, tf.int32, tf.float32, tf.int32, tf.float32]
         images, label, weight, study, masks, step_seed, share = tf.numpy_function(
-            gather, [epoch, step], parts
+            kept, [epoch, step], parts
         )
         images.set_shape((None, image_size, image_size, 1 if augmenter else 3))
         label.set_shape((None, *labels.shape[1:]))
@@ -182,11 +185,31 @@ def make_dataset(
     batches = epochs.flat_map(
         lambda epoch: tf.data.Dataset.range(steps).map(lambda step: (epoch, step))
     )
-    return (
+    loaded = (
         batches.map(load, num_parallel_calls=2, deterministic=True)
         .apply(tf.data.experimental.assert_cardinality(steps))
         .prefetch(4)
     )
+    weakref.finalize(loaded, kept.let_go)  # iterators and what is made of it keep it
+    return loaded
+
+
+class _Kept:
+    """A function that TensorFlow keeps as long as the process lives, and with it what it holds.
+
+    That is the views' mapped file, until it is let go.
+    """
+
+    def __init__(self, function: Callable[..., tuple[np.ndarray | np.float32, ...]]):
+        self._function: Callable[..., tuple[np.ndarray | np.float32, ...]] | None = function
+
+    def __call__(self, epoch: np.int64, step: np.int64) -> tuple[np.ndarray | np.float32, ...]:
+        if self._function is None:
+            raise RuntimeError("the data set is gone")
+        return self._function(epoch, step)
+
+    def let_go(self) -> None:
+        self._function = None
 
 
 def _whole_studies(codes: np.ndarray, batch_size: int) -> np.ndarray:

@@ -20,7 +20,7 @@ DICOM_SUFFIXES = (".dcm", ".dicom")
 """By which a folder's images are told from other files; the content decides how they are read."""
 RESIZES = ("bilinear", "area")
 """How a radiograph comes to its square: see `resize_with_pad`."""
-READER_VERSION = 3
+READER_VERSION = 4
 """Another number wherever a file becomes other grey levels than before; caches are made anew."""
 
 

@@ -20,7 +20,8 @@ def scoring_findings(views: pd.DataFrame) -> list[Finding]:
         *_listed_twice(views),
         *studies_in_two_labels(views),
         *spelled_twice(views["study_type"], common_folder(views["path"])),
-        *_spaced_patients(views),
+        *_spaced_names(views, "patient"),
+        *_spaced_names(views, "study"),
         *_reserved_name(views),
     ]
 
@@ -100,18 +101,18 @@ def _listed_twice(views: pd.DataFrame) -> list[Finding]:
     return findings
 
 
-def _spaced_patients(views: pd.DataFrame) -> list[Finding]:
-    """Patients that a space before or behind their name would part in two."""
-    patients = {one for one in views["patient"] if isinstance(one, str)}
+def _spaced_names(views: pd.DataFrame, column: str) -> list[Finding]:
+    """Patients or studies that a space before or behind their name would part in two."""
+    names = {one for one in views[column] if isinstance(one, str)}
     return [
         Finding(
             common_folder(views["path"]),
             "two spellings",
-            f"a patient is spelled {name.strip()!r} and {name!r}; expected one spelling. Take the "
+            f"a {column} is spelled {name.strip()!r} and {name!r}; expected one spelling. Take the "
             "spaces out",
         )
-        for name in sorted(patients)
-        if name != name.strip() and name.strip() in patients
+        for name in sorted(names)
+        if name != name.strip() and name.strip() in names
     ]
 
 

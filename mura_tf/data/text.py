@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import re
 import reprlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -82,9 +83,13 @@ def read_cells(text: str) -> "pd.DataFrame":
     Raises:
         ValueError: see `read_table`; a column twice.
     """
-    header = text.partition("\n")[0]
+    header = re.split(r"[\r\n]", text, maxsplit=1)[0]
     separator = max(",;\t", key=header.count)
-    names = [name.strip().lower() for name in next(csv.reader([header], delimiter=separator), [])]
+    try:
+        cells = next(csv.reader([header], delimiter=separator), [])
+    except csv.Error as error:  # no ValueError
+        raise ValueError(str(error)) from None
+    names = [name.strip().lower() for name in cells]
     if again := [name for name in dict.fromkeys(names) if name and names.count(name) > 1]:
         raise ValueError(f"the column {again[0]} twice")
     table = read_table(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)

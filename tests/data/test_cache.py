@@ -306,6 +306,14 @@ def test_the_fingerprint_does_not_depend_on_the_root_or_the_order(views, cache, 
     assert data_fingerprint(views, prepare(views, 48, cache).digests) == fingerprint
 
 
+def test_an_unknown_label_has_one_fingerprint_on_every_pandas(views, cache):
+    """Whose text of <NA> is "<NA>" before pandas 3, and missing from it on."""
+    digests = prepare(views, SIZE, cache).digests
+    unknown = views.assign(label=views.label.astype("Int64").where(views.index > 0))
+    told = views.assign(label=views.label.astype(object).where(views.index > 0, "unknown"))
+    assert data_fingerprint(unknown, digests) == data_fingerprint(told, digests)
+
+
 @pytest.mark.parametrize(
     ("column", "value"),
     [("label", 1), ("split", "valid"), ("study_type", "wrist"), ("patient", "p9"), ("study", "s9")],

@@ -53,10 +53,11 @@ def test_a_file_on_two_rows_is_told_and_not_trained_on(mura, tmp_path):
         load_views(tmp_path / "views.csv")
 
 
-def test_a_patient_with_a_space_is_another_spelling(mura, tmp_path):
+@pytest.mark.parametrize("column", ["patient", "study"])
+def test_a_name_with_a_space_is_another_spelling(mura, tmp_path, column):
     views = load_mura(mura)
-    first = views.patient[0]
-    views.loc[views.index[-1], "patient"] = f"{first} "
+    first = views[column][0]
+    views.loc[views.index[-1], column] = f"{first} "
     views.to_csv(tmp_path / "views.csv", index=False)
     assert "two spellings" in {
         problem for _, problem in problems(check_dataset(tmp_path / "views.csv"))

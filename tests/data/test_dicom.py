@@ -166,6 +166,28 @@ def test_windows_by_the_standards_formulas(function):
     assert np.abs(decode_dicom(content, "x") - expected).max() <= 1
 
 
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"WindowCenter": 100, "WindowWidth": 0},
+        {"WindowCenter": 100, "WindowWidth": -4096, "VOILUTFunction": "LINEAR_EXACT"},
+        {"VOILUTSequence": []},
+    ],
+)
+def test_a_window_that_cannot_be_is_none(window):
+    np.testing.assert_array_equal(
+        decode_dicom(radiograph(RAMP, **window), "x"), decode_dicom(radiograph(RAMP), "x")
+    )
+
+
+def test_an_empty_voi_table_leaves_the_window():
+    window = {"WindowCenter": 2048, "WindowWidth": 1000}
+    content = radiograph(RAMP, VOILUTSequence=[], **window)
+    np.testing.assert_array_equal(
+        decode_dicom(content, "x"), decode_dicom(radiograph(RAMP, **window), "x")
+    )
+
+
 def test_a_voi_table_wins_over_a_window():
     from pydicom.dataset import Dataset
     from pydicom.sequence import Sequence

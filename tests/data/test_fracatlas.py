@@ -117,6 +117,14 @@ def test_fracatlas_image_in_both_folders(small_fracatlas):
         load_fracatlas(small_fracatlas)
 
 
+def test_a_csv_that_a_spreadsheet_has_saved(small_fracatlas):
+    expected, csv = load_fracatlas(small_fracatlas), small_fracatlas / "dataset.csv"
+    csv.write_text(csv.read_text().replace(",", "; "))
+    pd.testing.assert_frame_equal(load_fracatlas(small_fracatlas), expected)
+    csv.write_bytes(csv.read_bytes().replace(b"\n", b"\r"))
+    pd.testing.assert_frame_equal(load_fracatlas(small_fracatlas), expected)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "match"),
     [

@@ -1,5 +1,6 @@
 """Views table -> batches: their order, weights, preprocessing, and what `fit` sees of them."""
 
+import gc
 import inspect
 
 import cv2
@@ -343,3 +344,19 @@ def test_the_public_defaults_are_those_of_the_design():
     assert defaults["batch_size"] == 8
     assert (defaults["preprocessing"], defaults["augment"]) == ("caffe", ("flip",))
     assert (defaults["training"], defaults["seed"], defaults["first_epoch"]) == (False, 0, 0)
+
+
+def test_a_data_set_that_is_gone_lets_its_file_go(views):
+    """Else a loop over models keeps every one of them, and its cache cannot be made anew."""
+
+    def mapped():
+        gc.collect()
+        return sum(isinstance(one, np.memmap) for one in gc.get_objects())
+
+    before = mapped()
+    batches = dataset(views)
+    first = next(iter(batches.take(1)))[0]
+    iterator = iter(dataset(views))  # whose data set nothing else keeps
+    assert len(list(iterator)) == len(list(batches)) and mapped() > before
+    del iterator, batches, first
+    assert mapped() == before
