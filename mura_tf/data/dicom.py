@@ -142,7 +142,7 @@ def _shown(dataset: "Dataset") -> tuple[np.ndarray, str]:
         centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
         if dataset.get("VOILUTSequence"):
             shown = _by_table(values, dataset.VOILUTSequence[0])
-        elif centre is not None and width is not None and width > 0:
+        elif centre is not None and width is not None and not width <= 0:  # NaN is refused
             function = _text(dataset, "VOILUTFunction").upper() or "LINEAR"
             shown = _windowed(values, centre, width, function)
         else:
