@@ -261,7 +261,7 @@ def _no_such_weights(plan, views):
 
 def _no_imagenet_weights(plan, views):
     recipe = dataclasses.replace(RECIPE, weights="imagenet")
-    plan += plan_runs(recipe, plan[0].folder.parents[3], ["wrist"])
+    plan += plan_runs(recipe, plan[0].folder.parents[3] / "imagenet", ["wrist"])
 
 
 def _one_type_to_tell_apart(plan, views):
@@ -315,7 +315,7 @@ def test_another_data_set_is_refused_before_anything_is_begun(views, out, plan):
 def test_numbers_for_patients_and_missing_labels_are_read_back(views, out, plan):
     """By the processes of the runs, and by the next call."""
     numbers = views.assign(patient=range(len(views)), label=views.label.astype(float))
-    numbers.loc[len(numbers)] = numbers.iloc[-1].to_dict() | {"split": "test", "label": np.nan}
+    numbers.loc[numbers.index[-1], ["split", "label"]] = "test", np.nan
     for engine in (FakeEngine(), FakeEngine()):
         assert run_plan(plan, numbers, out, engine=engine, verbose=False) == {}
     written = read_views(out / "views.csv")
