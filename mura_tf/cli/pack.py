@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mura_tf.cli.failures import wrong_usage
 from mura_tf.cli.options import Runs
 from mura_tf.terminal import waiting
 
@@ -23,11 +24,12 @@ def pack(
     ] = "",
 ) -> None:
     """Pack finished runs as one .mura file, with operating points, calibration and a model card."""
-    if bundle.suffix != ".mura":
-        raise typer.BadParameter(f"a bundle is a .mura file. Received: '{bundle}'.")
     with waiting("Packing"):
         import mura_tf as mt
+        from mura_tf.inference.pack import require_suffix
 
+        with wrong_usage():
+            require_suffix(bundle)
         packed = mt.pack(
             runs, bundle, recogniser=recogniser, name=name, version=version, licence=licence
         )

@@ -72,7 +72,9 @@ def make_dataset(
         S)}, 1 in a box and 0 outside, moved with the pixels; all -1 in an abnormal view without a
         box, where nobody has said where its lesion is, if it shows it, and in a normal one with a
         box, which contradict each other. With `studies`, likewise
-        {"labels": as above, "studies": int32 (B,)}, a number for each study.
+        {"labels": as above, "studies": int32 (B,)}, a number for each study. It must be kept as
+        long as it is read through another that it is an element of (`from_tensors`), or that makes
+        it inside `flat_map`.
 
     Raises:
         BadViewsError: some files are unreadable.
@@ -190,7 +192,7 @@ def make_dataset(
         .apply(tf.data.experimental.assert_cardinality(steps))
         .prefetch(4)
     )
-    weakref.finalize(loaded, kept.let_go)  # iterators and what is made of it keep it
+    weakref.finalize(loaded, kept.let_go)  # its iterators keep it, and so does what is made of it
     return loaded
 
 
@@ -205,7 +207,7 @@ class _Kept:
 
     def __call__(self, epoch: np.int64, step: np.int64) -> tuple[np.ndarray | np.float32, ...]:
         if self._function is None:
-            raise RuntimeError("the data set is gone")
+            raise StopIteration  # an error that TensorFlow tells whoever reads on, and logs not
         return self._function(epoch, step)
 
     def let_go(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from mura_tf.data.findings import Finding, few, studies_in_two_labels
-from mura_tf.data.table import SPLITS, VIEW_KEY
+from mura_tf.data.table import SPLITS, STUDY_KEY, VIEW_KEY
 from mura_tf.published import OVERALL
 
 
@@ -102,8 +102,10 @@ def _listed_twice(views: pd.DataFrame) -> list[Finding]:
 
 
 def _spaced_names(views: pd.DataFrame, column: str) -> list[Finding]:
-    """Patients or studies that a space before or behind their name would part in two."""
-    names = {one for one in views[column] if isinstance(one, str)}
+    """Patients, or studies of one, that a space before or behind their name would part in two."""
+    key = STUDY_KEY[: STUDY_KEY.index(column) + 1] if column == "study" else [column]
+    named = views.loc[views[column].map(lambda name: isinstance(name, str)), key].drop_duplicates()
+    same = named.assign(**{column: named[column].str.strip()}).duplicated(keep=False)
     return [
         Finding(
             common_folder(views["path"]),
@@ -111,8 +113,8 @@ def _spaced_names(views: pd.DataFrame, column: str) -> list[Finding]:
             f"a {column} is spelled {name.strip()!r} and {name!r}; expected one spelling. Take the "
             "spaces out",
         )
-        for name in sorted(names)
-        if name != name.strip() and name.strip() in names
+        for name in sorted(set(named[column][same]))
+        if name != name.strip()
     ]
 
 

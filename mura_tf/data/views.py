@@ -220,8 +220,7 @@ def _table(text: str) -> pd.DataFrame:
     """The views of a CSV's text, with labels as text; ValueError says what is wrong with it."""
     views = read_cells(text)
     if lacking := [column for column in VIEW_COLUMNS if column not in views]:
-        header = text.partition("\n")[0].strip()
-        raise ValueError(f"no column {', '.join(lacking)} in {header!r}")
+        raise ValueError(f"no column {', '.join(lacking)} in {','.join(views.columns)!r}")
     views = views[VIEW_COLUMNS]
     if views.empty:
         raise ValueError("a header and no row")

@@ -59,8 +59,7 @@ def pack(
         (('wrist',), 2)
     """
     path = Path(path)
-    if path.suffix != ".mura":
-        raise ValueError(f"a bundle is a .mura file. Received: '{path}'.")
+    require_suffix(path)
     facts = facts_of_runs(run_dirs, recogniser)
     facts |= {"name": name or path.stem, "version": version, "licence": licence}
     with written_whole(path) as part, zipfile.ZipFile(part, "w") as archive:
@@ -199,3 +198,9 @@ def _added(archive: zipfile.ZipFile, source: str, name: str) -> str:
 
 def _add_text(archive: zipfile.ZipFile, name: str, text: str) -> None:
     archive.writestr(name, text, zipfile.ZIP_DEFLATED)
+
+
+def require_suffix(path: Path) -> None:
+    """ValueError where a path is no bundle's."""
+    if path.suffix != ".mura":
+        raise ValueError(f"a bundle is a .mura file. Received: '{path}'.")

@@ -4,6 +4,7 @@ import hashlib
 import os
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -97,6 +98,7 @@ def find_studies(
     """
     known = {name.lower() for name in study_types}
     studies: dict[object, Study] = {}
+    zips: set[Path] = set()
     for number, source in enumerate(sources):
         if isinstance(source, np.ndarray):
             name = f"array {number}"
@@ -116,6 +118,9 @@ def find_studies(
             _require_any(_add_table(studies, path, each_file), path)
         elif _starts_with(path, b"PK\x03\x04"):
             folder, stem = _unpacked_once(path, unpacked), path.stem
+            if folder in zips:  # this very file, named twice
+                continue
+            zips.add(folder)
             added = _add_folder(studies, folder, stem, (stem,), known, each_file, zipped=True)
             _require_any(added, path)
         else:
@@ -134,14 +139,15 @@ def studies_of_uploads(
             its bytes are now; a zip is unpacked beside it. Of a folder's files, what is no
             radiograph is passed over, as in `find_studies`.
         study_types, each_file: see `find_studies`.
+
+    Raises:
+        ValueError: no radiograph, or see `find_studies`.
     """
     known = {name.lower() for name in study_types}
     studies: dict[object, Study] = {}
-    for name, path in uploads:
-        folders = [
-            part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")
-        ]
-        file = folders.pop() if folders else "file"
+    named = [(_parts(name), name, path) for name, path in uploads]
+    written = Counter(tuple(folders) for (*folders, file), *_ in named if file in WRITTEN)
+    for (*folders, file), name, path in named:
         if _starts_with(path, b"PK\x03\x04"):
             folder = path.with_name(f"{path.name}-unpacked")
             folder.mkdir()
@@ -149,14 +155,28 @@ def studies_of_uploads(
             stem = file.removesuffix(".zip")
             _add_folder(studies, folder, stem, (stem,), known, each_file, zipped=True)
             continue
-        if folders and not _is_radiograph(path, file):
+        if folders and (
+            any(part.startswith(".") for part in [*folders, file])
+            or not _is_radiograph(path, file)
+            or any(
+                folder in WRITTEN_FOLDERS and written[tuple(folders[:depth])] == len(WRITTEN)
+                for depth, folder in enumerate(folders)
+            )
+        ):
             continue
         alone = each_file or not folders
         key = (name, str(path)) if alone else ("/".join(folders), "")
         shown = "/".join([*folders, file]) if alone else "/".join(folders)
         study_type = _named_type(folders, known)
         _add_file(studies, path, shown, key, study_type, (file, file), each_file)
+    _require_any(len(studies), Path("the upload"))
     return _visits(studies)
+
+
+def _parts(name: str) -> list[str]:
+    """The folders of an uploaded file, and its own name."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    return parts or ["file"]
 
 
 def _visits(studies: dict[object, Study]) -> list[Study]:

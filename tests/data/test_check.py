@@ -53,17 +53,27 @@ def test_a_file_on_two_rows_is_told_and_not_trained_on(mura, tmp_path):
         load_views(tmp_path / "views.csv")
 
 
-@pytest.mark.parametrize("column", ["patient", "study"])
-def test_a_name_with_a_space_is_another_spelling(mura, tmp_path, column):
-    views = load_mura(mura)
-    first = views[column][0]
-    views.loc[views.index[-1], column] = f"{first} "
-    views.to_csv(tmp_path / "views.csv", index=False)
-    assert "two spellings" in {
-        problem for _, problem in problems(check_dataset(tmp_path / "views.csv"))
-    }
+def test_a_name_with_a_space_is_another_spelling(mura, tmp_path):
+    views, table = load_mura(mura), tmp_path / "views.csv"
+    first = views.patient[0]
+    views.loc[views.index[-1], "patient"] = f"{first} "
+    views.to_csv(table, index=False)
+    assert "two spellings" in {problem for _, problem in problems(check_dataset(table))}
     with pytest.raises(ValueError, match=f"spelled '{first}' and '{first} '"):
-        load_views(tmp_path / "views.csv")
+        load_views(table)
+
+
+def test_a_studys_name_is_its_patients(mura, tmp_path):
+    views, table = load_mura(mura), tmp_path / "views.csv"
+    own = views[views.patient == views.patient[0]].index
+    assert len(own) > 1 and len(set(views.study)) < views.patient.nunique()
+    views.loc[own, "study"] = "study1 "  # all of one patient: no study is parted
+    views.to_csv(table, index=False)
+    assert load_views(table).study.tolist() == views.study.tolist()
+    views.loc[own[0], "study"] = "study1"
+    views.to_csv(table, index=False)
+    with pytest.raises(ValueError, match="a study is spelled 'study1' and 'study1 '"):
+        load_views(table)
 
 
 @pytest.mark.parametrize("bare", [False, True])

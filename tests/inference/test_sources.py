@@ -292,6 +292,8 @@ def test_a_zip_whose_size_cannot_be_trusted_is_refused(tmp_path, png, packed):
 def test_an_uploaded_folder_is_read_as_one_on_disk(tmp_path, png):
     put(tmp_path, ["CD/wrist/1.png", "CD/wrist/Thumbs.db", "CD/wrist/2"], png)
     put(tmp_path, [f"CD/viewer/{number}.dll" for number in range(120)], b"MZ")
+    put(tmp_path, ["CD/wrist/._1.png", "CD/.thumbs/1.png", "CD/found/studies/1.png"], png)
+    put(tmp_path / "CD/found", sources.WRITTEN, b"")
     uploads = [
         (str(path.relative_to(tmp_path)), path)
         for path in sorted((tmp_path / "CD").rglob("*"))
@@ -300,3 +302,11 @@ def test_an_uploaded_folder_is_read_as_one_on_disk(tmp_path, png):
     uploaded = sources.studies_of_uploads(uploads, TYPES)
     assert [(one.name, one.study_type, one.files) for one in uploaded] == told(tmp_path / "CD")
     assert uploaded[0].files == ["1.png", "2"]
+    with pytest.raises(ValueError, match="Received: the upload, which holds none"):
+        sources.studies_of_uploads([("CD/viewer/1.dll", tmp_path / "CD/viewer/1.dll")], TYPES)
+
+
+def test_a_zip_named_twice_is_read_once(tmp_path, png):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("1.png", png)
+    assert told(tmp_path / "a.zip", tmp_path / "a.zip") == [("a", "", ["1.png"])]
