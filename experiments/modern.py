@@ -289,7 +289,8 @@ def main() -> None:
             row |= located(folders, data, split)
         rows.append(row)
         if not arguments.test:
-            with locked(RESULTS):
+            arguments.out.mkdir(parents=True, exist_ok=True)
+            with locked(arguments.out):
                 write_tries([row], path)
         if models and name == TOGETHER:
             together = folders

@@ -1,10 +1,13 @@
 """Prepared views -> shuffled, augmented, centred tf.data batches."""
 
+import atexit
 import os
+import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import cv2
 import numpy as np
@@ -22,6 +25,7 @@ from mura_tf.models.specs import parse_augmentations
 
 Labels: TypeAlias = tf.Tensor | dict[str, tf.Tensor]
 """Those of a batch; with boxes or studies, a dictionary in which they are beside these."""
+T = TypeVar("T")
 
 
 def make_dataset(
@@ -181,7 +185,7 @@ def make_dataset(
 
     epochs = tf.data.Dataset.from_tensors(0).map(
         lambda _: tf.ensure_shape(
-            tf.numpy_function(partial(_next_epoch, epoch_counter), [], tf.int64), ()
+            tf.numpy_function(_Kept(partial(_next_epoch, epoch_counter)), [], tf.int64), ()
         )
     )
     batches = epochs.flat_map(
@@ -196,22 +200,49 @@ def make_dataset(
     return loaded
 
 
-class _Kept:
+class _Kept(Generic[T]):
     """A function that TensorFlow keeps as long as the process lives, and with it what it holds.
 
-    That is the views' mapped file, until it is let go.
+    That is the views' mapped file, until it is let go. TensorFlow's threads call it. A process that
+    ends waits for them, and they for the interpreter: so none is left inside before.
     """
 
-    def __init__(self, function: Callable[..., tuple[np.ndarray | np.float32, ...]]):
-        self._function: Callable[..., tuple[np.ndarray | np.float32, ...]] | None = function
+    _inside, _last, _lock = 0, 0.0, threading.Lock()
+    ending = False
 
-    def __call__(self, epoch: np.int64, step: np.int64) -> tuple[np.ndarray | np.float32, ...]:
-        if self._function is None:
-            raise StopIteration  # an error that TensorFlow tells whoever reads on, and logs not
-        return self._function(epoch, step)
+    def __init__(self, function: Callable[..., T]):
+        self._function: Callable[..., T] | None = function
+
+    def __call__(self, *numbers: np.int64) -> T:
+        self._count(1)
+        try:
+            if self._function is None or _Kept.ending:
+                raise StopIteration  # which TensorFlow tells whoever reads on, and logs not
+            return self._function(*numbers)
+        finally:
+            self._count(-1)
 
     def let_go(self) -> None:
         self._function = None
+
+    @classmethod
+    def end(cls, quiet: float = 0.3, at_most: float = 30.0) -> None:
+        """Lets every call under way return, and those that follow until the buffers are full."""
+        cls.ending, started = True, time.monotonic()
+        while time.monotonic() - started < at_most:
+            with cls._lock:
+                if not cls._inside and time.monotonic() - cls._last > quiet:
+                    return
+            time.sleep(0.02)
+
+    @classmethod
+    def _count(cls, change: int) -> None:
+        with cls._lock:
+            cls._inside += change
+            cls._last = time.monotonic()
+
+
+atexit.register(_Kept.end)
 
 
 def _whole_studies(codes: np.ndarray, batch_size: int) -> np.ndarray:

@@ -2,6 +2,10 @@
 
 import gc
 import inspect
+import subprocess
+import sys
+import threading
+import time
 
 import cv2
 import keras
@@ -13,6 +17,7 @@ from keras.src.applications import imagenet_utils
 
 from mura_tf.data.cache import BadViewsError
 from mura_tf.data.pipeline import (
+    _Kept,
     input_statistics,
     load_images,
     looked_up,
@@ -360,3 +365,38 @@ def test_a_data_set_that_is_gone_lets_its_file_go(views):
     assert len(list(iterator)) == len(list(batches)) and mapped() > before
     del iterator, batches, first
     assert mapped() == before
+
+
+def test_a_process_that_ends_waits_for_what_its_data_sets_call(monkeypatch):
+    """TensorFlow's threads call until the buffers are full; else some ends would take for ever."""
+    monkeypatch.setattr(_Kept, "ending", False)
+    inside, done = threading.Event(), []
+
+    def slow(step):
+        inside.set()
+        time.sleep(0.2)
+        done.append(step)
+
+    kept = _Kept(slow)
+    thread = threading.Thread(target=kept, args=(1,))
+    thread.start()
+    inside.wait()
+    _Kept.end(quiet=0.01)
+    assert done == [1]
+    thread.join()
+    with pytest.raises(StopIteration):
+        kept(2)
+    assert done == [1]
+
+
+END = """
+import sys
+import mura_tf as mt
+batches = mt.make_dataset(mt.load_mura(sys.argv[1]), image_size=32, batch_size=2, training=True)
+iterator = iter(batches)
+next(iterator)
+"""
+
+
+def test_a_script_ends_though_its_data_set_was_left_half_read(mura):
+    subprocess.run([sys.executable, "-W", "ignore", "-c", END, mura], check=True, timeout=120)
