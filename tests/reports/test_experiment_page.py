@@ -15,7 +15,7 @@ from mura_tf.reports.curve_plots import plot_learning_curves
 from mura_tf.reports.experiment_page import write_report
 from mura_tf.reports.score_plots import plot_kappa
 from mura_tf.training.recipe import Recipe
-from mura_tf.training.run import load_predictions
+from mura_tf.training.run import Run, load_predictions
 
 TYPES = ("elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist")
 
@@ -188,12 +188,14 @@ def test_numbers_are_scikit_learns(demo):
 
 
 def test_models_per_study_type_are_told_whatever_their_stage(make_run, tmp_path):
-    types = ("elbow", "wrist")
-    runs = [make_run(name, study_types=(name,), weights=None, stage="imagenet") for name in types]
+    runs = []
+    for name in ("elbow", "wrist"):
+        folder = make_run(name, study_types=(name,), weights=None, stage="imagenet")
+        Run(folder).recipe.changed({"study_types": (name,)}).save(folder / "recipe.json")
+        runs.append(folder)
     report_runs(runs, tmp_path / "report")
-    assert (
-        "valid split, one small_cnn per study type." in Page(tmp_path / "report/report.html").text
-    )
+    text = " ".join(Page(tmp_path / "report/report.html").text.split())
+    assert "valid split, one small_cnn per study type." in text
 
 
 def assert_cell(cell, expected):
