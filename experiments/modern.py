@@ -9,8 +9,9 @@ is chosen: by AUROC, where that differs by less than the members of one recipe d
 chosen one becomes the recipe, as the ablations are of that. Its members together are one more line,
 and so is what `--beside` names, such as the runs of the recipe before it. What a run folder holds
 besides its weights is kept in `results/modern/`, so that a try is left when it was trained on
-another machine; where its map points is scored where its model is. `--test` scores the members and
-what is beside them on test, writes `test.csv` when all are scored, and is refused a second time.
+another machine; where its map points is scored where its model is. Several of these may run at a
+time, each with its own `--only`. `--test` scores the members and what is beside them on test,
+writes `test.csv` when all are scored, and is refused a second time.
 """
 
 import argparse
