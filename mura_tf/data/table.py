@@ -26,7 +26,7 @@ def unsplit_key(views: pd.DataFrame) -> list[str]:
 def as_views(table: pd.DataFrame) -> pd.DataFrame:
     """The views table's columns and order: by split, then naturally, image2 before image10."""
     views = table[VIEW_COLUMNS].astype(dict.fromkeys(VIEW_COLUMNS, str) | {"label": int})
-    return views.sort_values([*STUDY_KEY, "view", "label"], key=_rank, ignore_index=True)
+    return in_order(views.sort_values("label", kind="stable"))
 
 
 def in_order(views: pd.DataFrame) -> pd.DataFrame:
@@ -63,8 +63,6 @@ def as_labels(labels: pd.Series) -> pd.Series:
 def _rank(column: pd.Series) -> pd.Series:
     if column.name == "split":
         return column.map(lambda name: SPLITS.index(name) if name in SPLITS else len(SPLITS))
-    if column.name == "label":
-        return column
 
     def natural(value: str) -> tuple[str, str]:
         return re.sub(r"\d+", lambda digits: digits[0].zfill(20), value), value

@@ -234,11 +234,9 @@ def _each_once(plan: Iterable[PlannedRun]) -> list[PlannedRun]:
 
 def require_reported_labels(plan: Iterable[PlannedRun], views: pd.DataFrame) -> None:
     """ValueError where what a plan's runs are scored on has no label, before hours of training."""
-    reported = views[views.split == reported_split(views)]
-    if all(run.recipe.study_types for run in plan):
-        types = {name for run in plan for name in run.recipe.study_types or ()}
-        reported = reported[reported.study_type.isin(types)]
-    require_labels(reported)
+    every = views.study_type.unique()
+    types = {name for run in plan for name in run.recipe.study_types or every}
+    require_labels(views[(views.split == reported_split(views)) & views.study_type.isin(types)])
 
 
 def _require_same_views(path: Path, views: pd.DataFrame) -> None:

@@ -172,8 +172,6 @@ def _capture(
     burned = str(dataset.get("BurnedInAnnotation") or "").upper()
     if burned in ("YES", "NO"):  # its pixels are in the capture
         capture.BurnedInAnnotation = burned
-    elif "BurnedInAnnotation" in capture:
-        del capture.BurnedInAnnotation
     return capture
 
 

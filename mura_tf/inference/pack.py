@@ -76,6 +76,12 @@ def pack(
     return Bundle(path)
 
 
+def require_suffix(path: Path) -> None:
+    """ValueError where a path is no bundle's."""
+    if path.suffix != ".mura":
+        raise ValueError(f"a bundle is a .mura file. Received: '{path}'.")
+
+
 def facts_of_runs(
     run_dirs: RunFolders, recogniser: str | os.PathLike[str] | None = None
 ) -> dict[str, Any]:
@@ -198,9 +204,3 @@ def _added(archive: zipfile.ZipFile, source: str, name: str) -> str:
 
 def _add_text(archive: zipfile.ZipFile, name: str, text: str) -> None:
     archive.writestr(name, text, zipfile.ZIP_DEFLATED)
-
-
-def require_suffix(path: Path) -> None:
-    """ValueError where a path is no bundle's."""
-    if path.suffix != ".mura":
-        raise ValueError(f"a bundle is a .mura file. Received: '{path}'.")

@@ -205,17 +205,15 @@ class _Readings:
     def forget(self) -> None:
         """Drops what is too old, and the oldest of what is too many or too much."""
         with self._lock:
-            while self._kept:
-                since = next(iter(self._kept.values()))[0]
-                size = sum(len(one) for _, kept in self._kept.values() for one in kept.values())
-                too_much = len(self._kept) > 1 and size > KEPT_BYTES
-                if (
-                    time.monotonic() - since <= KEPT_SECONDS
-                    and len(self._kept) <= KEPT_READINGS
-                    and not too_much
-                ):
-                    break
+            while self._kept and self._oldest_goes():
                 del self._kept[next(iter(self._kept))]
+
+    def _oldest_goes(self) -> bool:
+        since, _ = next(iter(self._kept.values()))
+        if time.monotonic() - since > KEPT_SECONDS or len(self._kept) > KEPT_READINGS:
+            return True
+        size = sum(len(one) for _, contents in self._kept.values() for one in contents.values())
+        return len(self._kept) > 1 and size > KEPT_BYTES
 
 
 def _answer(found: list[Answer], readings: _Readings) -> dict[str, Any]:

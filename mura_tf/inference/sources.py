@@ -4,7 +4,6 @@ import hashlib
 import os
 import tempfile
 import zipfile
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -146,7 +145,7 @@ def studies_of_uploads(
     known = {name.lower() for name in study_types}
     studies: dict[object, Study] = {}
     named = [(_parts(name), name, path) for name, path in uploads]
-    written = Counter(tuple(folders) for (*folders, file), *_ in named if file in WRITTEN)
+    names = {tuple(parts) for parts, *_ in named}
     for (*folders, file), name, path in named:
         if _starts_with(path, b"PK\x03\x04"):
             folder = path.with_name(f"{path.name}-unpacked")
@@ -157,11 +156,8 @@ def studies_of_uploads(
             continue
         if folders and (
             any(part.startswith(".") for part in [*folders, file])
+            or _are_results(folders, names)
             or not _is_radiograph(path, file)
-            or any(
-                folder in WRITTEN_FOLDERS and written[tuple(folders[:depth])] == len(WRITTEN)
-                for depth, folder in enumerate(folders)
-            )
         ):
             continue
         alone = each_file or not folders
@@ -171,6 +167,14 @@ def studies_of_uploads(
         _add_file(studies, path, shown, key, study_type, (file, file), each_file)
     _require_any(len(studies), Path("the upload"))
     return _visits(studies)
+
+
+def _are_results(folders: Sequence[str], names: set[tuple[str, ...]]) -> bool:
+    """Whether an earlier call has written what is in such folders, by the names beside them."""
+    return any(
+        folder in WRITTEN_FOLDERS and all((*folders[:depth], one) in names for one in WRITTEN)
+        for depth, folder in enumerate(folders)
+    )
 
 
 def _parts(name: str) -> list[str]:

@@ -166,8 +166,11 @@ def test_a_picture_that_is_gone_leaves_no_others_under_its_name(page, lesions):
     page.route("**/api/pictures/**", lambda route: route.abort())
     page.locator("#worklist button").nth(1).click()
     playwright.expect(page.locator("#png")).to_be_disabled()
-    while not page.evaluate("state.missing").startswith("This picture is forgotten"):
-        page.wait_for_timeout(50)  # the page's policy lets no function be polled in it
+    for _ in range(600):  # 30 s; the page's policy lets no function be polled in it
+        if page.evaluate("state.missing").startswith("This picture is forgotten"):
+            break
+        page.wait_for_timeout(50)
+    assert page.evaluate("state.missing").startswith("This picture is forgotten")
     assert page.evaluate(PIXELS)[1] < 1e6  # of the sentence alone
     assert page.locator("#numbers dd").nth(3).inner_text() == decided != ""
     page.problems.clear()  # the browser logs what was aborted itself
