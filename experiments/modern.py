@@ -10,8 +10,8 @@ chosen one becomes the recipe, as the ablations are of that. Its members togethe
 and so is what `--beside` names, such as the runs of the recipe before it. What a run folder holds
 besides its weights is kept in `results/modern/`, so that a try is left when it was trained on
 another machine; where its map points is scored where its model is. Several of these may run at a
-time, each with its own `--only`. `--test` scores the members and what is beside them on test,
-writes `test.csv` when all are scored, and is refused a second time.
+time, each with its own `--only`. `--test` scores the members and what is beside them on test, each
+of them once, and writes `test.csv` when all are scored.
 """
 
 import argparse
@@ -33,8 +33,15 @@ from mura_tf import (
     train,
 )
 from mura_tf.data.table import STUDY_KEY
-from mura_tf.evaluation.metrics import THRESHOLD, bootstrap_weights, interval, weighted_auroc
-from mura_tf.evaluation.operating_points import decide
+from mura_tf.evaluation.metrics import (
+    THRESHOLD,
+    bootstrap_weights,
+    interval,
+    kappa_of_confusion,
+    weighted_auroc,
+    weighted_confusion,
+)
+from mura_tf.evaluation.operating_points import decide, operating_points
 from mura_tf.explain.scores import score_detections, score_heatmaps, write_scores
 from mura_tf.files import locked, write_json, written_whole
 from mura_tf.models.specs import parse_head
@@ -47,16 +54,21 @@ TRIES: dict[str, dict[str, object]] = {
     MODERN: {},
     "member_1": {"member": 1},
     "member_2": {"member": 2},
+    "all_blocks": {"trainable": "all"},
+    "all_blocks_1": {"trainable": "all", "member": 1},
+    "all_blocks_2": {"trainable": "all", "member": 2},
     "stride_8": {"head": ("map:8:0.2", "pool", "dropout:0.5")},
     "boxes_1": {"head": ("map:16:1", "pool", "dropout:0.5")},
     "longer": {"first_sizes": ("256:6",), "max_epochs": 14},
-    "frozen": {"trainable": "blocks:13"},
 }
 """Name -> what differs from the recipe, in the order in which they are trained."""
 MEMBERS = (MODERN, "member_1", "member_2")
 """What `mura-tf train --recipe modern --scheme whole --members 3` trains."""
-TOGETHER = "members"
-"""The line of these together."""
+TOGETHER: dict[str, tuple[str, ...]] = {
+    "members": MEMBERS,
+    "all_blocks_members": ("all_blocks", "all_blocks_1", "all_blocks_2"),
+}
+"""Lines of several together, after the last of them."""
 METHODS = ("learned", "cam", "grad_cam")
 """How their maps are scored against boxes, in `results/modern/heatmap_scores.csv`."""
 ABLATIONS: dict[str, dict[str, object]] = {
@@ -90,14 +102,15 @@ def is_kept(name: str, weights: str | None) -> bool:
 
 
 def is_told(name: str, weights: str | None) -> bool:
-    """Whether it is kept and has its line; the last member has to have that of all, too."""
+    """Whether it is kept and has its line; the last of several has to have that of all, too."""
     path = RESULTS / TRIED
     if not is_kept(name, weights) or not path.exists():
         return False
     recipes = pd.read_csv(path, index_col="try").recipe
-    expected = {name: name} | ({TOGETHER: MODERN} if name == MEMBERS[-1] else {})
+    lines = {line: members[0] for line, members in TOGETHER.items() if name == members[-1]}
     return all(
-        recipes.get(line) == spelled(recipe_of(one, weights)).hash for line, one in expected.items()
+        recipes.get(line) == spelled(recipe_of(one, weights)).hash
+        for line, one in ({name: name} | lines).items()
     )
 
 
@@ -188,19 +201,36 @@ def located(folders: Sequence[Path], data: Path, split: str) -> dict[str, float]
 
 
 def gain(runs: Sequence[Run], others: Sequence[Run], split: str) -> dict[str, float]:
-    """The AUROC of one system less that of another, with its paired 95 % interval over patients."""
+    """One system less another, each difference with its paired 95 % interval over patients.
+
+    Returns:
+        `gain` of AUROC and `kappa_gain`, of kappa where each has its best threshold on valid, with
+        their `_low` and `_high`.
+    """
     ours, theirs = studies_of(runs), studies_of(others)
     key = [*STUDY_KEY, "label"]
     pairs = ours[ours.split == split].merge(theirs[[*key, "probability"]], on=key, validate="1:1")
     drawn = bootstrap_weights(pairs.patient, 2000, seed=0)
     weights = np.vstack([np.ones(len(pairs)), drawn])  # the studies as they are come first
-    aurocs = [
-        weighted_auroc(pairs.label, pairs[name], weights)
-        for name in ("probability_x", "probability_y")
-    ]
-    gains = aurocs[0] - aurocs[1]
-    low, high = interval(gains[1:])
-    return {"gain": gains[0], "gain_low": low, "gain_high": high}
+    scores = []
+    for studies, probability in ((ours, pairs.probability_x), (theirs, pairs.probability_y)):
+        _, best, _ = operating_points(studies[studies.split == "valid"])
+        confusion = weighted_confusion(pairs.label, probability > best.high, weights)
+        auroc = weighted_auroc(pairs.label, probability, weights)
+        scores.append((auroc, kappa_of_confusion(confusion)))
+    found = {}
+    for name, (one, other) in zip(("gain", "kappa_gain"), zip(*scores, strict=True), strict=True):
+        gains = one - other
+        found[name] = gains[0]
+        found[f"{name}_low"], found[f"{name}_high"] = interval(gains[1:])
+    return found
+
+
+def rivals(name: str, models: int, weights: str | None) -> tuple[str, ...]:
+    """Which kept runs a line is compared with: one model with `modern`, several with its members
+    together once all are trained, and these with `modern`."""
+    alone = models == 1 or TOGETHER.get(name) == MEMBERS
+    return MEMBERS if not alone and all(is_kept(one, weights) for one in MEMBERS) else (MODERN,)
 
 
 def studies_of(runs: Sequence[Run]) -> pd.DataFrame:
@@ -229,8 +259,8 @@ def systems(
     names: Sequence[str], data: Path, weights: str, out: Path, beside: Path | None
 ) -> Iterator[tuple[str, list[Run], list[Path]]]:
     """Name, kept runs and where their models may be: each name trained where it is left."""
-    views, last = load_fracatlas(data), [name for name in names if name in MEMBERS][-1:]
-    for name in names:
+    views = load_fracatlas(data)
+    for place, name in enumerate(names):
         if not is_kept(name, weights):
             recipe, first = recipe_of(name, weights), recipe_of(MODERN, weights)
             differs = (TRIES | ABLATIONS)[name].keys()
@@ -238,12 +268,60 @@ def systems(
                 begin_from(out / MODERN, recipe, out / name)
             keep(train(recipe, views, out / name, skip_bad=True), RESULTS / name)
         yield name, [Run(RESULTS / name)], [out / name]
-        if [name] == last and all(is_kept(one, weights) for one in MEMBERS):
-            yield TOGETHER, [Run(RESULTS / one) for one in MEMBERS], [out / one for one in MEMBERS]
+        for line, members in TOGETHER.items():
+            last = name in members and not {*members} & {*names[place + 1 :]}
+            if last and all(is_kept(one, weights) for one in members):
+                yield line, [Run(RESULTS / one) for one in members], [out / one for one in members]
     if beside:
         runs = finished_runs(folders_below(beside))
         kept = [keep(run, RESULTS / beside.name / run.path.relative_to(beside)) for run in runs]
         yield beside.name, kept, [run.path for run in runs]
+
+
+def names_asked(arguments: argparse.Namespace) -> list[str]:
+    """The tries and ablations to be told of: those named, on test the members, else what is left.
+
+    Raises:
+        ValueError: what cannot be told of, and why.
+    """
+    weights, known = arguments.weights, TRIES | ABLATIONS
+    names = [name for name in known if not is_told(name, weights)]
+    if arguments.only:
+        names = arguments.only.split(",")
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"--only must name some of {', '.join(known)}. Received: {unknown[0]!r}.")
+    beside = arguments.beside
+    if beside and beside.name in {*known, *TOGETHER, ""}:
+        raise ValueError(f"--beside must have a name of its own. Received: {beside}.")
+    if arguments.test:
+        if arguments.only:
+            raise ValueError(f"--test is of {', '.join(MEMBERS)}. Received: --only. Leave it out.")
+        opened = opened_systems()
+        if opened and (not beside or beside.name in opened):
+            raise ValueError(
+                f"test is opened once, and was: {RESULTS / OPENED} has its rows. Leave --test out."
+            )
+        if left := [name for name in MEMBERS if not is_kept(name, weights)]:
+            raise ValueError(f"--test is of all members. Train {', '.join(left)} first.")
+        out = arguments.out
+        lost = [one for one in MEMBERS if not has_model(out / one, recipe_of(one, weights))]
+        if lost and not opened:
+            raise ValueError(
+                f"--test scores where each member's map points, too. {out} has no model of "
+                f"{', '.join(lost)}: run this where they were trained, or train them anew."
+            )
+        return list(MEMBERS)
+    if names[:1] != [MODERN] and not is_kept(MODERN, weights):
+        raise ValueError(
+            f"others are compared with {MODERN!r}, which is not trained. Train it first."
+        )
+    return names
+
+
+def opened_systems() -> set[str]:
+    """What has been scored on test."""
+    path = RESULTS / OPENED
+    return {*pd.read_csv(path)["try"]} if path.exists() else set()
 
 
 def main() -> None:
@@ -253,36 +331,26 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", help="names of tries and ablations, with commas between them")
     parser.add_argument("--beside", type=Path, help="a folder of finished runs of one system")
-    parser.add_argument("--test", action="store_true", help="score test, once")
+    parser.add_argument("--test", action="store_true", help="score test, each system once")
     arguments = parser.parse_args()
-    data, weights, beside = arguments.data, arguments.weights, arguments.beside
-    known = TRIES | ABLATIONS
-    split, path = "valid", RESULTS / TRIED
-    if arguments.only:
-        names = arguments.only.split(",")
-    else:
-        names = [name for name in known if not is_told(name, weights)]
-    if unknown := [name for name in names if name not in known]:
-        parser.error(f"--only must name some of {', '.join(known)}. Received: {unknown[0]!r}.")
-    if arguments.test:
-        split, path, names = "test", RESULTS / OPENED, list(MEMBERS)
-        if path.exists():
-            parser.error(f"test is opened once, and was: {path} has its rows. Leave --test out.")
-        if arguments.only:
-            parser.error(f"--test is of {', '.join(MEMBERS)}. Received: --only. Leave it out.")
-        if left := [name for name in MEMBERS if not is_kept(name, weights)]:
-            parser.error(f"--test is of all members. Train {', '.join(left)} first.")
-    if names[:1] != [MODERN] and not is_kept(MODERN, weights):
-        parser.error(f"others are compared with {MODERN!r}, which is not trained. Train it first.")
-    if beside and beside.name in {*known, TOGETHER, ""}:
-        parser.error(f"--beside must have a name of its own. Received: {beside}.")
+    data, weights, out = arguments.data, arguments.weights, arguments.out
+    try:
+        names = names_asked(arguments)
+    except ValueError as error:
+        parser.error(str(error))
+    split, path = ("test", RESULTS / OPENED) if arguments.test else ("valid", RESULTS / TRIED)
+    told = opened_systems() if arguments.test else set()
     RESULTS.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, object]] = []
     together: list[Path] = []
-    for name, runs, folders in systems(names, data, weights, arguments.out, beside):
+    for name, runs, folders in systems(names, data, weights, out, arguments.beside):
+        if name in told:
+            continue
         row = {"try": name, "recipe": spelled(runs[0].recipe).hash, "models": len(runs)}
         row["seconds"] = sum(run.info["seconds"] for run in runs)
-        row |= scored(runs, split) | gain(runs, [Run(RESULTS / MODERN)], split)
+        others = rivals(name, len(runs), weights)
+        row |= scored(runs, split) | {"against": " ".join(others)}
+        row |= gain(runs, [Run(RESULTS / other) for other in others], split)
         models = all(
             has_model(*pair) for pair in zip(folders, (run.recipe for run in runs), strict=True)
         )
@@ -290,10 +358,10 @@ def main() -> None:
             row |= located(folders, data, split)
         rows.append(row)
         if not arguments.test:
-            arguments.out.mkdir(parents=True, exist_ok=True)
-            with locked(arguments.out):
+            out.mkdir(parents=True, exist_ok=True)
+            with locked(out):
                 write_tries([row], path)
-        if models and name == TOGETHER:
+        if models and TOGETHER.get(name) == MEMBERS:
             together = folders
     if arguments.test:
         write_tries(rows, path)

@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import sys
 import time
@@ -106,6 +107,30 @@ def lesions(tmp_path_factory):
                 rows.append(f"{key},image{view + 1}.png,fracture,{x},{y},8,10")
             cv2.imwrite(str(study / f"image{view + 1}.png"), image)
     (folder / "lesions.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture
+def fracatlas_tree(tmp_path):
+    """40 readable images of FracAtlas' layout, half of them with boxes; returns its folder."""
+    folder = tmp_path / "FracAtlas"
+    rows = ["image_id,hand,leg,hip,shoulder,mixed,fractured"]
+    images, annotations = [], []
+    for number in range(40):
+        name, label = f"IMG{number:07d}.jpg", number % 2
+        parent = folder / "images" / ("Non_fractured", "Fractured")[label]
+        parent.mkdir(parents=True, exist_ok=True)
+        image = np.random.default_rng(number).integers(0, 256, (60, 40), np.uint8)
+        cv2.imwrite(str(parent / name), image)
+        rows.append(f"{name},1,0,0,0,0,{label}")
+        if label:  # drawn on the image before it was shrunk by two
+            images.append({"id": number, "width": 80, "height": 120, "file_name": name})
+            annotations.append({"image_id": number, "bbox": [8.0, 12.0, 20.0, 30.0]})
+    annotations.append({"image_id": 1, "bbox": [60.0, 100.0, 10.0, 10.0]})
+    (folder / "dataset.csv").write_text("\n".join(rows))
+    (folder / "Annotations" / "COCO JSON").mkdir(parents=True)
+    content = {"images": images, "annotations": annotations}
+    (folder / "Annotations/COCO JSON/COCO_fracture_masks.json").write_text(json.dumps(content))
     return folder
 
 

@@ -1,14 +1,16 @@
 """The script of the tries: what it refuses at once, what it compares, what it keeps."""
 
+import dataclasses
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from eager import run_eagerly
 from prediction_tables import predictions_of
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from mura_tf import Recipe, Run, load_mura, study_probabilities, train
+from mura_tf import Recipe, Run, load_fracatlas, load_mura, study_probabilities, train
 from mura_tf.experiments import modern
 from mura_tf.grid.plan import plan_runs
 from mura_tf.training.recipe import find_settings
@@ -34,7 +36,7 @@ def test_what_cannot_be_is_told_at_once(options, sentence, tmp_path, monkeypatch
 def test_tries_and_ablations_have_names_of_their_own():
     assert modern.TRIES[modern.MODERN] == {}
     assert not modern.TRIES.keys() & modern.ABLATIONS.keys()
-    assert modern.TOGETHER not in modern.TRIES | modern.ABLATIONS
+    assert not modern.TOGETHER.keys() & (modern.TRIES | modern.ABLATIONS).keys()
 
 
 def test_members_are_those_of_the_command(tmp_path):
@@ -47,16 +49,24 @@ def test_members_are_those_of_the_command(tmp_path):
 def test_a_gain_is_of_the_same_studies_in_any_order(tmp_path):
     table = predictions_of()
     worse = table.assign(probability=table.probability[::-1].to_numpy())
-    expected = 0.0
-    for sign, one in ((1, table), (-1, worse)):
-        studies = study_probabilities(one)
-        expected += sign * roc_auc_score(studies.label, studies.probability)
     first = run_of(table, tmp_path / "first")
     second = run_of(worse.sort_values("label", ignore_index=True), tmp_path / "second")
     found = modern.gain([first], [second], "valid")
-    assert found["gain"] == pytest.approx(expected)
+    ours, theirs = (study_probabilities(one) for one in (table, worse))
+    areas = [roc_auc_score(one.label, one.probability) for one in (ours, theirs)]
+    kappas = [best_kappa(one) for one in (ours, theirs)]
+    assert found["gain"] == pytest.approx(areas[0] - areas[1])
+    assert found["kappa_gain"] == pytest.approx(kappas[0] - kappas[1])
     assert 0 < found["gain_low"] < found["gain"] < found["gain_high"]
-    assert modern.gain([second], [first], "valid")["gain"] == pytest.approx(-expected)
+    assert 0 < found["kappa_gain_low"] < found["kappa_gain"] < found["kappa_gain_high"]
+    back = modern.gain([second], [first], "valid")
+    assert back["gain"] == pytest.approx(-found["gain"])
+    assert back["kappa_gain"] == pytest.approx(-found["kappa_gain"])
+
+
+def best_kappa(studies):
+    cuts = [0, *studies.probability]
+    return max(cohen_kappa_score(studies.label, studies.probability > cut) for cut in cuts)
 
 
 def test_members_are_averaged_before_they_are_compared(tmp_path):
@@ -148,11 +158,65 @@ def test_what_is_kept_can_stand_beside(members, tmp_path):
     assert (modern.keep(kept, tmp_path / "before").path / "predictions.csv").read_bytes() == before
 
 
-def test_test_is_opened_once(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["modern.py", "nowhere", "w.h5", str(tmp_path), "--test"])
-    monkeypatch.setattr(modern, "RESULTS", tmp_path)
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """The script with a small recipe, three members alone and a folder of results of its own."""
+    recipe = Recipe(
+        backbone="small_cnn",
+        weights=None,
+        image_size=32,
+        preprocessing="native",
+        head=("map:8:0.5", "pool"),
+        max_epochs=1,
+        stage="mura",
+    )
+    tries = {name: modern.TRIES[name] for name in modern.MEMBERS}
+    monkeypatch.setattr(modern, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(modern, "TRIES", tries)
+    monkeypatch.setattr(modern, "ABLATIONS", {})
+    monkeypatch.setattr(modern, "recipe_of", lambda name, weights: recipe.changed(tries[name]))
+    return recipe
+
+
+def test_each_system_is_opened_on_test_once(small, fracatlas_tree, tmp_path, monkeypatch, capsys):
+    def call(*options):
+        line = ["modern.py", str(fracatlas_tree), "w.h5", str(tmp_path / "runs"), *options]
+        monkeypatch.setattr(sys, "argv", line)
+        with run_eagerly():
+            modern.main()
+
+    before = tmp_path / "before"
+    call()
+    tried = pd.read_csv(modern.RESULTS / modern.TRIED, index_col="try")
+    assert list(tried.index) == [*modern.MEMBERS, "members"]
+    assert not (modern.RESULTS / modern.OPENED).exists()
+    call("--test")
+    path = modern.RESULTS / modern.OPENED
+    opened = pd.read_csv(path, index_col="try")
+    for name, row in opened.iterrows():
+        runs = [Run(modern.RESULTS / one) for one in modern.TOGETHER.get(name, [name])]
+        test = modern.studies_of(runs).query("split == 'test'")
+        assert row.auroc == pytest.approx(roc_auc_score(test.label, test.probability))
+    assert opened.pointing.between(0, 1).all()
+    with pytest.raises(SystemExit):
+        call("--test")
+    assert "test is opened once, and was" in capsys.readouterr().err
+
+    recipe = dataclasses.replace(small, head=("pool",), seed=5)
+    with run_eagerly():
+        train(recipe, load_fracatlas(fracatlas_tree), before / "member0", verbose=0)
+    call("--test", "--beside", str(before))
+    again = pd.read_csv(path, index_col="try")
+    pd.testing.assert_frame_equal(again.loc[list(opened.index), list(opened)], opened)
+    assert list(again.index) == [*opened.index, "before"] and pd.isna(again.pointing["before"])
+    for refused in (["--beside", str(before)], []):
+        with pytest.raises(SystemExit):
+            call("--test", *refused)
+
+
+def test_test_needs_the_models_for_where_they_point(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(modern, "is_kept", lambda name, weights: True)
-    (tmp_path / modern.OPENED).write_text("try\n")
+    monkeypatch.setattr(sys, "argv", ["modern.py", "nowhere", "w.h5", str(tmp_path), "--test"])
     with pytest.raises(SystemExit):
         modern.main()
-    assert "test is opened once, and was" in capsys.readouterr().err
+    assert "has no model of modern, member_1, member_2: run this" in capsys.readouterr().err
