@@ -64,8 +64,9 @@ TRIES: dict[str, dict[str, object]] = {
 """Name -> what differs from the recipe, in the order in which they are trained."""
 MEMBERS = (MODERN, "member_1", "member_2")
 """What `mura-tf train --recipe modern --scheme whole --members 3` trains."""
+ENSEMBLE = "members"
 TOGETHER: dict[str, tuple[str, ...]] = {
-    "members": MEMBERS,
+    ENSEMBLE: MEMBERS,
     "all_blocks_members": ("all_blocks", "all_blocks_1", "all_blocks_2"),
 }
 """Lines of several together, after the last of them."""
@@ -102,16 +103,18 @@ def is_kept(name: str, weights: str | None) -> bool:
 
 
 def is_told(name: str, weights: str | None) -> bool:
-    """Whether it is kept and has its line; the last of several has to have that of all, too."""
+    """Whether it is kept and has its line, beside the recipe as it is; the last of several has to
+    have that of all, too."""
     path = RESULTS / TRIED
     if not is_kept(name, weights) or not path.exists():
         return False
-    recipes = pd.read_csv(path, index_col="try").recipe
-    lines = {line: members[0] for line, members in TOGETHER.items() if name == members[-1]}
-    return all(
-        recipes.get(line) == spelled(recipe_of(one, weights)).hash
-        for line, one in ({name: name} | lines).items()
-    )
+    told = pd.read_csv(path, index_col="try", dtype=str).reindex(columns=["recipe", "against"])
+    lines = {line: members for line, members in TOGETHER.items() if name == members[-1]}
+    expected = {
+        line: [spelled(recipe_of(members[0], weights)).hash, against(line, len(members), weights)]
+        for line, members in ({name: (name,)} | lines).items()
+    }
+    return all(line in told.index and [*told.loc[line]] == row for line, row in expected.items())
 
 
 def spelled(recipe: Recipe) -> Recipe:
@@ -226,11 +229,11 @@ def gain(runs: Sequence[Run], others: Sequence[Run], split: str) -> dict[str, fl
     return found
 
 
-def rivals(name: str, models: int, weights: str | None) -> tuple[str, ...]:
-    """Which kept runs a line is compared with: one model with `modern`, several with its members
-    together once all are trained, and these with `modern`."""
-    alone = models == 1 or TOGETHER.get(name) == MEMBERS
-    return MEMBERS if not alone and all(is_kept(one, weights) for one in MEMBERS) else (MODERN,)
+def against(line: str, models: int, weights: str | None) -> str:
+    """What a line is compared with, and its recipe's hash: one model with `modern`, several with
+    its members together once all are trained, and these with `modern`."""
+    several = models > 1 and line != ENSEMBLE and all(is_kept(one, weights) for one in MEMBERS)
+    return f"{ENSEMBLE if several else MODERN} {spelled(recipe_of(MODERN, weights)).hash}"
 
 
 def studies_of(runs: Sequence[Run]) -> pd.DataFrame:
@@ -348,9 +351,10 @@ def main() -> None:
             continue
         row = {"try": name, "recipe": spelled(runs[0].recipe).hash, "models": len(runs)}
         row["seconds"] = sum(run.info["seconds"] for run in runs)
-        others = rivals(name, len(runs), weights)
-        row |= scored(runs, split) | {"against": " ".join(others)}
-        row |= gain(runs, [Run(RESULTS / other) for other in others], split)
+        compared = against(name, len(runs), weights)
+        other, _ = compared.split()
+        row |= scored(runs, split) | {"against": compared}
+        row |= gain(runs, [Run(RESULTS / one) for one in TOGETHER.get(other, (other,))], split)
         models = all(
             has_model(*pair) for pair in zip(folders, (run.recipe for run in runs), strict=True)
         )
@@ -358,10 +362,9 @@ def main() -> None:
             row |= located(folders, data, split)
         rows.append(row)
         if not arguments.test:
-            out.mkdir(parents=True, exist_ok=True)
-            with locked(out):
+            with locked(RESULTS):
                 write_tries([row], path)
-        if models and TOGETHER.get(name) == MEMBERS:
+        if models and name == ENSEMBLE:
             together = folders
     if arguments.test:
         write_tries(rows, path)

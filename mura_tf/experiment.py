@@ -24,7 +24,7 @@ from mura_tf.terminal import Output, waiting
 from mura_tf.training.facts import write_facts
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import RunFolders
-from mura_tf.training.systems import on_several_data_sets, predictions_of, systems_of
+from mura_tf.training.systems import on_several_data_sets, predictions_of, scored_systems
 
 
 def run_experiment(
@@ -91,7 +91,7 @@ def require_options(
         raise ValueError(
             "what is scored here is abnormality, of which the task 'study_type' says nothing. "
             "Train it with mura_tf.train(recipe, views, folder), or with `mura-tf reproduce "
-            "resnet18 --systems study_types`; it is packed as a recogniser."
+            "resnet18 --systems intermediate_task`; it is packed as a recogniser."
         )
     if scheme == "whole" and study_types:
         raise ValueError(
@@ -113,14 +113,7 @@ def report_runs(
     Returns:
         Table of `score_systems`; its `attrs["remark"]` says what cannot be compared, if anything.
     """
-    every, out = systems_of(run_dirs), Path(out)
-    systems = [one for one in every if one.recipe.task != "study_type"]
-    if not systems:
-        raise ValueError(
-            "what is scored here is abnormality, of which runs of the task 'study_type' say "
-            f"nothing. Received: {', '.join(one.name for one in every)}. Score their classes with "
-            "mura_tf.score_classes."
-        )
+    systems, out = scored_systems(run_dirs), Path(out)
     scores = score_systems(predictions_of(systems), progress=progress)
     scores.attrs["remark"] = on_several_data_sets(systems)
     with written_whole(out / "scores.csv") as part:

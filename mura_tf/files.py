@@ -51,8 +51,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = "".join(path.suffixes)
-    prefix = f".part-{_HOST}-{os.getpid()}-"
-    handle, part = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=path.parent)
+    handle, part = tempfile.mkstemp(prefix=_prefix(), suffix=suffix, dir=path.parent)
     os.close(handle)
     try:
         yield Path(part)
@@ -69,6 +68,23 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
             error.filename = os.fspath(path)
         raise
+
+
+@contextmanager
+def folder_aside(parent: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder in `parent` from which what is whole is moved to its place; it is removed then.
+
+    Those of killed processes of this machine are removed first.
+    """
+    Path(parent).mkdir(parents=True, exist_ok=True)
+    remove_lost_parts(parent)
+    with tempfile.TemporaryDirectory(prefix=_prefix(), dir=parent) as aside:
+        yield Path(aside)
+
+
+def _prefix() -> str:
+    """Of what this process has begun to write."""
+    return f".part-{_HOST}-{os.getpid()}-"
 
 
 def sync(handle: int) -> None:
@@ -97,6 +113,15 @@ def _replace(part: str, path: Path) -> None:
                     os.fspath(path),
                 ) from error
         time.sleep(0.05)
+
+
+def whole_path(path: str | os.PathLike[str]) -> str:
+    """An absolute path to the file that `path` leads to.
+
+    Where it goes up (`link/../a.png`), the system goes up from where a link leads, so that the
+    links have to be followed first.
+    """
+    return (os.path.realpath if os.pardir in Path(path).parts else os.path.abspath)(path)
 
 
 def remove_parts(folder: str | os.PathLike[str]) -> None:

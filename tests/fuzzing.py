@@ -48,7 +48,7 @@ TARGETS: dict[str, Target] = {}
 
 
 def fuzzed(share: int):
-    """A test's `share` of the inputs, of which there are forty."""
+    """A test's `share` of the inputs, of which there are forty-six."""
     return settings(max_examples=share * settings.default.max_examples)
 
 

@@ -11,11 +11,12 @@ PROGRAM = "import os; from mura_tf.cores import usable_cores; print(usable_cores
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
-def test_the_allocated_cores_are_counted():
+def test_the_allocated_cores_are_counted(monkeypatch, tmp_path):
     one = min(os.sched_getaffinity(0))
     program = f"import os; os.sched_setaffinity(0, {{{one}}}); {PROGRAM}"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert int(run.stdout) == 1
+    monkeypatch.setattr(cores, "_GROUP", tmp_path)  # of a container that is given less
     assert usable_cores() == len(os.sched_getaffinity(0))
 
 
@@ -39,7 +40,8 @@ def test_a_containers_share_is_counted(monkeypatch, tmp_path, files, expected):
 
 
 @pytest.mark.parametrize(("machine", "expected"), [(6, 6), (None, 1)])
-def test_without_an_allocation_the_machine_is_counted(monkeypatch, machine, expected):
+def test_without_an_allocation_the_machine_is_counted(monkeypatch, tmp_path, machine, expected):
+    monkeypatch.setattr(cores, "_GROUP", tmp_path)
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: machine)
     assert usable_cores() == expected

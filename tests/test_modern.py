@@ -137,10 +137,12 @@ def test_what_predicts_otherwise_alone_is_not_trained_again(members, lesions, tm
 def test_a_try_is_left_until_it_has_its_line(members, tmp_path, monkeypatch):
     monkeypatch.setattr(modern, "RESULTS", tmp_path)
     run = Run(members / "member0")
-    monkeypatch.setattr(modern, "recipe_of", lambda name, weights: run.recipe)
+    recipes = dict.fromkeys(modern.TRIES, run.recipe)
+    monkeypatch.setattr(modern, "recipe_of", lambda name, weights: recipes[name])
     modern.keep(run, tmp_path / "modern")
     assert not modern.is_told("modern", None)
     line = {"try": "modern", "recipe": run.recipe.hash, "auroc": 0.5}
+    line["against"] = f"modern {run.recipe.hash}"
     modern.write_tries([line | {"recipe": "other"}], tmp_path / modern.TRIED)
     assert not modern.is_told("modern", None)
     modern.write_tries([line], tmp_path / modern.TRIED)
@@ -150,6 +152,8 @@ def test_a_try_is_left_until_it_has_its_line(members, tmp_path, monkeypatch):
     assert not modern.is_told("member_2", None)  # the members together have none
     modern.write_tries([line | {"try": "members"}], tmp_path / modern.TRIED)
     assert modern.is_told("member_2", None)
+    recipes["modern"] = run.recipe.changed({"seed": 7})
+    assert not modern.is_told("member_2", None)  # it is compared with another recipe
 
 
 def test_what_is_kept_can_stand_beside(members, tmp_path):

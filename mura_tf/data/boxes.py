@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 from xml.etree import ElementTree
@@ -16,6 +16,7 @@ from mura_tf.data.layouts import find_dataset
 from mura_tf.data.radiograph import read_size
 from mura_tf.data.table import VIEW_KEY, unsplit_key
 from mura_tf.data.text import is_csv, read_table
+from mura_tf.files import whole_path
 
 BOX = ["x", "y", "width", "height"]
 """From the top left corner."""
@@ -64,18 +65,23 @@ def known_boxes(data: str | os.PathLike[str], views: pd.DataFrame) -> pd.DataFra
     return _read(path, views) if path.exists() else None
 
 
-def boxes_above(views: pd.DataFrame, among: pd.DataFrame | None = None) -> pd.DataFrame:
+def boxes_above(
+    views: pd.DataFrame,
+    among: pd.DataFrame | None = None,
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+) -> pd.DataFrame:
     """The boxes of some views, as `load_boxes` has them, of the data sets their files lie in.
 
     Args:
         views: whose boxes are asked for.
         among: all views that are known, where patients may recur over splits; by default `views`.
+        sizes: path -> (height, width), pixels, of the views that need not be looked at for it.
 
     Raises:
         FileNotFoundError: no folder above any of the files is a data set with boxes.
         ValueError: see `load_boxes`; boxes of other views alone, where some are abnormal.
     """
-    folders = views.path.map(lambda path: os.path.dirname(os.path.abspath(path)))
+    folders = views.path.map(lambda path: os.path.dirname(whole_path(path)))
     found = {folder: _box_file_above(Path(folder)) for folder in folders.unique()}
     files = folders.map(found)
     if files.isna().all():
@@ -86,7 +92,7 @@ def boxes_above(views: pd.DataFrame, among: pd.DataFrame | None = None) -> pd.Da
             "them there or in any folder above it. Put the boxes there, or give the map "
             "the weight 0, as in 'map:16:0'."
         )
-    tables = [_read(path, views[files == path], among) for path in files.dropna().unique()]
+    tables = [_read(path, views[files == path], among, sizes) for path in files.dropna().unique()]
     for path, table in zip(files.dropna().unique(), tables, strict=True):
         below = views[(files == path) & (views.label == 1)]
         if table.empty and len(below):
@@ -124,7 +130,12 @@ def _box_file_above(folder: Path) -> Path | None:
     return None
 
 
-def _read(path: Path, views: pd.DataFrame, among: pd.DataFrame | None = None) -> pd.DataFrame:
+def _read(
+    path: Path,
+    views: pd.DataFrame,
+    among: pd.DataFrame | None = None,
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+) -> pd.DataFrame:
     if path.is_dir():
         boxes = _grazpedwri_boxes(path, views)
     else:
@@ -133,7 +144,7 @@ def _read(path: Path, views: pd.DataFrame, among: pd.DataFrame | None = None) ->
     key = [column for column in key if column in boxes]
     others = [name for name in VIEW_KEY if name in boxes and name not in key]
     boxes = views[[*VIEW_KEY, "path"]].merge(boxes.drop(columns=others), on=key)
-    return _as_fractions(boxes, path)
+    return _as_fractions(boxes, path, sizes or {})
 
 
 def box_masks(
@@ -281,12 +292,14 @@ def _synthetic_boxes(path: Path) -> pd.DataFrame:
         ) from None
 
 
-def _as_fractions(boxes: pd.DataFrame, path: Path) -> pd.DataFrame:
+def _as_fractions(
+    boxes: pd.DataFrame, path: Path, known: Mapping[str, tuple[int, int]]
+) -> pd.DataFrame:
     """Pixels -> fractions of the view; COCO's of the image it names, which may be larger.
 
     Those of an image of unknown size are fractions already.
     """
-    sizes = {view: read_size(view) for view in boxes.path.unique()}
+    sizes = {view: known.get(view) or read_size(view) for view in boxes.path.unique()}
     heights = boxes.path.map({view: size[0] for view, size in sizes.items()}).astype(float)
     widths = boxes.path.map({view: size[1] for view, size in sizes.items()}).astype(float)
     of_height = boxes.get("of_height", heights)

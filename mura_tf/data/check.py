@@ -11,7 +11,6 @@ from mura_tf.cores import usable_cores
 from mura_tf.data.findings import (
     Finding,
     children,
-    contradicting_folders,
     identical_files,
     is_junk,
     is_plain,
@@ -49,8 +48,8 @@ def check_dataset(root: str | os.PathLike[str], progress: bool = False) -> pd.Da
 
     Returns:
         See `check_views`; in addition the problems "no data set", "empty", "header", "encoding",
-        "malformed line", "no images", "no label", "name", "another name" and "unlisted". No row:
-        nothing is wrong.
+        "malformed line", "no images", "no label", "name", "another name", "unlisted" and
+        "contradicting folder" (FracAtlas; of MURA "two labels"). No row: nothing is wrong.
 
     Examples:
         >>> len(mt.check_dataset("demo/MURA-v1.1"))
@@ -59,7 +58,7 @@ def check_dataset(root: str | os.PathLike[str], progress: bool = False) -> pd.Da
     if is_csv(root):
         try:
             views = read_views(root)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             return _table([Finding(str(root), "no data set", str(error))])
         return check_views(views, progress)
     try:
@@ -89,10 +88,9 @@ def check_views(views: pd.DataFrame, progress: bool = False) -> pd.DataFrame:
         Pictures: "one grey level", "tiny range", "few bits" (scaled to all grey levels) and
         "inverted" (a bright border where most have a dark one). The table: "listed twice", "two
         labels" of a study, "two spellings" of a study type, "reserved name", "type in one split",
-        "contradicting folder" (FracAtlas), "patient in two splits", "one class" of a type in a
-        split, "no validation split". The reason says what was found and what was expected. A cause
-        that many files have, such as a folder that is not there, is one row; its path is the folder
-        they share.
+        "patient in two splits", "one class" of a type in a split, "no validation split". The reason
+        says what was found and what was expected. A cause that many files have, such as a folder
+        that is not there, is one row; its path is the folder they share.
 
     Examples:
         >>> views = mt.load_mura("demo/MURA-v1.1")
@@ -110,7 +108,6 @@ def _findings(views: pd.DataFrame, files: list[Finding], progress: bool) -> list
         *types_in_one_split(views),
         *patients_in_two_splits(views),
         *scoring_findings(views),
-        *contradicting_folders(views),
         *files,
         *_identical(views, progress),
     ]

@@ -16,7 +16,6 @@ from mura_tf.data.findings import (
     nothing_found,
     split_folders,
 )
-from mura_tf.data.required import scoring_findings
 from mura_tf.data.table import SPLITS, as_views
 
 CLASS_LAYOUT = (
@@ -66,7 +65,6 @@ def scan_class_folders(folder: Path, progress: bool = False) -> tuple[pd.DataFra
     views["patient"] = [_name(first.get(path, path), folder) for path in views["path"]]
     views["view"] = [os.path.basename(path) for path in views["path"]]
     views = as_views(views.assign(study_type=STUDY_TYPE))
-    findings += scoring_findings(views)
     return views, findings + nothing_found(folder, CLASS_LAYOUT, views, findings)
 
 

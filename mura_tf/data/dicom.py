@@ -5,14 +5,16 @@ Needs the extra `mura-tf[dicom]`: pydicom, with pylibjpeg's decoders for compres
 
 import io
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
 from mura_tf.data.radiograph import is_dicom, naming
 from mura_tf.data.stored_image import (
+    MAX_PIXELS,
     StoredImage,
     UnreadableImageError,
     bits_note,
@@ -38,6 +40,17 @@ BODY_PARTS = {
     "wrist": ("WRIST", "CARPUS", "WRISTJOINT", "SCAPHOID"),
 }
 """Study type -> values of BodyPartExamined, without spaces (DICOM PS3.16, Annex L, and habits)."""
+GENERAL_PARTS = (
+    *("BONE", "BONES", "EXTREMITIES", "EXTREMITY", "LIMB", "LOWEREXTREMITY"),
+    *("LOWERLIMB", "OTHER", "SKELETAL", "SKELETON", "UNKNOWN", "UNSPECIFIED", "UPPEREXTREMITY"),
+    "UPPERLIMB",
+)
+"""Values of BodyPartExamined, written in the same way, that name no study type and exclude none."""
+_META = 1024
+"""Bytes, within which a file says its transfer syntax."""
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_MOST_BYTES = 2 * MAX_PIXELS + 2**24
+"""Of a file: the pixels of the largest radiograph, and a header."""
 _HEADER = "DICOM with a header that cannot be read"
 _TYPE_OF = {part: study_type for study_type, parts in BODY_PARTS.items() for part in parts}
 
@@ -47,7 +60,8 @@ class Header(NamedTuple):
 
     Attributes:
         study: StudyInstanceUID.
-        study_type: of BodyPartExamined: a key of `BODY_PARTS`, or the part itself in lower case.
+        study_type: of BodyPartExamined: a key of `BODY_PARTS`, "" for one of `GENERAL_PARTS`, or
+            the part itself in lower case.
         laterality: "L" or "R", of ImageLaterality or Laterality.
         burned_in: whether BurnedInAnnotation says that text was drawn into the pixels.
     """
@@ -59,44 +73,42 @@ class Header(NamedTuple):
 
 
 def read_dicom(content: bytes) -> StoredImage:
-    """Reads the header, and the pixels when they are asked for; see `decode_dicom`.
-
-    Raises:
-        UnreadableImageError, ImportError: see `decode_dicom`.
-    """
-    dataset = _parsed(content)
-    with _refused_as(_HEADER):
-        _require_radiograph(dataset)
-        height, width = int(dataset.Rows), int(dataset.Columns)
-    return StoredImage(height, width, orientation=1, decode=lambda: _shown(dataset))
-
-
-def decode_dicom(content: bytes, path: str | os.PathLike[str]) -> np.ndarray:
-    """The radiograph in the bytes of a DICOM file, as its maker wants it shown.
+    """Reads the header, and the pixels, as their maker wants them shown, when they are asked for.
 
     Modality LUT or rescale, then the first VOI LUT or window (without either, the whole range of
     the bits that are used), then MONOCHROME1 is turned round.
 
     Args:
         content: of the file.
-        path: for the message.
 
     Returns:
-        uint8 (height, width), 0 black to 255 white.
+        Its image, uint8 (height, width), 0 black to 255 white.
 
     Raises:
-        BadRadiographError: no DICOM file, another modality, several frames, colour, no pixels or
+        UnreadableImageError: no DICOM file, another modality, several frames, colour, no pixels or
             too few of them.
         ImportError: without the extra.
     """
-    with naming(path):
-        return read_dicom(content).grey()[0]
+    dataset = _parsed(io.BytesIO(content))
+    with _refused_as(_HEADER):
+        _require_radiograph(dataset)
+        _require_pixels(dataset)
+        height, width = int(dataset.Rows), int(dataset.Columns)
+    return StoredImage(height, width, orientation=1, decode=lambda: _shown(dataset))
 
 
-def dicom_header(content: bytes, path: str | os.PathLike[str]) -> Header:
-    """What the header of a DICOM file says; see `decode_dicom` for its errors."""
+def dicom_header(file: BinaryIO, path: str | os.PathLike[str]) -> Header:
+    """What the header of a DICOM file says, of which no pixels are read.
+
+    Args:
+        file: open at its beginning.
+        path: for the message.
+
+    Raises:
+        BadRadiographError, ImportError: see `read_dicom`; without pixels it has a header, too.
+    """
     with naming(path):
-        dataset = _parsed(content)
+        dataset = _parsed(file, pixels=False)
         with _refused_as(_HEADER):
             _require_radiograph(dataset)
             return header_of(dataset)
@@ -108,28 +120,16 @@ def header_of(dataset: "Dataset") -> Header:
     squeezed = "".join(letter for letter in part.upper() if letter.isalnum())
     return Header(
         study=_text(dataset, "StudyInstanceUID"),
-        study_type=_TYPE_OF.get(squeezed, part.lower()),
+        study_type="" if squeezed in GENERAL_PARTS else _TYPE_OF.get(squeezed, part.lower()),
         laterality=_text(dataset, "ImageLaterality") or _text(dataset, "Laterality"),
         burned_in=_text(dataset, "BurnedInAnnotation").upper() == "YES",
     )
 
 
-def dicom_size(content: bytes, path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(height, width) of `decode_dicom`'s image, pixels, from the header alone."""
-    with naming(path):
-        return read_dicom(content).size
-
-
-def shown_pixels(dataset: "Dataset", path: str | os.PathLike[str]) -> np.ndarray:
-    """`decode_dicom` of a parsed file of one grey frame, of whatever modality."""
-    with naming(path):
-        return _shown(dataset)[0]
-
-
 def parsed(content: bytes, path: str | os.PathLike[str]) -> "Dataset":
     """The bytes of a DICOM file as pydicom has them."""
     with naming(path):
-        return _parsed(content)
+        return _parsed(io.BytesIO(content))
 
 
 def _shown(dataset: "Dataset") -> tuple[np.ndarray, str]:
@@ -198,8 +198,9 @@ def _possible_range(dataset: "Dataset", bits: int) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-def _parsed(content: bytes) -> "Dataset":
-    if not is_dicom(content):
+def _parsed(file: BinaryIO, *, pixels: bool = True) -> "Dataset":
+    begin = file.read(_META)
+    if not is_dicom(begin):
         raise UnreadableImageError("not a DICOM file (no DICM behind its first 128 bytes)")
     try:
         from pydicom import dcmread
@@ -208,7 +209,26 @@ def _parsed(content: bytes) -> "Dataset":
             "a DICOM file, which needs pydicom. Install the extra: pip install 'mura-tf[dicom]'."
         ) from None
     with _refused_as("truncated or corrupt DICOM"):
-        return dcmread(io.BytesIO(content))
+        if _DEFLATED in begin:
+            _require_bounded(begin + file.read())
+        file.seek(0)
+        return dcmread(file, stop_before_pixels=not pixels)
+
+
+def _require_bounded(content: bytes) -> None:
+    """UnreadableImageError for a deflated file with more than an image: pydicom inflates it whole,
+    also for its header."""
+    start = 144 + int.from_bytes(
+        content[140:144], "little"
+    )  # behind FileMetaInformationGroupLength
+    inflate, size, left = zlib.decompressobj(-zlib.MAX_WBITS), 0, content[start:]
+    while left and size <= _MOST_BYTES:
+        size += len(inflate.decompress(left, 2**20))
+        left = inflate.unconsumed_tail
+    if size > _MOST_BYTES:
+        raise UnreadableImageError(
+            f"DICOM that is deflated and holds more than {_MOST_BYTES:,} bytes; save it inflated"
+        )
 
 
 @contextmanager
@@ -235,8 +255,6 @@ def _require_radiograph(dataset: "Dataset") -> None:
         raise UnreadableImageError(
             f"DICOM {found}; expected a radiograph, one of {', '.join(MODALITIES)}"
         )
-    if "PixelData" not in dataset:
-        raise UnreadableImageError("DICOM without pixels")
     frames = _text(dataset, "NumberOfFrames") or "1"
     if frames != "1":
         raise UnreadableImageError(f"DICOM with {frames} frames; expected one")
@@ -251,6 +269,18 @@ def _require_radiograph(dataset: "Dataset") -> None:
     if "Rows" not in dataset or "Columns" not in dataset:
         raise UnreadableImageError("DICOM without Rows and Columns")
     require_readable_size(int(dataset.Rows), int(dataset.Columns))
+
+
+def _require_pixels(dataset: "Dataset") -> None:
+    if "PixelData" not in dataset:
+        raise UnreadableImageError("DICOM without pixels")
+    highest, stored = _text(dataset, "HighBit"), _text(dataset, "BitsStored")
+    packed = dataset.file_meta.TransferSyntaxUID.is_compressed  # whose decoder knows by itself
+    if highest and stored and not packed and int(highest) != int(stored) - 1:
+        raise UnreadableImageError(
+            f"DICOM whose highest bit is {highest} of {stored} stored; expected {int(stored) - 1}: "
+            "its pixels do not begin at the lowest bit"
+        )
 
 
 def _text(dataset: "Dataset", keyword: str) -> str:

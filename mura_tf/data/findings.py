@@ -62,8 +62,10 @@ def contradicting_folders(views: pd.DataFrame) -> list[Finding]:
 
 
 def studies_in_two_labels(views: pd.DataFrame) -> list[Finding]:
-    """Studies with views of both labels, such as study1_positive beside study1_negative."""
-    views = views[views["label"].notna()]
+    """Studies with views of two labels, such as study1_positive beside study1_negative, or of one
+    and of none."""
+    known = views["label"].astype(object).where(views["label"].notna(), "unknown")
+    views = views.assign(label=known)
     labels = views.groupby(STUDY_KEY, sort=False)["label"].transform("nunique")
     firsts = views[labels > 1].drop_duplicates([*STUDY_KEY, "label"])
     return [

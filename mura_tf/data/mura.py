@@ -19,7 +19,7 @@ from mura_tf.data.findings import (
     split_folders,
 )
 from mura_tf.data.radiograph import FORMATS
-from mura_tf.data.required import scoring_findings, spelled_twice
+from mura_tf.data.required import spelled_twice
 from mura_tf.data.table import SPLITS, as_views
 from mura_tf.data.text import read_text
 from mura_tf.terminal import track
@@ -75,7 +75,7 @@ def scan_mura(folder: Path, progress: bool = False) -> tuple[pd.DataFrame, list[
     below = images["folder"] + "/" + images["view"]
     images["path"] = above + below.str.replace("/", os.sep, regex=False)
     views = as_views(images)
-    findings += contradicting_folders(views) + scoring_findings(views)
+    findings += contradicting_folders(views)
     findings += _other_folders(folder, set(read.values()))
     return views, findings + nothing_found(folder, MURA_LAYOUT, views, findings)
 

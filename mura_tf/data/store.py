@@ -24,7 +24,7 @@ from mura_tf.data.radiograph import (
     read_content,
     resize_with_pad,
 )
-from mura_tf.files import remove_parts, sync, written_whole
+from mura_tf.files import remove_parts, sync, whole_path, written_whole
 from mura_tf.terminal import Notice, track
 
 _CHUNK = 128
@@ -48,7 +48,7 @@ class FileKey(NamedTuple):
         """OSError where there is no such file."""
         status = os.stat(path)
         times = status.st_mtime_ns, status.st_ctime_ns
-        return cls(os.path.abspath(path), status.st_size, *times, status.st_ino)
+        return cls(whole_path(path), status.st_size, *times, status.st_ino)
 
     @property
     def is_same(self) -> bool:

@@ -59,10 +59,10 @@ def abnormality_of(probabilities: np.ndarray, classes: tuple[str, ...]) -> np.nd
     """The probability of abnormality, float (n,), of a model's outputs, float (n, K) or (n, 1).
 
     It is the sum over the abnormal classes, and NaN where no class says anything about it; without
-    classes it is the output itself.
+    classes it is the output itself. Float32 sums a little past 0 and 1 are these.
     """
     if not classes:
-        return probabilities[:, 0]
+        return probabilities[:, 0].clip(0, 1)
     abnormal = [name.startswith(ABNORMAL) for name in classes]
     if not any(abnormal):
         return np.full(len(probabilities), np.nan)

@@ -53,8 +53,7 @@ def load_views(
         True
     """
     if is_csv(root):
-        views = read_views(root)
-        views = _accept(Path(root), views, scoring_findings(views))
+        views = _accept(Path(root), read_views(root), [])
     else:
         folder = find_dataset(root)
         views = _accept(folder, *scan(folder, seed, progress=progress))
@@ -205,6 +204,11 @@ def read_views(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     try:
         views = _table(read_text(path))
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"there is no file '{path}'. Expected a views table, a CSV with the columns "
+            f"{', '.join(VIEW_COLUMNS)}."
+        ) from None
     except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
         raise ValueError(
             f"{path} must be a views table, a CSV with the columns {', '.join(VIEW_COLUMNS)}, "
@@ -231,6 +235,7 @@ def _table(text: str) -> pd.DataFrame:
             raise ValueError(f"a {column} that is no text on line {broken.idxmax() + 2}")
     known = {name: split for split, names in SPLIT_NAMES.items() for name in names}
     views["split"] = views["split"].str.strip().str.lower().replace(known)
+    views["label"] = views["label"].str.strip().replace({"0.0": "0", "1.0": "1"})  # as pandas'
     for column, allowed in (("label", ("0", "1", "")), ("split", SPLITS)):
         if unknown := sorted(set(views[column]) - set(allowed)):
             raise ValueError(f"{column} {unknown[0]!r}")
@@ -241,7 +246,7 @@ def _table(text: str) -> pd.DataFrame:
 
 def _accept(folder: Path, views: pd.DataFrame, findings: list[Finding]) -> pd.DataFrame:
     """Returns `views`; raises on findings, or warns of the harmless ones."""
-    findings = findings + patients_in_two_splits(views)
+    findings = [*findings, *scoring_findings(views), *patients_in_two_splits(views)]
     fatal = [one for one in findings if one.problem not in HARMLESS]
     if fatal:
         missing = all(one.problem == "missing" for one in fatal)

@@ -1,6 +1,6 @@
 """Predictions over classes -> confusion matrix, report, one-against-rest ROC and kappa.
 
-At image level, as document 003 has them; `evaluate.score` is for studies and abnormality.
+At image level, as document 003 has them; `mura_tf.score` is for studies and abnormality.
 """
 
 from dataclasses import dataclass

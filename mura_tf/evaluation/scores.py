@@ -131,10 +131,11 @@ def view_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
     studies = study_probabilities(predictions)[[*STUDY_KEY, "probability"]]
     views = views.merge(studies, on=STUDY_KEY, suffixes=("", "_study"))
     views = views.merge(spread, left_on=STUDY_KEY, right_index=True)
-    if "weight" not in predictions:
+    if "weight" not in predictions or predictions.weight.isna().all():
         return views
-    whole = predictions.groupby([*STUDY_KEY, "member"], sort=False).weight.transform("sum")
-    shares = predictions.assign(counts=predictions.weight / whole)
+    weighed = predictions.assign(weight=predictions.weight.fillna(1.0))  # as `mean_probability`
+    whole = weighed.groupby([*STUDY_KEY, "member"], sort=False).weight.transform("sum")
+    shares = weighed.assign(counts=weighed.weight / whole)
     counts = shares.groupby(VIEW_KEY, sort=False, as_index=False).counts.mean()
     return views.merge(counts, on=VIEW_KEY)
 
@@ -239,9 +240,8 @@ def score_systems(
 
 
 def reported_split(predictions: pd.DataFrame) -> str:
-    """The split whose scores are reported: test where there is one, otherwise valid."""
-    splits = set(predictions.split)
-    return "test" if "test" in splits else "valid"
+    """The split whose scores are reported: test where it has labels, otherwise valid."""
+    return "test" if predictions.label[predictions.split == "test"].notna().any() else "valid"
 
 
 def system_name(row: pd.Series) -> str:
@@ -291,8 +291,8 @@ def require_labels(rows: pd.DataFrame) -> None:
         label = "unknown" if pd.isna(first.label) else first.label
         raise ValueError(
             f"scores need labels of 0 and 1. Received: {(~known).sum()} of {len(rows)} rows "
-            f"without, the first: {_name(first)}, whose label is {label}. Score those that have "
-            "one: rows[rows.label.isin([0, 1])]."
+            f"without, the first: {_name(first)}, whose label is {label}. Label them, or leave "
+            "them out; in Python: rows[rows.label.isin([0, 1])]."
         )
 
 

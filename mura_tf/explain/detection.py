@@ -22,8 +22,8 @@ def boxes_of(heat: ArrayLike, least: float = 0.5) -> pd.DataFrame:
 
     Returns:
         A row per box, `view` (the number of the map), `x, y, width, height`, pixels of the square
-        from its top left, and `confidence`, the highest heat inside. The hottest of a view first;
-        a map of zeros has none.
+        from its top left, and `confidence`, the highest heat of the part. The hottest of a view
+        first; a map of zeros has none.
 
     Examples:
         >>> heat = np.zeros((8, 8))
@@ -40,7 +40,8 @@ def boxes_of(heat: ArrayLike, least: float = 0.5) -> pd.DataFrame:
     rows = []
     for view, one in enumerate(heat.reshape(-1, *heat.shape[-2:])):
         hot = (one > 0) & (one >= least * one.max())
-        numbers, _ = scipy.ndimage.label(hot, structure=np.ones((3, 3)))
+        numbers, count = scipy.ndimage.label(hot, structure=np.ones((3, 3)))
+        hottest = scipy.ndimage.maximum(one, numbers, range(1, count + 1))
         found = [
             (
                 view,
@@ -48,9 +49,11 @@ def boxes_of(heat: ArrayLike, least: float = 0.5) -> pd.DataFrame:
                 down.start,
                 across.stop - across.start,
                 down.stop - down.start,
-                one[down, across].max(),
+                confidence,
             )
-            for down, across in scipy.ndimage.find_objects(numbers)
+            for (down, across), confidence in zip(
+                scipy.ndimage.find_objects(numbers), hottest, strict=True
+            )
         ]
         rows += sorted(found, key=lambda row: -row[-1])
     return pd.DataFrame(rows, columns=["view", *BOX, "confidence"])

@@ -148,7 +148,7 @@ def score_table(
 def overview(table: pd.DataFrame) -> pd.DataFrame:
     """A `score_table` over all study types for reading: a row per method, a column per score.
 
-    A star marks what beats the centred blob.
+    A star marks what beats the centred blob, on ten patients or more.
     """
     rows = table[table.study_type == OVERALL]
     cells = [

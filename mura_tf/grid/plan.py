@@ -66,10 +66,14 @@ class PlannedRun(NamedTuple):
 
     @property
     def needs(self) -> Path | None:
-        """The folder of the run whose model it starts from, if any."""
+        """The folder of the run whose model it starts from, if any; relative where its own is, so
+        that it is known among a plan's, wherever that lies."""
         if self.recipe.initial is None:
             return None
-        return Path(os.path.normpath(self.folder / self.recipe.initial)).parent
+        needed = Path(os.path.normpath(self.folder / self.recipe.initial)).parent
+        if needed.is_absolute() and not self.folder.is_absolute():
+            return Path(os.path.relpath(needed))
+        return needed
 
 
 def plan_runs(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from mura_tf.files import written_whole
+from mura_tf.files import folder_aside, written_whole
 from mura_tf.inference.archive import installed_runtimes
 from mura_tf.inference.members import KerasMember, OnnxMember, OpenVinoMember, Reading, as_reading
 from mura_tf.models.backend import require_backend
@@ -106,8 +106,8 @@ def export_member(model: Path, preprocessing: str, to: str, out: Path, name: str
         name: of the file, without suffix.
 
     Raises:
-        ValueError: an unknown format, a backend other than TensorFlow, or a graph that says
-            something else than Keras; nothing is left then.
+        ValueError: an unknown format, a folder of something else at that place, a backend other
+            than TensorFlow, or a graph that says something else than Keras; nothing is left then.
         ImportError: what the format needs is not installed.
     """
     if to not in FORMATS:
@@ -121,21 +121,25 @@ def export_member(model: Path, preprocessing: str, to: str, out: Path, name: str
             f"an export starts from TensorFlow's graph. Received: the backend {backend!r}. Set "
             "KERAS_BACKEND=tensorflow."
         )
+    path = out / f"{name}{SUFFIXES[to]}"
+    if path.is_dir() and not (path / "saved_model.pb").is_file():
+        raise ValueError(
+            f"an export replaces an earlier one alone. Received: {path}, a folder of something "
+            "else. Give another folder (--out)."
+        )
     write, read = FORMATS[to]
     graph = _graph(keras.models.load_model(model, compile=False), preprocessing)
     side = graph.input_signature[0].shape[1]
     squares = np.random.default_rng(0).integers(0, 256, (_TRIED, side, side), np.uint8)
     expected = KerasMember(model, preprocessing).read(squares)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{name}{SUFFIXES[to]}"
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as aside:
-        part = Path(aside) / path.name
+    with folder_aside(out) as aside:
+        part = aside / path.name
         write(graph, part)
         difference = max(_compared(expected, found, path) for found in read(part, squares))
         for entry in os.listdir(aside):
             if (out / entry).is_dir():
                 shutil.rmtree(out / entry)
-            os.replace(Path(aside) / entry, out / entry)
+            os.replace(aside / entry, out / entry)
     return Exported(path, difference)
 
 

@@ -3,6 +3,7 @@
 
 const at = (id) => document.getElementById(id);
 const RANK = { abnormal: 0, doubtful: 1, normal: 2, "not read": 3 };
+const MOST_FILES = 1000; // of a request, which the server's form parser takes
 const state = { studies: [], views: [], study: -1, view: 0, zoom: 1, x: 0, y: 0, plain: null, heat: null, missing: "", asked: 0, busy: false };
 
 // ---------------------------------------------------------------------------------------------
@@ -58,6 +59,10 @@ function chosen(event) {
 async function send(found) {
   found = found.filter(([name]) => !name.split("/").pop().startsWith("."));
   if (!found.length || state.busy) return;
+  if (found.length > MOST_FILES) {
+    tell(`Not read: ${found.length} files, and an upload has ${MOST_FILES} at most. Give a zip of the folder.`);
+    return;
+  }
   state.busy = true;
   const token = crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slice(2);
   const form = new FormData();

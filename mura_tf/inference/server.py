@@ -35,6 +35,8 @@ MOST_BYTES = 512 * 2**20
 KEPT_READINGS = 20
 """Whose pictures can still be asked for; older ones are forgotten."""
 KEPT_SECONDS = 3600
+FORGETTING_SECONDS = 60
+"""Between two looks for what is too old, though nobody asks."""
 KEPT_BYTES = 2**30
 """Of pictures and reports together; the last reading's are kept whatever they are."""
 POLICY = (
@@ -77,7 +79,7 @@ def create_app(
 
     async def forgetting() -> None:
         while True:
-            await asyncio.sleep(60)
+            await asyncio.sleep(FORGETTING_SECONDS)
             readings.forget()
 
     @contextlib.asynccontextmanager
@@ -96,6 +98,7 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan,
     )
+    app.state.readings = readings
     app.state.pool = pool
 
     @app.middleware("http")
@@ -136,8 +139,9 @@ def create_app(
     ) -> dict[str, Any]:
         """Reads radiographs: PNG, JPEG, DICOM, or zips of them.
 
-        A file's name may have folders: those of one folder are a study. `token` names the request
-        for `/api/progress`. The answer has `studies` and `views`, with the fields of
+        A file's name may have folders: those of one folder are a study. An upload has 1,000 files
+        at most, a zip more. `token` names the request for `/api/progress`. The answer has `studies`
+        and `views`, with the fields of
         `findings.csv` and `views.csv`; a view's pictures are at `radiograph` and `heat`.
         """
         with tempfile.TemporaryDirectory() as folder:
@@ -158,7 +162,7 @@ def create_app(
 
     @app.get("/api/progress/{token}")
     def progress(token: str) -> dict[str, int]:
-        """How many views of a request are read, and of how many studies."""
+        """How many studies of a request are read, and of how many."""
         return pool.progress(token)
 
     @app.get("/api/pictures/{reading}/{number}/{kind}.png")

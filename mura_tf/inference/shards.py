@@ -9,6 +9,7 @@ from the shards in the order of the studies, and nothing but them stays.
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections import Counter, deque
@@ -27,7 +28,8 @@ from mura_tf.files import locked, remove_parts, sync
 from mura_tf.grid.engines import Engine, RayEngine
 from mura_tf.inference.bundle import Bundle, groups
 from mura_tf.inference.sources import WRITTEN_FOLDERS, Study, find_studies
-from mura_tf.inference.write import PictureNames, Record, recorded, write_records
+from mura_tf.inference.write import Record, recorded, write_records
+from mura_tf.reports.picture_names import PictureNames
 from mura_tf.terminal import waiting
 
 VIEWS = 64
@@ -54,7 +56,8 @@ def read_into(
     """Reads files and writes what `write_findings` does; a repeated call goes on after a kill.
 
     Of studies that were read before a kill only those are read again whose files, model or options
-    have changed since. However many there are, no more than the paths of all and the pixels of a
+    have changed since. Tables take the place of an earlier call's, and its pictures and objects go
+    with them. However many there are, no more than the paths of all and the pixels of a
     few batches are held. Where another call writes into `out`, this one waits.
 
     Args:
@@ -83,10 +86,9 @@ def read_into(
         "dicom": dicom,
     }
     mark = json.dumps([mura_tf.__version__, bundle.facts, order])
-    used: list[Path] = []
+    names, used = PictureNames(), list[Path]()
 
     def orders(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
-        names = PictureNames()
         for shard in groups(map(_absolute, studies), VIEWS):
             named = [(names(study.name), study) for study in shard]
             used.append(shards / _key(mark, named))
@@ -108,6 +110,7 @@ def read_into(
             counts = write_records(_each(records, told), out, bundle.facts)
             for folder in used:
                 _move_files(folder, out)
+            _remove_others(out, names, dicom)
             if used:
                 with tempfile.TemporaryDirectory(
                     prefix=".part-", dir=out, ignore_cleanup_errors=True
@@ -254,3 +257,14 @@ def _move_files(shard: Path, out: Path) -> None:
         for path in sorted((shard / kind).glob("*")):
             (out / kind).mkdir(exist_ok=True)
             os.replace(path, out / kind / path.name)
+
+
+def _remove_others(out: Path, names: PictureNames, dicom: bool) -> None:
+    """Removes what an earlier call has left of studies that are no longer in the tables."""
+    for path in (out / "studies").glob("*.png"):
+        if path.stem not in names:
+            path.unlink()
+    for path in (out / "dicom").glob("*.dcm"):
+        of_study = re.fullmatch(r"(.+)-(?:heatmap\d+|report)", path.stem)
+        if of_study and not (dicom and of_study[1] in names):
+            path.unlink()

@@ -1,41 +1,29 @@
 """Files, folders, zips, tables and arrays -> studies to be read, each with what is known of it."""
 
-import hashlib
 import os
-import tempfile
-import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mura_tf.data.findings import printable
-from mura_tf.data.radiograph import (
-    DICOM_SUFFIXES,
-    PLAIN_SUFFIXES,
-    BadRadiographError,
-    read_content,
-)
-from mura_tf.data.store import FileKey
+from mura_tf.data.radiograph import DICOM_SUFFIXES, PLAIN_SUFFIXES, BadRadiographError
 from mura_tf.data.text import beside, is_csv, read_cells, read_text
-from mura_tf.files import is_refusal
+from mura_tf.inference.zips import SIGNATURE, unpack, unpacked_once
 
 if TYPE_CHECKING:
     from mura_tf.data.dicom import Header
 
-ZIP_BYTES = 4 * 2**30
-"""What a zip may hold, unpacked."""
-ZIP_FILES = 100_000
-_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""How an entry may be packed: of others zipfile unpacks whole blocks, whatever size it says."""
 MOST_VIEWS = 100
 """Of a study. A folder of more images is no visit of a patient, and would be held as one."""
 IMAGE_SUFFIXES = (*PLAIN_SUFFIXES, *DICOM_SUFFIXES)
 """What is taken for a radiograph in a folder, besides images without a suffix and DICOM under any,
 such as CR.1.2.840.113704; a file that is named is read whatever its name."""
+DIRECTORY = "DICOMDIR"
+"""What a CD calls its table of contents, which is DICOM, too."""
 WRITTEN = ("findings.csv", "views.csv", "index.html")
 WRITTEN_FOLDERS = ("studies", "dicom")
 """What `mura-tf predict` leaves in its `--out`: pictures of studies, which are no radiographs."""
@@ -47,7 +35,7 @@ class Study:
     """The views of one visit, before anything is read of them.
 
     Attributes:
-        name: of its folder or file, or its StudyInstanceUID.
+        name: of its folder or file, or its StudyInstanceUID; another one than any other study's.
         views: paths, or uint8 (height, width) arrays.
         files: what each view is called.
         study_type: where a folder, a table or a DICOM header gives it, else "".
@@ -61,6 +49,12 @@ class Study:
     study_type: str = ""
     type_from: str = ""
     warnings: list[str] = field(default_factory=list)
+
+    def take(self, other: "Study") -> None:
+        """Adds another's views."""
+        self.views += other.views
+        self.files += other.files
+        self.warnings += [one for one in other.warnings if one not in self.warnings]
 
 
 Source = str | os.PathLike[str] | np.ndarray
@@ -79,7 +73,8 @@ def find_studies(
     A file is a study of its own, a folder's images are one study, and so are DICOM files of one
     StudyInstanceUID, body part and side wherever they lie. A zip is the folder that it holds. A CSV
     is written as for `read_views`, but of its columns `path` alone is needed; without a column
-    `study`, each row is a study.
+    `study`, each row is a study. A file that is given twice, as itself or in its folder, is read
+    once, and no two studies have one name.
 
     Args:
         sources: paths, or uint8 (height, width) arrays, each a study.
@@ -95,37 +90,30 @@ def find_studies(
         ValueError: a folder, zip or CSV without a radiograph, a CSV without paths, a zip that is
             damaged or too large, or a study of more than `MOST_VIEWS` views.
     """
-    known = {name.lower() for name in study_types}
-    studies: dict[object, Study] = {}
-    zips: set[Path] = set()
+    found = _Found(study_types, each_file)
+    sources = list(sources)
+    names = _told_apart(Path(one) for one in sources if not isinstance(one, np.ndarray))
     for number, source in enumerate(sources):
         if isinstance(source, np.ndarray):
-            name = f"array {number}"
-            studies[number] = Study(name, [source], [name])
+            found.add_array(number, source)
             continue
         path = Path(source)
+        here, name = Path(os.path.abspath(path)), names[os.path.abspath(path)]
         if not path.exists():
             raise FileNotFoundError(
                 f"there is no file or folder '{path}'. Expected PNG, JPEG or DICOM files, "
                 "folders or zips of them, or a views CSV."
             )
         if path.is_dir():
-            here = Path(os.path.abspath(path))
-            added = _add_folder(studies, path, here.name, here.parts, known, each_file, but=out)
-            _require_any(added, path)
+            _require_any(found.add_folder(path, name, here.parts, but=out), path)
         elif is_csv(path):
-            _require_any(_add_table(studies, path, each_file), path)
-        elif _starts_with(path, b"PK\x03\x04"):
-            folder, stem = _unpacked_once(path, unpacked), path.stem
-            if folder in zips:  # this very file, named twice
-                continue
-            zips.add(folder)
-            added = _add_folder(studies, folder, stem, (stem,), known, each_file, zipped=True)
-            _require_any(added, path)
+            _require_any(found.add_table(path), path)
+        elif _starts_with(path, SIGNATURE):
+            folder, stem = unpacked_once(path, unpacked), name.removesuffix(path.suffix)
+            _require_any(found.add_folder(folder, stem, (stem,), zipped=True), path)
         else:
-            told = path.name, str(path)
-            _add_file(studies, path, path.name, (str(path),), "", told, each_file)
-    return _visits(studies)
+            found.add_file(path, name, (str(here),), here.parent.parts, (path.name, str(path)))
+    return found.visits()
 
 
 def studies_of_uploads(
@@ -142,17 +130,16 @@ def studies_of_uploads(
     Raises:
         ValueError: no radiograph, or see `find_studies`.
     """
-    known = {name.lower() for name in study_types}
-    studies: dict[object, Study] = {}
+    found = _Found(study_types, each_file)
     named = [(_parts(name), name, path) for name, path in uploads]
     names = {tuple(parts) for parts, *_ in named}
     for (*folders, file), name, path in named:
-        if _starts_with(path, b"PK\x03\x04"):
+        if not folders and _starts_with(path, SIGNATURE):
             folder = path.with_name(f"{path.name}-unpacked")
             folder.mkdir()
-            _unpack(path, folder, told=file)
+            unpack(path, folder, told=file)
             stem = file.removesuffix(".zip")
-            _add_folder(studies, folder, stem, (stem,), known, each_file, zipped=True)
+            found.add_folder(folder, stem, (stem,), zipped=True)
             continue
         if folders and (
             any(part.startswith(".") for part in [*folders, file])
@@ -163,10 +150,229 @@ def studies_of_uploads(
         alone = each_file or not folders
         key = (name, str(path)) if alone else ("/".join(folders), "")
         shown = "/".join([*folders, file]) if alone else "/".join(folders)
-        study_type = _named_type(folders, known)
-        _add_file(studies, path, shown, key, study_type, (file, file), each_file)
+        found.add_file(path, shown, key, folders, (file, file))
+    studies = found.visits()
     _require_any(len(studies), Path("the upload"))
-    return _visits(studies)
+    return studies
+
+
+class _Key(NamedTuple):
+    """What the views of one study have in common.
+
+    Attributes:
+        visit: what tells visits apart, such as a folder or a StudyInstanceUID.
+        study_type, side: "" where nothing says it.
+    """
+
+    visit: tuple[object, ...]
+    study_type: str
+    side: str
+
+
+class _Found:
+    """Studies as their views are found."""
+
+    def __init__(self, study_types: Iterable[str], each_file: bool):
+        self._known = {name.lower() for name in study_types}
+        self._each_file = each_file
+        self._studies: dict[_Key, Study] = {}
+        self._taken: set[str] = set()
+
+    def add_array(self, number: int, pixels: np.ndarray) -> None:
+        """Adds a study of one view, uint8 (height, width)."""
+        name = f"array {number}"
+        self._studies[_Key((number,), "", "")] = Study(name, [pixels], [name])
+
+    def add_folder(
+        self,
+        folder: Path,
+        name: str,
+        above: Sequence[str],
+        *,
+        zipped: bool = False,
+        but: Path | None = None,
+    ) -> int:
+        """Adds a folder's images, and returns how many there are.
+
+        Args:
+            name: what it is called.
+            above: folders that may name the study type.
+            but: a folder that is passed over.
+        """
+        count = 0
+        for parent, files in _walked(folder, but):
+            inside = parent.relative_to(folder).parts
+            shown = "/".join([name, *inside])
+            for file in files:
+                path = parent / file
+                if file.startswith(".") or not _is_radiograph(path, file):
+                    continue
+                whole = f"{shown}/{file}"
+                key = (os.path.abspath(path if self._each_file else parent),)
+                called = whole if self._each_file else shown
+                told = file, whole if zipped else str(path)
+                self.add_file(path, called, key, [*above, *inside], told)
+                count += 1
+        return count
+
+    def add_file(
+        self,
+        path: Path,
+        name: str,
+        key: tuple[object, ...],
+        folders: Sequence[str],
+        told: tuple[str, str],
+    ) -> None:
+        """Adds a view to the study of that key, or of the one that its DICOM header says, unless it
+        is there.
+
+        Args:
+            name: of the study.
+            folders: that may name the study type.
+            told: what the file is called among those of its folder, and among those of a header's
+                study, wherever they lie.
+        """
+        if (whole := os.path.abspath(path)) not in self._taken:
+            self._taken.add(whole)
+            study_type = _named_type(folders, self._known)
+            self._add(path, name, key, study_type, told, as_keyed=self._each_file)
+
+    def add_table(self, path: Path) -> int:
+        """Adds the rows of a views CSV, and returns how many; what it says goes before headers."""
+        try:
+            table = read_cells(read_text(path))
+        except ValueError as error:
+            raise ValueError(f"{path} must be a views CSV. Received: {error}.") from None
+        if "path" not in table:
+            raise ValueError(
+                f"{path} must be a views CSV with a column path. Received: {', '.join(table)}."
+            )
+        keys = [name for name in ("split", "study_type", "patient", "study") if name in table]
+        alone = self._each_file or "study" not in table
+        for row in table.to_dict("records"):
+            view = Path(beside(path.parent, row["path"]))
+            key = (str(view),) if alone else tuple(row[name] for name in keys)
+            study_type, told = row.get("study_type", "").lower(), (row["path"], row["path"])
+            name, key = "/".join(key), (os.path.abspath(path), *key)
+            self._add(view, name, key, study_type, told, as_keyed=True, as_typed=True)
+        return len(table)
+
+    def _add(
+        self,
+        path: Path,
+        name: str,
+        key: tuple[object, ...],
+        study_type: str,
+        told: tuple[str, str],
+        *,
+        as_keyed: bool,
+        as_typed: bool = False,
+    ) -> None:
+        """`add_file` where the folder has said its study type.
+
+        Args:
+            as_keyed: whether `key` holds whatever the header says.
+            as_typed: whether `study_type`, if there is one, does, and the side says nothing.
+        """
+        type_from, side, warnings = "given" if study_type else "", "", []
+        called, anywhere = told
+        header = _header(path) if _is_dicom(path) else None
+        if header is not None:
+            if header.study and not as_keyed:
+                key, name, called = ("", header.study), header.study, anywhere
+            if header.study_type and not (as_typed and study_type):
+                study_type, type_from = header.study_type, "dicom"
+            if header.burned_in:
+                warnings.append("the header says that text is burned into the pixels")
+            side = "" if as_typed else header.laterality
+        study = Study(printable(name), [path], [printable(called)], study_type, type_from, warnings)
+        self._put(_Key(key, study_type, side), study)
+
+    def visits(self) -> list[Study]:
+        """The studies once all views are known, none of them larger than a visit of a patient."""
+        self._join("study_type")
+        self._join("side")
+        types = Counter(key for key, _ in {one[:2] for one in self._studies})
+        sides = Counter(one[:2] for one in self._studies)
+        times: Counter[str] = Counter()
+        given: set[str] = set()
+        for (key, study_type, side), study in self._studies.items():
+            if study_type and types[key] > 1:
+                study.name += f" {study_type}"
+            if side and sides[key, study_type] > 1:
+                study.name += f" {side}"
+            name = study.name
+            while study.name in given:
+                times[name] += 1
+                study.name = f"{name} ({times[name] + 1})"
+            given.add(study.name)
+            _require_visit(study)
+        return list(self._studies.values())
+
+    def _join(self, field: str) -> None:
+        """Gives studies that do not say their study type, or side, the only one that others of
+        their visit say."""
+        place = _Key._fields.index(field)
+        said: dict[object, set[str]] = {}
+        for key in self._studies:
+            said.setdefault(key[:place], set()).add(getattr(key, field))
+        for key in list(self._studies):
+            others = said[key[:place]] - {""}
+            if not getattr(key, field) and len(others) == 1:
+                study, (other,) = self._studies.pop(key), others
+                if field == "side":
+                    self._put(key._replace(side=other), study)
+                else:
+                    study.study_type, study.type_from = other, "dicom"
+                    self._put(key._replace(study_type=other), study)
+
+    def _put(self, key: _Key, study: Study) -> None:
+        """Adds a study, or its views to the one of that key."""
+        if before := self._studies.get(key):
+            before.take(study)
+        else:
+            self._studies[key] = study
+
+
+def _told_apart(paths: Iterable[Path]) -> dict[str, str]:
+    """Absolute path -> its last name, below as many folders as tell it from the others'."""
+    left = {os.path.abspath(path) for path in paths}
+    names: dict[str, str] = {}
+    depth = 1
+    while left:
+        tails = {path: Path(*Path(path).parts[-depth:]).as_posix() for path in left}
+        times = Counter(tails.values())
+        names |= {path: tail for path, tail in tails.items() if times[tail] == 1}
+        left -= names.keys()
+        depth += 1
+    return names
+
+
+def _walked(folder: Path, but: Path | None) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder that may hold radiographs, from this one on, and its files' names.
+
+    Args:
+        but: a folder that is passed over.
+    """
+    root = folder.resolve()
+    over = {folder: {root, but and but.resolve()}}  # what a link may not lead back to
+    for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        above_it, names = over.pop(Path(parent)), sorted(folders)
+        folders.clear()
+        if set(WRITTEN) <= set(files):  # what an earlier call has found
+            names = [one for one in names if one not in WRITTEN_FOLDERS]
+        for one in names:
+            below = Path(parent, one)
+            if one.startswith(".") or (real := below.resolve()) in above_it:
+                continue
+            if not (below.is_symlink() and root in real.parents):  # which is walked anyway
+                folders.append(one)
+                over[below] = above_it | {real}
+        yield Path(parent), sorted(files)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _are_results(folders: Sequence[str], names: set[tuple[str, ...]]) -> bool:
@@ -181,29 +387,6 @@ def _parts(name: str) -> list[str]:
     """The folders of an uploaded file, and its own name."""
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     return parts or ["file"]
-
-
-def _visits(studies: dict[object, Study]) -> list[Study]:
-    """The studies once all views are known, none of them larger than a visit of a patient.
-
-    Both sides of a visit have its side in their names; what says none is of the only other.
-    """
-    sides: dict[object, list[str]] = {}
-    keys = [key for key in studies if isinstance(key, tuple)]
-    for *visit, side in keys:
-        sides.setdefault(tuple(visit), []).append(side)
-    for *visit, side in keys:
-        others = [one for one in sides[tuple(visit)] if one]
-        if not side and len(others) == 1:
-            study, other = studies.pop((*visit, "")), studies[(*visit, *others)]
-            other.views += study.views
-            other.files += study.files
-            other.warnings += [one for one in study.warnings if one not in other.warnings]
-        elif side and len(others) > 1:
-            studies[(*visit, side)].name += f" {side}"
-    for study in studies.values():
-        _require_visit(study)
-    return list(studies.values())
 
 
 def _require_visit(study: Study) -> None:
@@ -223,119 +406,6 @@ def _require_any(views: int, path: Path) -> None:
         )
 
 
-def _add_folder(
-    studies: dict[object, Study],
-    folder: Path,
-    name: str,
-    above: Sequence[str],
-    known: set[str],
-    each_file: bool,
-    *,
-    zipped: bool = False,
-    but: Path | None = None,
-) -> int:
-    """Adds a folder's images, and returns how many.
-
-    Args:
-        name: what it is called.
-        above: folders that may name the study type.
-        but: a folder that is passed over.
-    """
-    added = 0
-    root = folder.resolve()
-    over = {folder: {root, but and but.resolve()}}  # what a link may not lead back to
-    for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
-        above_it, names = over.pop(Path(parent)), sorted(folders)
-        folders.clear()
-        if set(WRITTEN) <= set(files):  # what an earlier call has found
-            names = [one for one in names if one not in WRITTEN_FOLDERS]
-        for one in names:
-            below = Path(parent, one)
-            if one.startswith(".") or (real := below.resolve()) in above_it:
-                continue
-            if not (below.is_symlink() and root in real.parents):  # which is walked anyway
-                folders.append(one)
-                over[below] = above_it | {real}
-        inside = Path(parent).relative_to(folder)
-        shown = "/".join([name, *inside.parts])
-        study_type = _named_type([*above, *inside.parts], known)
-        for file in sorted(files):
-            path = Path(parent, file)
-            if file.startswith(".") or not _is_radiograph(path, file):
-                continue
-            key = (str(path),) if each_file else (parent,)
-            called = f"{shown}/{file}" if each_file else shown
-            told = file, f"{shown}/{file}" if zipped else str(path)
-            _add_file(studies, path, called, key, study_type, told, each_file)
-            added += 1
-    return added
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _add_file(
-    studies: dict[object, Study],
-    path: Path,
-    name: str,
-    key: tuple[str, ...],
-    study_type: str,
-    told: tuple[str, str],
-    as_keyed: bool,
-    *,
-    as_typed: bool = False,
-) -> None:
-    """Adds a view to the study of that key, or of what its DICOM header says.
-
-    Views of another body part or side are of another study, however they are called.
-
-    Args:
-        told: what the file is called among those of its folder, and among those of a header's
-            study, wherever they lie.
-        as_keyed: whether `key` holds whatever the header says.
-        as_typed: whether `study_type`, if there is one, does, and the side says nothing.
-    """
-    type_from, side, warnings = "given" if study_type else "", "", []
-    called, anywhere = told
-    header = _header(path) if _is_dicom(path) else None
-    if header is not None:
-        if header.study and not as_keyed:
-            key, name, called = (header.study,), header.study, anywhere
-        if header.study_type and not (as_typed and study_type):
-            study_type, type_from = header.study_type, "dicom"
-        if header.burned_in:
-            warnings.append("the header says that text is burned into the pixels")
-        side = "" if as_typed else header.laterality
-    study = studies.setdefault(
-        (*key, study_type, side), Study(printable(name), study_type=study_type, type_from=type_from)
-    )
-    study.views.append(path)
-    study.files.append(printable(called))
-    study.warnings += [one for one in warnings if one not in study.warnings]
-
-
-def _add_table(studies: dict[object, Study], path: Path, each_file: bool) -> int:
-    """Adds the rows of a views CSV, and returns how many; what it says goes before headers."""
-    try:
-        table = read_cells(read_text(path))
-    except ValueError as error:
-        raise ValueError(f"{path} must be a views CSV. Received: {error}.") from None
-    if "path" not in table:
-        raise ValueError(
-            f"{path} must be a views CSV with a column path. Received: {', '.join(table)}."
-        )
-    keys = [name for name in ("split", "study_type", "patient", "study") if name in table]
-    alone = each_file or "study" not in table
-    for row in table.to_dict("records"):
-        view = Path(beside(path.parent, row["path"]))
-        key = (str(view),) if alone else tuple(row[name] for name in keys)
-        study_type, told = row.get("study_type", "").lower(), (row["path"], row["path"])
-        keyed = (str(path), *key)
-        _add_file(studies, view, "/".join(key), keyed, study_type, told, True, as_typed=True)
-    return len(table)
-
-
 def _named_type(parts: Iterable[str], known: set[str]) -> str:
     """The study type that the innermost folder of such a name gives."""
     for part in reversed(list(parts)):
@@ -345,60 +415,21 @@ def _named_type(parts: Iterable[str], known: set[str]) -> str:
     return ""
 
 
-def _unpacked_once(path: Path, unpacked: Path) -> Path:
-    """The folder below `unpacked` that holds this very zip."""
-    mark = hashlib.blake2b(repr(FileKey.of(path)).encode(), digest_size=8).hexdigest()
-    folder = unpacked / mark
-    if not folder.is_dir():
-        unpacked.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=unpacked) as aside:
-            _unpack(path, Path(aside, mark))
-            os.replace(Path(aside, mark), folder)
-    return folder
-
-
-def _unpack(path: Path, folder: Path, told: str = "") -> None:
-    told = told or str(path)
-    with _zip_errors_explained(told), zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-    size = sum(entry.file_size for entry in entries)
-    if any(entry.compress_type not in _BOUNDED for entry in entries):
-        raise ValueError(
-            f"a zip's files must be stored or deflated: others can grow without bound. Received: "
-            f"{told}, packed otherwise. Pack it again, or unpack it and give the folder."
-        )
-    if len(entries) > ZIP_FILES or size > ZIP_BYTES:
-        raise ValueError(
-            f"a zip may hold {ZIP_FILES:,} files and {ZIP_BYTES / 2**30:g} GiB. Received: "
-            f"{told} with {len(entries):,} files and {size / 2**30:.1f} GiB. Unpack it and "
-            "give the folder."
-        )
-    with _zip_errors_explained(told), zipfile.ZipFile(path) as archive:
-        archive.extractall(folder)  # which keeps every entry inside
-
-
-@contextmanager
-def _zip_errors_explained(told: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # zipfile and zlib raise whatever they meet
-        if is_refusal(error):
-            raise
-        raise ValueError(f"{told} must be a whole zip without a password: {error}.") from None
-
-
 def _header(path: Path) -> "Header | None":
     from mura_tf.data.dicom import dicom_header
 
     try:
-        return dicom_header(read_content(path), path)
-    except BadRadiographError:  # which reading it says again
+        with open(path, "rb") as file:
+            return dicom_header(file, path)
+    except (BadRadiographError, OSError):  # which reading it says again
         return None
 
 
 def _is_radiograph(path: Path, name: str) -> bool:
     """Whether a file that is called so in its folder is taken for one; see `IMAGE_SUFFIXES`."""
     suffix = Path(name).suffix.lower()
+    if name.upper() == DIRECTORY:
+        return False
     if suffix in IMAGE_SUFFIXES or _is_dicom(path):
         return True
     return not suffix and any(_starts_with(path, one) for one in _SIGNATURES)

@@ -3,7 +3,6 @@
 import csv
 import heapq
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from mura_tf.reports.colours import COLOURS
 from mura_tf.reports.numbers import number_text
 from mura_tf.reports.overlay import overlaid
 from mura_tf.reports.page import WARNING, escaped, inline_jpeg, write_page
+from mura_tf.reports.picture_names import PictureNames
 
 SIDE = 448
 """Of a view in a study's picture, pixels."""
@@ -48,25 +48,6 @@ class Record:
     headline: str
     unreadable: int
     section: str
-
-
-class PictureNames:
-    """Studies' names as those of files, each once, also where `A.png` is `a.png`."""
-
-    def __init__(self) -> None:
-        self._seen: Counter[str] = Counter()
-        self._given: set[str] = set()
-
-    def __call__(self, study: str) -> str:
-        """Of the file, without suffix."""
-        whole = re.sub(r"[^\w.-]+", "-", study).strip(".-")
-        stem = whole.encode()[-100:].decode(errors="ignore") or "study"
-        name, key = stem, stem.casefold()
-        while name.casefold() in self._given:
-            self._seen[key] += 1
-            name = f"{stem}-{self._seen[key] + 1}"
-        self._given.add(name.casefold())
-        return name
 
 
 def recorded(

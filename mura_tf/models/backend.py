@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 BACKENDS = {"tensorflow": True, "jax": True, "torch": True, "numpy": False, "openvino": False}
-"""Every backend of Keras, by the package it needs: whether it trains."""
+"""Every backend of Keras: whether it trains."""
 EXTRAS = ("jax", "torch")
 """Those that `pip install 'mura-tf[NAME]'` brings."""
 NEEDED = {"floatx": "float32", "image_data_format": "channels_last"}
@@ -50,10 +50,12 @@ def require_backend(*, training: bool = False) -> None:
             f"Keras' backend must be one of {', '.join(BACKENDS)}. Received: "
             f"{_received('backend', backend)}. Set KERAS_BACKEND=tensorflow."
         )
-    if not importlib.util.find_spec(backend):
-        package = f"'mura-tf[{backend}]'" if backend in EXTRAS else backend
+    needed = "jax" if backend == "numpy" else backend  # Keras' numpy imports it
+    if not importlib.util.find_spec(needed):
+        package = f"'mura-tf[{needed}]'" if needed in EXTRAS else needed
         raise ImportError(
-            f"Keras' backend must be installed. Received: {_received('backend', backend)}. "
+            f"Keras' backend needs {needed}, which is not installed. Received: "
+            f"{_received('backend', backend)}. "
             f"Install it: pip install {package}; or set KERAS_BACKEND=tensorflow."
         )
     if training and not BACKENDS[backend]:

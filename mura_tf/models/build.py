@@ -4,6 +4,7 @@ import difflib
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -145,6 +146,7 @@ def freeze(extractor: keras.Model, trainable: str) -> None:
             )
         first = names.index(convolutions[-value])
     elif isinstance(value, str):
+        names = _numbered_anew(extractor)
         if value not in names:
             near = ", ".join(difflib.get_close_matches(value, names, n=5, cutoff=0.3))
             raise ValueError(
@@ -156,6 +158,22 @@ def freeze(extractor: keras.Model, trainable: str) -> None:
         first = 0 if kind == "all" else len(names)
     for layer in extractor.layers[:first]:
         layer.trainable = False
+
+
+def _numbered_anew(extractor: keras.Model) -> list[str]:
+    """The layers' names as those of the first model of a process: of layers that a backbone leaves
+    unnamed, such as Xception's shortcuts, Keras counts on from model to model."""
+    counts: Counter[str] = Counter()
+    names = []
+    for layer in extractor.layers:
+        words = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", type(layer).__name__)
+        kind = re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()  # Conv2D -> conv2d, as Keras
+        name = layer.name
+        if re.fullmatch(rf"{kind}(_\d+)?", name):
+            name = f"{kind}_{counts[kind]}" if counts[kind] else kind
+            counts[kind] += 1
+        names.append(name)
+    return names
 
 
 def _block(name: str) -> str | None:

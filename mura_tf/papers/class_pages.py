@@ -13,6 +13,7 @@ from mura_tf.reports.markdown import markdown_table
 from mura_tf.reports.numbers import interval_text, number_text
 from mura_tf.reports.page import captioned, escaped, inline_png, text_table
 from mura_tf.reports.radiograph_plots import Picture, plot_radiographs
+from mura_tf.reports.style import colour_of
 
 SAMPLES = 6
 """Views of each kind."""
@@ -74,7 +75,11 @@ def plot_samples(decided: pd.DataFrame) -> Figure | None:
         for view in surest[kind].drop_duplicates("true_class").head(SAMPLES).itertuples():
             caption = f"{view.true_class}\n{mark} {view.decided}, {view.share:.2f}"
             pictures.append(Picture(view.path, caption, colour))
-    return plot_radiographs(pictures, columns=SAMPLES)
+    figure = plot_radiographs(pictures, columns=SAMPLES)
+    if figure:
+        notice = "Not a medical device: research software."
+        figure.supxlabel(notice, x=0, ha="left", fontsize=7, color=colour_of("muted"))
+    return figure
 
 
 def class_section(

@@ -9,7 +9,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from mura_tf.evaluation.scores import STAGE_NAMES
-from mura_tf.reports.style import LEGEND, STAGE_COLOURS, SYSTEM_COLOURS, calm_axes, colour_of
+from mura_tf.reports.style import (
+    STAGE_COLOURS,
+    SYSTEM_COLOURS,
+    calm_axes,
+    colour_of,
+    draw_legend,
+)
 from mura_tf.training.run import Run
 
 _Curves = tuple[np.ndarray, int]
@@ -107,7 +113,7 @@ def plot_run_curves(runs: list[Run]) -> Figure:
     shown = dict.fromkeys(stage for found in by_backbone.values() for stage in found)
     lines = [Line2D([], [], color=colour_of(STAGE_COLOURS[stage])) for stage in shown]
     names = [STAGE_NAMES[stage] for stage in shown]
-    figure.legend(lines, names, loc="upper left", ncols=3, **LEGEND)
+    draw_legend(figure, lines, names, loc="upper left", ncols=3)
     return figure
 
 
@@ -167,7 +173,7 @@ def plot_system_curves(
     half = (len(names) + 1) // 2
     beside = max(map(len, names[:half])) + max(map(len, names[half:]))  # letters in two columns
     columns = 2 if beside <= LEGEND_LETTERS else 1
-    figure.legend(lines, names, loc="outside upper left", ncols=columns, **LEGEND)
+    draw_legend(figure, lines, names, ncols=columns)
     return figure
 
 
@@ -193,7 +199,7 @@ def plot_learning_rates(histories: list[pd.DataFrame]) -> Figure:
         )
     rates = np.concatenate([history.learning_rate for history in histories])
     axes.set_yscale("log")
-    axes.set_ylim(rates.min() / 3, rates.max() * 3)
+    axes.set_ylim(rates[rates > 0].min() / 3, rates.max() * 3)  # a cosine ends at 0
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlim(0.5, max(len(history) for history in histories) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))

@@ -55,7 +55,7 @@ from mura_tf.training.systems import (
     System,
     on_several_data_sets,
     predictions_of,
-    systems_of,
+    scored_systems,
 )
 
 VIEW_SIDE = 220
@@ -78,12 +78,13 @@ def write_report(run_dirs: RunFolders, path: str | os.PathLike[str]) -> Path:
 
     Raises:
         ValueError: no run folder, or one whose run is not finished; all such folders are named.
+            None but runs of the task study_type, which are left out.
 
     Examples:
         >>> mt.write_report(Path("demo/small_cnn/type/wrist").iterdir(), "demo/wrist.html").name
         'wrist.html'
     """
-    systems = systems_of(run_dirs)
+    systems = scored_systems(run_dirs)
     scores = score_systems(predictions_of(systems))
     return write_scored(systems, scores, decisions_of(systems), path)
 

@@ -11,7 +11,7 @@ from sklearn.calibration import calibration_curve
 from mura_tf.evaluation.scores import require_labels, system_key, system_name
 from mura_tf.models.backbones import BACKBONES
 from mura_tf.published import OVERALL
-from mura_tf.reports.style import LEGEND, SYSTEM_COLOURS, calm_axes, colour_of
+from mura_tf.reports.style import SYSTEM_COLOURS, calm_axes, colour_of, draw_legend
 
 
 def plot_kappa(scores: pd.DataFrame) -> Figure:
@@ -62,7 +62,7 @@ def plot_kappa(scores: pd.DataFrame) -> Figure:
     axes.get_yticklabels()[-1].set_fontweight("bold")
     axes.set_xlabel("study-level kappa (0 is chance)", color=colour_of("muted"), fontsize=11)
     if len(systems) > 1:
-        figure.legend(loc="outside upper left", **LEGEND | {"fontsize": 11})
+        draw_legend(figure, fontsize=11)
     return figure
 
 
@@ -95,7 +95,7 @@ def plot_parameters(overall: pd.DataFrame) -> Figure:
     axes.grid(color=colour_of("line"), linewidth=0.8)
     axes.set_xlabel("parameters, millions", color=colour_of("muted"), fontsize=10)
     axes.set_ylabel("overall kappa", color=colour_of("muted"), fontsize=10)
-    figure.legend(loc="outside upper left", ncols=2, **LEGEND)
+    draw_legend(figure, ncols=2)
     return figure
 
 
@@ -136,5 +136,5 @@ def plot_reliability(studies: pd.DataFrame, bins: int = 10) -> Figure:
     axes.grid(color=colour_of("line"), linewidth=0.8)
     axes.set_xlabel("mean probability", color=colour_of("muted"), fontsize=10)
     axes.set_ylabel("share abnormal", color=colour_of("muted"), fontsize=10)
-    figure.legend(loc="outside upper left", ncols=2, **LEGEND)
+    draw_legend(figure, ncols=2)
     return figure

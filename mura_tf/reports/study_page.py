@@ -22,6 +22,7 @@ from mura_tf.files import written_whole
 from mura_tf.reports.experiment_page import protocol
 from mura_tf.reports.overlay import SHOWN, overlaid
 from mura_tf.reports.page import WARNING, escaped, inline_jpeg, write_page
+from mura_tf.reports.picture_names import PictureNames
 from mura_tf.reports.style import colour_of
 from mura_tf.terminal import track
 
@@ -74,10 +75,10 @@ def explain_studies(
     boxes = known_boxes(data, views)
     heat = iter(ensemble.heatmaps(views, method, layer, progress=progress))
     shown = [(study, np.stack([next(heat) for _ in range(len(study))])) for study in studies]
-    paths = []
+    paths, names = [], PictureNames()
     whose = f"{ensemble.name}, {method}" + " of the predicted class" * (ensemble.of == "predicted")
     for study, maps in track(shown, "Drawing", shown=progress):
-        paths.append(out / ("-".join(study.iloc[0][STUDY_KEY]) + ".png"))
+        paths.append(out / f"{names('-'.join(study.iloc[0][STUDY_KEY]))}.png")
         with written_whole(paths[-1]) as part:
             plot_study(study, maps, boxes, title=whose).savefig(part, dpi=150)
     title = ORDERS[order].capitalize() if order else f"{len(studies)} studies"

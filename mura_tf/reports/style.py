@@ -29,6 +29,17 @@ def panel_grid(titles: list[str]) -> tuple[Figure, list[Axes]]:
     return figure, panels[: len(titles)]
 
 
+def draw_legend(figure: Figure, *handles: object, **settings: object) -> None:
+    """Outside the axes, upper left; names may have dollar signs, which are no mathematics.
+
+    Args:
+        handles, settings: of `Figure.legend`.
+    """
+    legend = figure.legend(*handles, **LEGEND | {"loc": "outside upper left"} | settings)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
 def colour_of(name: str) -> str:
     """The colour of that name on white."""
     return COLOURS[name][0]

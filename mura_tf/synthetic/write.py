@@ -2,7 +2,6 @@
 
 import csv
 import os
-import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 
 from mura_tf.cores import usable_cores
+from mura_tf.files import folder_aside
 from mura_tf.synthetic.anatomy import ANATOMIES
 from mura_tf.synthetic.film import draw_view
 from mura_tf.synthetic.lesions import draw_lesions
@@ -75,13 +75,13 @@ def write_synthetic_mura(
             f"Received: a {'folder with content' if target.is_dir() else 'file'}. "
             "Remove it or choose another root."
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
+    place = target.resolve()  # of a link to an empty folder, where that leads
     studies = _plan(studies_per_type, seed)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent) as aside:
-        part = Path(aside) / FOLDER
+    with folder_aside(place.parent) as aside:
+        part = aside / FOLDER
         part.mkdir()
         with ThreadPoolExecutor(usable_cores()) as pool:
-            written = pool.map(partial(_write_study, Path(aside), seed), studies)
+            written = pool.map(partial(_write_study, aside, seed), studies)
             drawn = list(track(written, "Drawing", len(studies), shown=progress))
         for split in ("train", "valid"):
             members = [i for i, study in enumerate(studies) if study.split == split]
@@ -91,9 +91,9 @@ def write_synthetic_mura(
             _write_csv(part / f"{split}_image_paths.csv", paths)
         lesions = [row for _, rows in drawn for row in rows]
         _write_csv(part / "lesions.csv", [LESION_COLUMNS, *lesions])
-        if target.exists():
-            target.rmdir()
-        part.rename(target)
+        if place.exists():
+            place.rmdir()
+        part.rename(place)
     return target
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Container, Mapping
@@ -22,6 +23,7 @@ from mura_tf.models.backbones import find_backbone
 from mura_tf.models.specs import (
     PAPER_HEAD,
     Cosine,
+    Plateau,
     boxes_weight,
     parse_augmentations,
     parse_head,
@@ -242,6 +244,11 @@ class Recipe:
             )
         if weighs_views(self.head):
             self._require_studies(augmentations)
+        if self.batch_size == 1 and ("mixup" in augmentations or weighs_views(self.head)):
+            raise ValueError(
+                "'mixup' and a head's 'views' are of several views at a time. Received: a "
+                "batch_size of 1. Use 2 or more."
+            )
         parse_trainable(self.trainable)
         require_batch_norm(self.batch_norm)
         parse_optimizer(self.optimizer)
@@ -250,6 +257,11 @@ class Recipe:
             raise ValueError(
                 "the schedule 'cosine:WARMUP' must leave epochs of max_epochs to fall in. "
                 f"Received: {self.schedule!r} with {self.max_epochs} epochs."
+            )
+        if isinstance(schedule, Plateau) and schedule.least >= self.learning_rate:
+            raise ValueError(
+                "the schedule 'plateau' lowers learning_rate to no less than its last number. "
+                f"Received: {self.schedule!r} with {self.learning_rate}, from which it cannot fall."
             )
         self._require_first_sizes()
         if self.monitor == "val_f1" and self.task == "abnormality":
@@ -284,7 +296,14 @@ class Recipe:
             raise ValueError(
                 f"first_sizes must be a tuple such as ('256:3',). Received: {self.first_sizes!r}."
             )
-        epochs = sum(epochs for _, epochs in parse_sizes(self.first_sizes))
+        sizes = parse_sizes(self.first_sizes)
+        sides = [side for side, _ in sizes] + [self.side]
+        if any(side >= larger for side, larger in itertools.pairwise(sides)):
+            raise ValueError(
+                "first_sizes must rise, to below image_size. Received: "
+                f"{self.first_sizes!r} before {self.side} pixels."
+            )
+        epochs = sum(epochs for _, epochs in sizes)
         if epochs >= self.max_epochs:
             raise ValueError(
                 "first_sizes must leave epochs of max_epochs to image_size. Received: "

@@ -79,7 +79,10 @@ def usable_views(
     for side, _ in parse_sizes(recipe.first_sizes):
         for name in ("train", "select"):
             prepare(parts[name], side, cache_dir, resize=recipe.resize, progress=progress)
-    boxes = boxes_above(parts["train"], views) if boxes_weight(recipe.head) else None
+    boxes = None
+    if boxes_weight(recipe.head):
+        sizes = dict(zip(views.path, map(tuple, prepared.sizes.tolist()), strict=True))
+        boxes = boxes_above(parts["train"], views, sizes)
     return views, problems, boxes, data_fingerprint(views, prepared.digests, boxes)
 
 

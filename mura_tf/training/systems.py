@@ -50,6 +50,23 @@ class System:
         return self.runs[0].recipe
 
 
+def scored_systems(run_dirs: RunFolders) -> list[System]:
+    """`systems_of` those runs that tell abnormal from normal.
+
+    Raises:
+        ValueError: there is none, or see `systems_of`.
+    """
+    every = systems_of(run_dirs)
+    systems = [one for one in every if one.recipe.task != "study_type"]
+    if not systems:
+        raise ValueError(
+            "what is scored here is abnormality, of which runs of the task 'study_type' say "
+            f"nothing. Received: {', '.join(one.name for one in every)}. Score their classes with "
+            "mura_tf.score_classes."
+        )
+    return systems
+
+
 def systems_of(run_dirs: RunFolders) -> list[System]:
     """The systems that finished runs are, in the order in which they are told.
 

@@ -303,3 +303,19 @@ def test_a_read_only_cache_serves_what_it_has(views, cache):
         path.chmod(path.stat().st_mode & ~0o222)
     assert_served(prepare(views, SIZE, cache), views)
     folder.chmod(0o700)
+
+
+def test_a_path_that_goes_up_from_a_link_is_the_file_that_is_read(tmp_path):
+    """`link/../a.png` is beside where the link leads, and not beside the link."""
+    for folder, grey in (("home", 10), ("shared", 200)):
+        (tmp_path / folder / "images").mkdir(parents=True)
+        image = np.full((8, 8), grey, np.uint8)
+        image[:4] += 40
+        cv2.imwrite(str(tmp_path / folder / "images/a.png"), image)
+    (tmp_path / "shared/tables").mkdir()
+    (tmp_path / "home/tables").symlink_to(tmp_path / "shared/tables")
+    path = str(tmp_path / "home/tables/../images/a.png")
+    views = pd.DataFrame({"path": [path]})
+    prepared = prepare(views, 8, tmp_path / "cache")
+    np.testing.assert_array_equal(prepared.images[0], read_radiograph(path))
+    assert prepared.images[0].min() == 200

@@ -138,3 +138,15 @@ def test_bad_fracatlas_csv(small_fracatlas, old, new, match):
     edit(small_fracatlas / "dataset.csv", old, new)
     with pytest.raises(ValueError, match=match):
         load_fracatlas(small_fracatlas)
+
+
+def test_two_images_of_one_name_and_two_labels_are_refused(small_fracatlas):
+    """Which are one study; the loader says so, as that of every layout."""
+    images = small_fracatlas / "images"
+    (images / "Non_fractured/IMG1.png").write_bytes(
+        (images / "Non_fractured/IMG3.jpg").read_bytes()
+    )
+    with open(small_fracatlas / "dataset.csv", "a", encoding="utf-8") as file:
+        file.write("IMG1.png,1,0,0,0,0,0\n")
+    with pytest.raises(ValueError, match="IMG1 of IMG1 has label"):
+        load_fracatlas(small_fracatlas)

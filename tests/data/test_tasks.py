@@ -39,6 +39,12 @@ def test_abnormality_is_the_sum_over_the_abnormal_classes():
     assert np.isnan(abnormality_of(probabilities[:, :2], ("elbow", "wrist"))).all()
 
 
+def test_a_probability_that_float32_puts_past_1_is_1():
+    outputs = np.array([[1.0000002], [-1e-9], [0.3]], np.float32)
+    np.testing.assert_allclose(abnormality_of(outputs, ()), [1, 0, 0.3])
+    assert abnormality_of(outputs, ()).max() <= 1
+
+
 def test_a_class_called_abnormally_is_no_abnormal_class():
     assert np.isnan(abnormality_of(np.array([[1.0]]), ("abnormality",))).all()
 

@@ -1,6 +1,10 @@
+import shutil
+
+import numpy as np
 import pandas as pd
 import pytest
 
+from mura_tf.data.check import check_dataset
 from mura_tf.data.table import VIEW_COLUMNS
 from mura_tf.data.views import load_mura, load_views
 
@@ -30,3 +34,36 @@ def test_a_csv_that_is_no_views_table(tmp_path, text, sentence):
     (tmp_path / "views.csv").write_text(text)
     with pytest.raises(ValueError, match=sentence):
         load_views(tmp_path / "views.csv")
+
+
+def test_labels_as_pandas_writes_them_beside_unknown_ones(mura, tmp_path):
+    views = load_mura(mura)
+    labels = views.label.astype(float)
+    labels[views.split == "valid"] = np.nan
+    views.assign(label=labels).to_csv(tmp_path / "views.csv", index=False)  # 1.0, 0.0 and none
+    text = (tmp_path / "views.csv").read_text()
+    assert ",1.0," in text
+    found = load_views(tmp_path / "views.csv")
+    assert found.label.isna().equals(views.split == "valid")
+    known = views.split == "train"
+    assert found.label[known].tolist() == views.label[known].tolist()
+    (tmp_path / "views.csv").write_text(text.replace(",1.0,", ", 1 ,"))
+    assert load_views(tmp_path / "views.csv").equals(found)
+
+
+def test_a_csv_that_is_not_there_is_a_sentence(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"there is no file '.*gone\.csv'. Expected a views"
+    ):
+        load_views(tmp_path / "gone.csv")
+    assert check_dataset(tmp_path / "gone.csv").problem.tolist() == ["no data set"]
+
+
+def test_a_folders_name_contradicts_no_csv(tmp_path, mura):
+    """What a folder is called says something in MURA's layout alone."""
+    views = load_mura(mura)
+    other = tmp_path / "covid_negative"
+    other.mkdir()
+    paths = [shutil.copy(path, other / f"{row}.png") for row, path in enumerate(views.path)]
+    views.assign(path=paths).to_csv(tmp_path / "views.csv", index=False)
+    assert check_dataset(tmp_path / "views.csv").empty

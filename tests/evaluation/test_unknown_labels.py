@@ -13,7 +13,7 @@ from mura_tf.data.counts import summarize
 from mura_tf.data.pipeline import make_dataset
 from mura_tf.data.study import study_data
 from mura_tf.data.table import as_labels
-from mura_tf.data.views import load_mura, read_views
+from mura_tf.data.views import load_mura, load_views, read_views
 from mura_tf.evaluation.classes import score_classes
 from mura_tf.evaluation.comparison import repeated_scores
 from mura_tf.evaluation.predictions import predict_views, read_predictions, write_predictions
@@ -151,7 +151,7 @@ def test_scoring_them_is_a_sentence(predictions):
             scored()
     known = studies[studies.label.isin([0, 1])]
     assert score(known).n.iloc[-1] == len(studies) - 2
-    with pytest.raises(ValueError, match=r"Received: 1 of .* whose label is 2\. Score those"):
+    with pytest.raises(ValueError, match=r"Received: 1 of .* whose label is 2\. Label them"):
         score(studies[studies.label.notna()])
 
 
@@ -224,6 +224,20 @@ def test_the_checks_take_unknown_labels_for_no_contradiction(views, tmp_path):
     assert "label unknown" in found.reason[0]
 
 
+def test_a_study_of_which_some_views_have_a_label_is_told_before_training(views, tmp_path):
+    study = views[views.split == "valid"].groupby(STUDY, sort=False).filter(lambda of: len(of) > 1)
+    unknown = views.index == study.index[0]
+    views = views.assign(label=as_labels(views.label.astype(float).where(~unknown)))
+    views.to_csv(tmp_path / "views.csv", index=False)
+    for told in (
+        lambda: load_views(tmp_path / "views.csv"),
+        lambda: train(Recipe(backbone="small_cnn", weights=None), views, tmp_path / "run"),
+    ):
+        with pytest.raises(ValueError, match=r"has label unknown here and label [01] in"):
+            told()
+    assert "two labels" in set(check_views(views).problem)
+
+
 def test_the_data_study_leaves_them_out(views, tmp_path):
     labels = views.label.astype(float)
     labels[views.split == "valid"] = np.nan
@@ -251,8 +265,7 @@ def test_a_run_predicts_them_and_never_trains_on_them(views, tmp_path, eagerly):
     assert (run.path / "history.csv").read_bytes() == (known.path / "history.csv").read_bytes()
     found = run.predictions
     assert found.label.isna().equals(found.split == "test")
-    with pytest.raises(ValueError, match="whose label is unknown"):
-        score_systems(found)
+    assert set(score_systems(found).split) == {"valid"}  # the last that has labels
     for split in ("train", "valid"):
         wrong = views.assign(label=as_labels(views.label.where(views.split != split)))
         with pytest.raises(ValueError, match=rf"needs a label, 0 or 1\. .* without, in {split},"):

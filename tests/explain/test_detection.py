@@ -24,13 +24,20 @@ def test_boxes_hold_the_hot_parts():
     heat = cv2.GaussianBlur(rng.random((64, 64)).astype(np.float32), (0, 0), 3)
     heat = (heat - heat.min()) / np.ptp(heat)
     found = boxes_of(heat, 0.7)
-    count, _, stats, _ = cv2.connectedComponentsWithStats((heat >= 0.7).astype(np.uint8))
+    count, numbers, stats, _ = cv2.connectedComponentsWithStats((heat >= 0.7).astype(np.uint8))
     assert len(found) == count - 1 > 3
     assert sorted(found[BOX].to_numpy().tolist()) == sorted(stats[1:, :4].tolist())
     assert found.confidence.is_monotonic_decreasing and found.confidence[0] == 1
-    for row in found.itertuples():
-        part = heat[row.y : row.y + row.height, row.x : row.x + row.width]
-        assert row.confidence == pytest.approx(part.max())
+    confidence = {tuple(row[BOX]): row.confidence for _, row in found.iterrows()}
+    for part in range(1, count):
+        assert confidence[tuple(stats[part, :4])] == pytest.approx(heat[numbers == part].max())
+
+
+def test_a_part_is_as_hot_as_it_is_itself():
+    """An L of 0.6 around a spot of 1: the spot comes first."""
+    heat = np.zeros((8, 8))
+    heat[1:7, 1], heat[6, 1:7], heat[2, 5] = 0.6, 0.6, 1
+    assert boxes_of(heat).to_numpy().tolist() == [[0, 5, 2, 1, 1, 1], [0, 1, 1, 6, 6, 0.6]]
 
 
 def test_each_map_has_its_own_maximum_and_a_map_of_zeros_no_box():

@@ -300,7 +300,7 @@ def test_dicom(data, tmp_path_factory):
 
     def read():
         if is_dicom(content):
-            dicom_header(content, "arm")
+            dicom_header(io.BytesIO(content), "arm")
         return decoded(content, folder)
 
     found = read_or_refused("DICOM", read)

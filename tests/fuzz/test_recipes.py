@@ -34,7 +34,7 @@ SETTINGS = {
 WHOLE = Recipe().to_dict()
 
 
-@fuzzed(3)
+@fuzzed(6)
 @given(data=st.data())
 def test_recipe(data, tmp_path_factory):
     names = data.draw(st.lists(st.sampled_from(sorted(SETTINGS)), max_size=2, unique=True))

@@ -81,7 +81,7 @@ def test_views(data, tmp_path_factory):
         assert labels == [row["label"] for row in rows]
 
 
-@fuzzed(3)
+@fuzzed(6)
 @given(data=st.data())
 def test_predictions(data, tmp_path_factory):
     rows = data.draw(tables(PREDICTIONS))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mura_tf.grid.plan import SCHEMES, _each_once, plan_runs, run_folder
+from mura_tf.grid.plan import SCHEMES, PlannedRun, _each_once, plan_runs, run_folder
 from mura_tf.training.recipe import Recipe
 
 TYPES = ["elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist"]
@@ -57,6 +57,17 @@ def test_the_mura_run_comes_before_the_type_runs_that_start_from_it():
         assert recipe.stage == "type"
         assert (folder / recipe.initial).resolve() == (start / "best.keras").resolve()
         assert not Path(recipe.initial).is_absolute()
+
+
+def test_a_start_by_an_absolute_path_is_that_of_the_plan():
+    first, other = Path("runs/a"), Path("runs/b")
+    initial = str(Path("runs/a/best.keras").absolute())
+    run = PlannedRun(dataclasses.replace(RECIPE, initial=initial), other)
+    assert run.needs == first
+    run = PlannedRun(dataclasses.replace(RECIPE, initial="../a/best.keras"), other)
+    assert run.needs == first
+    run = PlannedRun(dataclasses.replace(RECIPE, initial=initial), other.absolute())
+    assert run.needs == first.absolute()
 
 
 def test_members_of_the_direct_scheme_start_from_the_recipes_weights():

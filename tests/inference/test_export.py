@@ -22,7 +22,9 @@ NEEDS = {"onnx": "tf2onnx", "openvino": "openvino", "litert": "ai_edge_litert"}
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
+    """A random one whose probabilities of noise lie apart, as those of "caffe" images do not."""
     path = tmp_path_factory.mktemp("model") / "best.keras"
+    keras.utils.set_random_seed(0)
     build_model("small_cnn", None, image_size=32).save(path)
     return path
 
@@ -30,16 +32,27 @@ def model(tmp_path_factory):
 @pytest.mark.parametrize("to", FORMATS)
 def test_every_format_says_what_keras_says(model, tmp_path, to):
     pytest.importorskip(NEEDS.get(to, "tensorflow"))
-    exported = export_member(model, "caffe", to, tmp_path, "member0")
+    exported = export_member(model, "torch", to, tmp_path, "member0")
     assert exported.path.name == f"member0{SUFFIXES[to]}" and exported.path.exists()
     assert exported.difference < 1e-4
     squares = np.random.default_rng(1).integers(0, 256, (3, 32, 32), np.uint8)
-    ours = KerasMember(model, "caffe").read(squares)
+    ours = KerasMember(model, "torch").read(squares)
     readings = FORMATS[to][1](exported.path, squares)
     assert len(readings) == (len(installed_runtimes()) if to == "onnx" else 1)
     for theirs in readings:
         assert theirs.outputs == pytest.approx(ours.outputs, abs=1e-4)
         assert theirs.maps == pytest.approx(ours.maps, abs=1e-3)
+
+
+def test_an_export_takes_the_place_of_an_earlier_one_alone(model, tmp_path):
+    for _ in range(2):
+        export_member(model, "torch", "saved_model", tmp_path, "member0")
+    run = tmp_path / "member1"
+    run.mkdir()
+    shutil.copy(model, run)
+    with pytest.raises(ValueError, match=r"Received: .*member1, a folder of something else"):
+        export_member(model, "torch", "saved_model", tmp_path, "member1")
+    assert (run / "best.keras").is_file()
 
 
 @pytest.mark.parametrize(
@@ -53,7 +66,7 @@ def test_every_backbone_becomes_onnx(tmp_path, backbone):
     """EfficientNet's Normalization is the one whose constants the converter forgets."""
     pytest.importorskip("tf2onnx")
     build_model(backbone, None, image_size=96).save(tmp_path / "best.keras")
-    exported = export_member(tmp_path / "best.keras", "caffe", "onnx", tmp_path, "member0")
+    exported = export_member(tmp_path / "best.keras", "torch", "onnx", tmp_path, "member0")
     assert exported.difference < 1e-4
 
 
@@ -61,8 +74,8 @@ def test_every_backbone_becomes_onnx(tmp_path, backbone):
 def test_every_runtime_says_what_keras_says(model, tmp_path, runtime):
     pytest.importorskip("tf2onnx")
     pytest.importorskip(runtime)
-    graph = export_member(model, "caffe", "onnx", tmp_path, "member0").path.read_bytes()
-    ours, theirs = KerasMember(model, "caffe"), RUNTIMES[runtime](graph)
+    graph = export_member(model, "torch", "onnx", tmp_path, "member0").path.read_bytes()
+    ours, theirs = KerasMember(model, "torch"), RUNTIMES[runtime](graph)
     assert (theirs.side, theirs.outputs) == (32, 1)
     for count in (3, 1, 8):
         squares = np.random.default_rng(count).integers(0, 256, (count, 32, 32), np.uint8)
@@ -75,7 +88,7 @@ def test_every_runtime_says_what_keras_says(model, tmp_path, runtime):
 def test_a_member_may_be_asked_from_several_threads(model, tmp_path, runtime):
     pytest.importorskip("tf2onnx")
     pytest.importorskip(runtime)
-    graph = export_member(model, "caffe", "onnx", tmp_path, "member0").path.read_bytes()
+    graph = export_member(model, "torch", "onnx", tmp_path, "member0").path.read_bytes()
     member = RUNTIMES[runtime](graph)
     squares = np.random.default_rng(0).integers(0, 256, (40, 2, 32, 32), np.uint8)
     alone = [member.read(pair).outputs for pair in squares]
@@ -134,12 +147,12 @@ def test_a_map_that_learned_where_lesions_are_is_exported(tmp_path):
 )
 def test_a_graph_that_says_something_else_is_not_kept(model, tmp_path, monkeypatch, changed, by):
     def read(path, squares):
-        said = KerasMember(model, "caffe").read(squares)
+        said = KerasMember(model, "torch").read(squares)
         return [said, changed(said)]
 
     monkeypatch.setitem(FORMATS, "saved_model", (export._write_saved_model, read))
     with pytest.raises(ValueError, match=f"was not kept: run beside Keras .* differs by {by}"):
-        export_member(model, "caffe", "saved_model", tmp_path / "out", "m")
+        export_member(model, "torch", "saved_model", tmp_path / "out", "m")
     assert not list((tmp_path / "out").iterdir())
 
 

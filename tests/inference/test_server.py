@@ -1,5 +1,6 @@
 """The server's JSON, and what it refuses."""
 
+import time
 import zipfile
 
 import numpy as np
@@ -153,6 +154,20 @@ def test_pictures_are_forgotten_in_time_and_by_size(client, lesions, monkeypatch
     first, second = picture(), picture()
     monkeypatch.setattr(server, "KEPT_BYTES", 1)
     assert [client.get(one).status_code for one in (first, second)] == [404, 200]
+
+
+def test_pictures_are_forgotten_though_nobody_asks(bundle, lesions, monkeypatch):
+    monkeypatch.setattr(server, "FORGETTING_SECONDS", 0.01)
+    app = create_app(bundle.path, hosts=("testserver",))
+    with TestClient(app) as client:
+        files = uploads(lesions / "valid/XR_WRIST")[:1]
+        assert client.post("/api/read", files=files).status_code == 200
+        assert app.state.readings._kept
+        monkeypatch.setattr(server, "KEPT_SECONDS", -1)
+        deadline = time.monotonic() + 30
+        while app.state.readings._kept and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert not app.state.readings._kept
 
 
 def test_kept_findings_are_files(bundle, lesions, tmp_path):

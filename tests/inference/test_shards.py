@@ -211,6 +211,20 @@ def test_studies_of_one_name_keep_their_pictures(bundle, lesions, tmp_path, smal
     }
 
 
+def test_pictures_of_an_earlier_call_go_with_its_tables(bundle, lesions, tmp_path, small):
+    study = next((lesions / "valid/XR_WRIST").glob("*/study1_positive"))
+    for name in "ab":
+        shutil.copytree(study, tmp_path / name)
+    out = tmp_path / "out"
+    read_into(bundle, [tmp_path / "a", tmp_path / "b"], out)
+    (out / "dicom").mkdir()
+    for name in ("a-report.dcm", "a-heatmap0.dcm", "mine.dcm"):
+        (out / "dicom" / name).write_bytes(b"")
+    read_into(bundle, [tmp_path / "a"], out)
+    assert files_below(out / "studies") == {"a.png"}
+    assert files_below(out / "dicom") == {"mine.dcm"}
+
+
 def test_a_killed_command_goes_on(bundle, many, tmp_path, decoded):
     """The process is killed as soon as a shard is there."""
     out = tmp_path / "out"

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mura_tf.inference import sources
+from mura_tf.inference import sources, zips
 from mura_tf.inference.sources import find_studies
 
 TYPES = ("elbow", "wrist")
@@ -88,7 +88,7 @@ def test_a_zip_has_limits_and_may_be_damaged(tmp_path, png, monkeypatch):
     with zipfile.ZipFile(path, "w") as archive:
         for number in range(3):
             archive.writestr(f"{number}.png", png)
-    monkeypatch.setattr(sources, "ZIP_FILES", 2)
+    monkeypatch.setattr(zips, "ZIP_FILES", 2)
     with pytest.raises(ValueError, match=r"a zip may hold 2 files .* with 3 files"):
         told(path)
     path.write_bytes(path.read_bytes()[:-30])
@@ -151,7 +151,7 @@ def test_dicom_files_are_grouped_by_study_and_body_part(tmp_path):
         put(tmp_path, [f"{name}.dcm"], content)
     studies = found(tmp_path)
     assert [(study.name, study.study_type, len(study.views)) for study in studies] == [
-        ("1.2.3", "wrist", 2), ("1.2.3", "elbow", 1), ("1.2.4", "wrist", 1)
+        ("1.2.3 wrist", "wrist", 2), ("1.2.3 elbow", "elbow", 1), ("1.2.4", "wrist", 1)
     ]  # fmt: skip
     assert {study.type_from for study in studies} == {"dicom"}
     assert studies[0].files == [str(tmp_path / "a.dcm"), str(tmp_path / "b/c.dcm")]
@@ -184,18 +184,99 @@ def test_body_parts_and_sides_are_not_averaged(tmp_path):
         put(tmp_path / "visit", [name], content)
     found = [(name, study_type, len(files)) for name, study_type, files in told(tmp_path / "visit")]
     assert found == [
-        ("visit", "hand", 1),
+        ("visit hand", "hand", 1),
         ("1.2.3 L", "wrist", 1),
         ("1.2.3 R", "wrist", 1),
-        ("visit", "wrist", 1),
+        ("visit wrist", "wrist", 1),
     ]
     (tmp_path / "visit/r.dcm").unlink()
     content = radiograph(pixels, StudyInstanceUID="1.2.3", BodyPartExamined="WRIST")
     put(tmp_path / "visit", ["unsaid.dcm"], content)  # of which side, where there is one
     found = [(name, len(files)) for name, _, files in told(tmp_path / "visit")]
-    assert sorted(found) == [("1.2.3", 2), ("visit", 1), ("visit", 1)]
+    assert sorted(found) == [("1.2.3", 2), ("visit hand", 1), ("visit wrist", 1)]
     (tmp_path / "views.csv").write_text("study,path\ns,visit/l.dcm\ns,visit/wrist.dcm\n")
     assert [len(files) for *_, files in told(tmp_path / "views.csv")] == [2]
+
+
+@pytest.mark.parametrize("unsaid", ["", "EXTREMITY", "Upper Extremity"])
+def test_a_view_without_a_body_part_is_of_the_only_other(tmp_path, unsaid):
+    pytest.importorskip("pydicom")
+    from dicom_files import radiograph
+
+    pixels = np.zeros((8, 8), np.uint16)
+    for name, part in (("a.dcm", unsaid), ("b.dcm", "WRIST")):
+        content = radiograph(pixels, StudyInstanceUID="1.2.3", BodyPartExamined=part)
+        put(tmp_path / "visit", [name], content)
+    assert [(name, kind, len(files)) for name, kind, files in told(tmp_path / "visit")] == [
+        ("1.2.3", "wrist", 2)
+    ]
+    content = radiograph(pixels, StudyInstanceUID="1.2.3", BodyPartExamined="HAND")
+    put(tmp_path / "visit", ["c.dcm"], content)
+    names = {name: study_type for name, study_type, _ in told(tmp_path / "visit")}
+    assert names == {"1.2.3": "", "1.2.3 wrist": "wrist", "1.2.3 hand": "hand"}
+
+
+def test_a_general_body_part_does_not_hide_the_folder_that_names_one(tmp_path):
+    pytest.importorskip("pydicom")
+    from dicom_files import radiograph
+
+    content = radiograph(np.zeros((8, 8), np.uint16), BodyPartExamined="EXTREMITY")
+    put(tmp_path / "XR_WRIST", ["a.dcm"], content)
+    (study,) = found(tmp_path / "XR_WRIST")
+    assert (study.study_type, study.type_from) == ("wrist", "given")
+
+
+def test_a_header_is_read_without_its_pixels(tmp_path, monkeypatch):
+    pydicom = pytest.importorskip("pydicom")
+    from dicom_files import radiograph
+
+    content = radiograph(np.zeros((64, 64), np.uint16), BodyPartExamined="WRIST")
+    put(tmp_path, ["a.dcm"], content[:-4000])  # grouping does not notice that they are cut
+    read = []
+    dcmread = pydicom.dcmread
+    monkeypatch.setattr(
+        pydicom, "dcmread", lambda *args, **named: read.append(dcmread(*args, **named)) or read[-1]
+    )
+    assert [study.study_type for study in found(tmp_path)] == ["wrist"]
+    assert read and not any("PixelData" in dataset for dataset in read)
+
+
+def test_a_cds_table_of_contents_is_no_radiograph(tmp_path, png):
+    put(tmp_path, ["CD/DICOMDIR"], bytes(128) + b"DICM")
+    put(tmp_path, ["CD/IMAGES/1.png"], png)
+    assert told(tmp_path / "CD") == [("CD/IMAGES", "", ["1.png"])]
+    uploads = [
+        ("CD/DICOMDIR", tmp_path / "CD/DICOMDIR"),
+        ("CD/1.png", tmp_path / "CD/IMAGES/1.png"),
+    ]
+    assert [one.files for one in sources.studies_of_uploads(uploads, TYPES)] == [["1.png"]]
+
+
+def test_no_two_studies_have_one_name(tmp_path, png):
+    names = ["p1/s/1.png", "p2/s/1.png", "q/p2/s/1.png", "p1/x/1.png"]
+    put(tmp_path, names, png)
+    folders = [tmp_path / name for name in ("p1/s", "p2/s", "q/p2/s", "p1/x")]
+    above = tmp_path.name
+    assert [name for name, *_ in told(*folders)] == ["p1/s", f"{above}/p2/s", "q/p2/s", "x"]
+    files = [name for name, *_ in told(*[tmp_path / name for name in names])]
+    assert files == ["p1/s/1.png", f"{above}/p2/s/1.png", "q/p2/s/1.png", "x/1.png"]
+    uploads = [("a.png", tmp_path / name) for name in names[:3]]
+    uploaded = sources.studies_of_uploads(uploads, TYPES)
+    assert [one.name for one in uploaded] == ["a.png", "a.png (2)", "a.png (3)"]
+
+
+def test_what_is_given_twice_is_read_once(tmp_path, png, monkeypatch):
+    put(tmp_path, ["p/s/1.png", "p/2.png"], png)
+    monkeypatch.chdir(tmp_path)
+    assert told("p", tmp_path / "p/s", "p/../p/2.png") == told("p")
+    assert told("p/s", "p") == [("s", "", ["1.png"]), ("p", "", ["2.png"])]
+    (study,) = found("p/2.png", "./p/2.png", tmp_path / "p/2.png")
+    assert len(study.views) == 1
+
+
+def test_a_file_is_of_the_study_type_that_its_folder_names(tmp_path, png):
+    put(tmp_path, ["XR_WRIST/p/s/1.png"], png)
+    assert [kind for _, kind, _ in told(tmp_path / "XR_WRIST/p/s/1.png")] == ["wrist"]
 
 
 def test_dicom_files_are_known_by_what_they_hold(tmp_path):
@@ -304,6 +385,17 @@ def test_an_uploaded_folder_is_read_as_one_on_disk(tmp_path, png):
     assert uploaded[0].files == ["1.png", "2"]
     with pytest.raises(ValueError, match="Received: the upload, which holds none"):
         sources.studies_of_uploads([("CD/viewer/1.dll", tmp_path / "CD/viewer/1.dll")], TYPES)
+
+
+def test_a_packed_file_in_an_uploaded_folder_is_passed_over(tmp_path, png):
+    put(tmp_path, ["study/1.png"], png)
+    with zipfile.ZipFile(tmp_path / "letter.docx", "w") as archive:
+        archive.writestr("word/media/logo.png", png)
+    uploads = [
+        ("study/1.png", tmp_path / "study/1.png"),
+        ("study/letter.docx", tmp_path / "letter.docx"),
+    ]
+    assert [one.files for one in sources.studies_of_uploads(uploads, TYPES)] == [["1.png"]]
 
 
 def test_a_zip_named_twice_is_read_once(tmp_path, png):

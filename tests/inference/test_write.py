@@ -10,7 +10,8 @@ from pages import Page
 
 from mura_tf.inference import write
 from mura_tf.inference.findings import FINDING_COLUMNS, VIEW_COLUMNS
-from mura_tf.inference.write import PictureNames, study_picture, write_findings
+from mura_tf.inference.write import study_picture, write_findings
+from mura_tf.reports.picture_names import PictureNames
 
 
 @pytest.fixture

@@ -238,6 +238,17 @@ def test_separable_convolutions_count_as_convolutions():
     assert trained[:2] == ["block14_sepconv2", "block14_sepconv2_bn"]
 
 
+def test_a_layer_without_a_name_of_its_own_is_the_same_in_every_model():
+    """Keras numbers Xception's shortcuts on from one model of a process to the next."""
+    first = []
+    for _ in range(2):
+        model = build_model("xception", None, image_size=96, trainable="from:conv2d_2")
+        places = [place for place, one in enumerate(model.layers) if one.weights and one.trainable]
+        first.append(places[0])
+        assert isinstance(model.layers[places[0]], keras.layers.Conv2D)
+    assert first[0] == first[1]
+
+
 @pytest.mark.parametrize(
     ("trainable", "sentence"),
     [

@@ -144,3 +144,4 @@ def test_samples_show_the_class_and_what_a_view_is_taken_for(tmp_path):
     figure = plot_samples(report.decided)
     shown = [caption.get_text() for axes in figure.axes for caption in axes.texts]
     assert shown == expected and len(shown) == 8
+    assert "Not a medical device" in figure.get_supxlabel()

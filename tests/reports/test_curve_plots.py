@@ -1,5 +1,6 @@
 """Learning curves as they are drawn, read back from the figures."""
 
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -121,3 +122,12 @@ def test_systems_are_laid_over_each_other_where_they_trained_on_the_same():
         assert {line.get_color() for line in axes.lines[:3]} == {colour_of(colour)}
     assert len(figure.axes[2].lines) == 6
     assert legend(figure) == ["unified", "specialised", "validation", "training"]
+
+
+def test_a_rate_that_ends_at_0_is_drawn_on_its_own_scale():
+    run = fake_run("xception", "mura", 0)
+    history = run.history.assign(learning_rate=[0.0004] * (len(run.history) - 1) + [0.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (axes,) = plot_learning_rates([history]).axes
+    assert 1e-5 < axes.get_ylim()[0] < 0.0004

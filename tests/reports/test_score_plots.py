@@ -1,5 +1,7 @@
 """Kappas, parameters and reliability as they are drawn, read back from the figures."""
 
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -69,6 +71,14 @@ def test_systems_of_one_backbone_stand_side_by_side():
 def test_a_given_name_stands_in_the_legend():
     rows = overall_of([("efficientnet_b0", "type"), ("xception", "type")])
     assert legend(plot_parameters(rows.assign(system=["B0", "Xception"]))) == ["B0", "Xception"]
+
+
+def test_dollars_in_a_name_are_no_mathematics():
+    rows = overall_of([("efficientnet_b0", "type"), ("xception", "type")])
+    names = ["weights w$\\x$.h5", "on a$1/b$2"]
+    figure = plot_parameters(rows.assign(system=names))
+    figure.savefig(io.BytesIO())
+    assert legend(figure) == names
 
 
 def reliability_studies(n=200, repeats=2):

@@ -154,6 +154,14 @@ def test_an_empty_folder_is_filled(tmp_path, monkeypatch):
     assert target == tmp_path / "MURA-v1.1" and len(list(target.iterdir())) == 7
 
 
+def test_a_link_to_an_empty_folder_is_filled(tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "draw_view", lambda *_: (np.zeros((4, 4), np.uint8), []))
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "MURA-v1.1").symlink_to(tmp_path / "scratch")
+    target = write_synthetic_mura(tmp_path, studies_per_type=8)
+    assert target.is_symlink() and len(list((tmp_path / "scratch").iterdir())) == 7
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_failure_leaves_nothing(tmp_path, monkeypatch, error):
     draw, left = draw_view, iter(range(6))
