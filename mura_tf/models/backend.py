@@ -50,6 +50,12 @@ def require_backend(*, training: bool = False) -> None:
             f"Keras' backend must be one of {', '.join(BACKENDS)}. Received: "
             f"{_received('backend', backend)}. Set KERAS_BACKEND=tensorflow."
         )
+    if training and not BACKENDS[backend]:
+        able = ", ".join(name for name, trains in BACKENDS.items() if trains)
+        raise ValueError(
+            f"Keras' backend must be one that trains: {able}. Received: "
+            f"{_received('backend', backend)}. Set KERAS_BACKEND=tensorflow."
+        )
     needed = "jax" if backend == "numpy" else backend  # Keras' numpy imports it
     if not importlib.util.find_spec(needed):
         package = f"'mura-tf[{needed}]'" if needed in EXTRAS else needed
@@ -57,12 +63,6 @@ def require_backend(*, training: bool = False) -> None:
             f"Keras' backend needs {needed}, which is not installed. Received: "
             f"{_received('backend', backend)}. "
             f"Install it: pip install {package}; or set KERAS_BACKEND=tensorflow."
-        )
-    if training and not BACKENDS[backend]:
-        able = ", ".join(name for name, trains in BACKENDS.items() if trains)
-        raise ValueError(
-            f"Keras' backend must be one that trains: {able}. Received: "
-            f"{_received('backend', backend)}. Set KERAS_BACKEND=tensorflow."
         )
     for name, needed in NEEDED.items():
         if settings[name] != needed:
