@@ -1,9 +1,14 @@
 """The whole line: what it refuses before hours of training, and what it leaves out."""
 
+import shutil
+from pathlib import Path
+
+import pandas as pd
 import pytest
 
 from mura_tf.data.views import load_mura
 from mura_tf.experiment import report_runs, run_experiment
+from mura_tf.grid.plan import PlannedRun, require_reported_labels
 from mura_tf.inference.pack import pack
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.train import train
@@ -38,7 +43,7 @@ def test_runs_that_say_nothing_about_abnormality_are_left_out(members, lesions, 
     with pytest.raises(ValueError, match=r"a recogniser is one run. Received: .* above 2"):
         pack([members / "member0"], tmp_path / "one.mura", recogniser=members)
     bundle = pack([members / "member0"], tmp_path / "one.mura", recogniser=run.path)
-    path = next((lesions / "valid").rglob("*.png"))
+    path = shutil.copy(next((lesions / "valid").rglob("*.png")), tmp_path)
     assert bundle.read([path]).type_from.tolist() == ["recognised"]
 
 
@@ -54,3 +59,16 @@ def test_a_reported_split_without_labels_is_refused_before_training(lesions, tmp
     with pytest.raises(ValueError, match="scores need labels of 0 and 1"):
         run_experiment(recipe, tmp_path / "views.csv", tmp_path / "out", members=1, verbose=False)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_reported_is_known_before_training(lesions):
+    """Valid in the place of a test split without labels, of the plan's own study types."""
+    views = load_mura(lesions).astype({"label": "Int64"})
+    held = views[views.split == "valid"].assign(split="test", label=pd.NA)
+    recipe = Recipe("small_cnn", None, study_types=("wrist",))
+    plan = [PlannedRun(recipe, Path("run"))]
+    require_reported_labels(plan, pd.concat([views, held]))
+    labelled = views[(views.split == "valid") & (views.study_type == "elbow")].assign(split="test")
+    require_reported_labels(plan, pd.concat([views, held, labelled]))
+    with pytest.raises(ValueError, match="a test split without any, and no valid split"):
+        require_reported_labels(plan, pd.concat([views[views.split == "train"], held]))

@@ -46,9 +46,6 @@ GENERAL_PARTS = (
     "UPPERLIMB",
 )
 """Values of BodyPartExamined, written in the same way, that name no study type and exclude none."""
-_META = 1024
-"""Bytes, within which a file says its transfer syntax."""
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _MOST_BYTES = 2 * MAX_PIXELS + 2**24
 """Of a file: the pixels of the largest radiograph, and a header."""
 _HEADER = "DICOM with a header that cannot be read"
@@ -199,8 +196,7 @@ def _possible_range(dataset: "Dataset", bits: int) -> tuple[float, float]:
 
 
 def _parsed(file: BinaryIO, *, pixels: bool = True) -> "Dataset":
-    begin = file.read(_META)
-    if not is_dicom(begin):
+    if not is_dicom(file.read(132)):
         raise UnreadableImageError("not a DICOM file (no DICM behind its first 128 bytes)")
     try:
         from pydicom import dcmread
@@ -209,19 +205,21 @@ def _parsed(file: BinaryIO, *, pixels: bool = True) -> "Dataset":
             "a DICOM file, which needs pydicom. Install the extra: pip install 'mura-tf[dicom]'."
         ) from None
     with _refused_as("truncated or corrupt DICOM"):
-        if _DEFLATED in begin:
-            _require_bounded(begin + file.read())
+        _require_bounded(file)
         file.seek(0)
         return dcmread(file, stop_before_pixels=not pixels)
 
 
-def _require_bounded(content: bytes) -> None:
+def _require_bounded(file: BinaryIO) -> None:
     """UnreadableImageError for a deflated file with more than an image: pydicom inflates it whole,
     also for its header."""
-    start = 144 + int.from_bytes(
-        content[140:144], "little"
-    )  # behind FileMetaInformationGroupLength
-    inflate, size, left = zlib.decompressobj(-zlib.MAX_WBITS), 0, content[start:]
+    from pydicom.filereader import read_dataset
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != 2)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    inflate, size, left = zlib.decompressobj(-zlib.MAX_WBITS), 0, file.read()
     while left and size <= _MOST_BYTES:
         size += len(inflate.decompress(left, 2**20))
         left = inflate.unconsumed_tail

@@ -73,11 +73,15 @@ def studies_in_two_labels(views: pd.DataFrame) -> list[Finding]:
             os.path.dirname(one.path),
             "two labels",
             f"{one.study} of {one.patient} has label {one.label} here and label {other.label} in "
-            f"{os.path.dirname(other.path)}; expected one label per study. Remove one, or give it "
-            "a study number of its own",
+            f"{os.path.dirname(other.path)}; expected one label per study. {mend}",
         )
         for _, pair in firsts.groupby(STUDY_KEY, sort=False)
         for one, other in [pair.head(2).itertuples()]
+        for mend in [
+            "Label all its views, or none"
+            if "unknown" in (one.label, other.label)
+            else "Remove one, or give it a study number of its own"
+        ]
     ]
 
 

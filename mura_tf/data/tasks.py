@@ -59,7 +59,7 @@ def abnormality_of(probabilities: np.ndarray, classes: tuple[str, ...]) -> np.nd
     """The probability of abnormality, float (n,), of a model's outputs, float (n, K) or (n, 1).
 
     It is the sum over the abnormal classes, and NaN where no class says anything about it; without
-    classes it is the output itself. Float32 sums a little past 0 and 1 are these.
+    classes it is the output itself. What float32 has put a little past 0 or 1 is cut to it.
     """
     if not classes:
         return probabilities[:, 0].clip(0, 1)

@@ -240,7 +240,15 @@ def require_reported_labels(plan: Iterable[PlannedRun], views: pd.DataFrame) -> 
     """ValueError where what a plan's runs are scored on has no label, before hours of training."""
     every = views.study_type.unique()
     types = {name for run in plan for name in run.recipe.study_types or every}
-    require_labels(views[(views.split == reported_split(views)) & views.study_type.isin(types)])
+    views = views[views.study_type.isin(types)]
+    split = reported_split(views)
+    reported = views[views.split == split]
+    if len(views) and reported.empty:
+        raise ValueError(
+            "what is reported, test or valid, needs labels. Received: a test split without any, "
+            "and no valid split. Label its views, or hold some out."
+        )
+    require_labels(reported)
 
 
 def _require_same_views(path: Path, views: pd.DataFrame) -> None:

@@ -6,6 +6,7 @@ size and times: what is found under it is what would be read again. The tables a
 from the shards in the order of the studies, and nothing but them stays.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ import numpy as np
 
 import mura_tf
 from mura_tf.data.store import FileKey
+from mura_tf.data.text import read_table
 from mura_tf.files import locked, remove_parts, sync
 from mura_tf.grid.engines import Engine, RayEngine
 from mura_tf.inference.bundle import Bundle, groups
@@ -56,9 +58,10 @@ def read_into(
     """Reads files and writes what `write_findings` does; a repeated call goes on after a kill.
 
     Of studies that were read before a kill only those are read again whose files, model or options
-    have changed since. Tables take the place of an earlier call's, and its pictures and objects go
-    with them. However many there are, no more than the paths of all and the pixels of a
-    few batches are held. Where another call writes into `out`, this one waits.
+    have changed since. Tables take the place of an earlier call's, and the pictures and objects of
+    studies that are no longer in them are removed. However many there are, no more than the paths
+    of all and the pixels of a few batches are held. Where another call writes into `out`, this one
+    waits.
 
     Args:
         bundle: that reads.
@@ -106,11 +109,12 @@ def read_into(
                     each_file=each_file,
                     out=out,
                 )
+            before = _pictured(out)
             records = _records(orders(studies), engine)
             counts = write_records(_each(records, told), out, bundle.facts)
             for folder in used:
                 _move_files(folder, out)
-            _remove_others(out, names, dicom)
+            _remove_pictures(out, [name for name in before if name not in names])
             if used:
                 with tempfile.TemporaryDirectory(
                     prefix=".part-", dir=out, ignore_cleanup_errors=True
@@ -259,12 +263,19 @@ def _move_files(shard: Path, out: Path) -> None:
             os.replace(path, out / kind / path.name)
 
 
-def _remove_others(out: Path, names: PictureNames, dicom: bool) -> None:
-    """Removes what an earlier call has left of studies that are no longer in the tables."""
-    for path in (out / "studies").glob("*.png"):
-        if path.stem not in names:
-            path.unlink()
-    for path in (out / "dicom").glob("*.dcm"):
-        of_study = re.fullmatch(r"(.+)-(?:heatmap\d+|report)", path.stem)
-        if of_study and not (dicom and of_study[1] in names):
-            path.unlink()
+def _pictured(out: Path) -> list[str]:
+    """The names of the pictures of the studies that an earlier call has found, see its tables."""
+    names = PictureNames()
+    try:
+        return [names(study) for study in read_table(out / "findings.csv", dtype=str).study]
+    except (OSError, ValueError, AttributeError):  # there are none, or a person's own
+        return []
+
+
+def _remove_pictures(out: Path, names: Iterable[str]) -> None:
+    """Removes studies' pictures and DICOM objects."""
+    for name in names:
+        (out / "studies" / f"{name}.png").unlink(missing_ok=True)
+        for path in (out / "dicom").glob(f"{glob.escape(name)}-*.dcm"):
+            if re.fullmatch(r"-(heatmap\d+|report)\.dcm", path.name.removeprefix(name)):
+                path.unlink()

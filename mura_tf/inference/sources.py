@@ -12,6 +12,7 @@ import numpy as np
 from mura_tf.data.findings import printable
 from mura_tf.data.radiograph import DICOM_SUFFIXES, PLAIN_SUFFIXES, BadRadiographError
 from mura_tf.data.text import beside, is_csv, read_cells, read_text
+from mura_tf.files import whole_path
 from mura_tf.inference.zips import SIGNATURE, unpack, unpacked_once
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def find_studies(
             found.add_array(number, source)
             continue
         path = Path(source)
-        here, name = Path(os.path.abspath(path)), names[os.path.abspath(path)]
+        here, name = Path(whole_path(path)), names[whole_path(path)]
         if not path.exists():
             raise FileNotFoundError(
                 f"there is no file or folder '{path}'. Expected PNG, JPEG or DICOM files, "
@@ -110,7 +111,7 @@ def find_studies(
             _require_any(found.add_table(path), path)
         elif _starts_with(path, SIGNATURE):
             folder, stem = unpacked_once(path, unpacked), name.removesuffix(path.suffix)
-            _require_any(found.add_folder(folder, stem, (stem,), zipped=True), path)
+            _require_any(found.add_folder(folder, stem, (path.stem,), zipped=True), path)
         else:
             found.add_file(path, name, (str(here),), here.parent.parts, (path.name, str(path)))
     return found.visits()
@@ -176,7 +177,7 @@ class _Found:
         self._known = {name.lower() for name in study_types}
         self._each_file = each_file
         self._studies: dict[_Key, Study] = {}
-        self._taken: set[str] = set()
+        self._taken: set[object] = set()
 
     def add_array(self, number: int, pixels: np.ndarray) -> None:
         """Adds a study of one view, uint8 (height, width)."""
@@ -208,7 +209,7 @@ class _Found:
                 if file.startswith(".") or not _is_radiograph(path, file):
                     continue
                 whole = f"{shown}/{file}"
-                key = (os.path.abspath(path if self._each_file else parent),)
+                key = (whole_path(path if self._each_file else parent),)
                 called = whole if self._each_file else shown
                 told = file, whole if zipped else str(path)
                 self.add_file(path, called, key, [*above, *inside], told)
@@ -232,8 +233,7 @@ class _Found:
             told: what the file is called among those of its folder, and among those of a header's
                 study, wherever they lie.
         """
-        if (whole := os.path.abspath(path)) not in self._taken:
-            self._taken.add(whole)
+        if self._is_new(whole_path(path)):
             study_type = _named_type(folders, self._known)
             self._add(path, name, key, study_type, told, as_keyed=self._each_file)
 
@@ -253,9 +253,16 @@ class _Found:
             view = Path(beside(path.parent, row["path"]))
             key = (str(view),) if alone else tuple(row[name] for name in keys)
             study_type, told = row.get("study_type", "").lower(), (row["path"], row["path"])
-            name, key = "/".join(key), (os.path.abspath(path), *key)
-            self._add(view, name, key, study_type, told, as_keyed=True, as_typed=True)
+            name, key = "/".join(key), (whole_path(path), *key)
+            if self._is_new((key, whole_path(view))):
+                self._add(view, name, key, study_type, told, as_keyed=True, as_typed=True)
         return len(table)
+
+    def _is_new(self, what: object) -> bool:
+        """Whether a file, or a row of a table, is met for the first time."""
+        before = len(self._taken)
+        self._taken.add(what)
+        return len(self._taken) > before
 
     def _add(
         self,
@@ -313,18 +320,21 @@ class _Found:
         """Gives studies that do not say their study type, or side, the only one that others of
         their visit say."""
         place = _Key._fields.index(field)
-        said: dict[object, set[str]] = {}
-        for key in self._studies:
-            said.setdefault(key[:place], set()).add(getattr(key, field))
-        for key in list(self._studies):
-            others = said[key[:place]] - {""}
+        said: dict[object, dict[str, str]] = {}
+        for key, study in self._studies.items():
+            if value := getattr(key, field):
+                said.setdefault(key[:place], {})[value] = study.type_from
+        found, self._studies = self._studies, {}
+        for key, study in found.items():
+            others = said.get(key[:place], {})
             if not getattr(key, field) and len(others) == 1:
-                study, (other,) = self._studies.pop(key), others
+                ((other, type_from),) = others.items()
                 if field == "side":
-                    self._put(key._replace(side=other), study)
+                    key = key._replace(side=other)
                 else:
-                    study.study_type, study.type_from = other, "dicom"
-                    self._put(key._replace(study_type=other), study)
+                    key = key._replace(study_type=other)
+                    study.study_type, study.type_from = other, type_from
+            self._put(key, study)
 
     def _put(self, key: _Key, study: Study) -> None:
         """Adds a study, or its views to the one of that key."""
@@ -336,7 +346,7 @@ class _Found:
 
 def _told_apart(paths: Iterable[Path]) -> dict[str, str]:
     """Absolute path -> its last name, below as many folders as tell it from the others'."""
-    left = {os.path.abspath(path) for path in paths}
+    left = {whole_path(path) for path in paths}
     names: dict[str, str] = {}
     depth = 1
     while left:

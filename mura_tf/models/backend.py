@@ -56,13 +56,13 @@ def require_backend(*, training: bool = False) -> None:
             f"Keras' backend must be one that trains: {able}. Received: "
             f"{_received('backend', backend)}. Set KERAS_BACKEND=tensorflow."
         )
-    needed = "jax" if backend == "numpy" else backend  # Keras' numpy imports it
-    if not importlib.util.find_spec(needed):
-        package = f"'mura-tf[{needed}]'" if needed in EXTRAS else needed
+    package = "jax" if backend == "numpy" else backend  # Keras' numpy imports it
+    if not importlib.util.find_spec(package):
+        mend = f"'mura-tf[{package}]'" if package in EXTRAS else package
         raise ImportError(
-            f"Keras' backend needs {needed}, which is not installed. Received: "
+            f"Keras' backend needs {package}, which is not installed. Received: "
             f"{_received('backend', backend)}. "
-            f"Install it: pip install {package}; or set KERAS_BACKEND=tensorflow."
+            f"Install it: pip install {mend}; or set KERAS_BACKEND=tensorflow."
         )
     for name, needed in NEEDED.items():
         if settings[name] != needed:

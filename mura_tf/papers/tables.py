@@ -211,7 +211,7 @@ def _cells(scores: Scores, experiment: Experiment, rows: list[str]) -> tuple[pd.
     keys = [key for key in ("backbone", "stage", "study_type") if key in published]
     published = published.set_index(keys).reindex(columns=MEASURES[:4]).add_prefix("published_")
     cells = cells.merge(published, on=keys, how="left")
-    if {*cells.study_type} < {*published.index.get_level_values("study_type")}:
+    if {*published.index.get_level_values("study_type")} - {*cells.study_type}:
         of_all = cells.study_type == OVERALL  # of other studies than the overall of fewer types
         cells.loc[of_all, list(published)] = np.nan
     counted = cells.n == cells.study_type.map(mura_studies("valid"))

@@ -199,7 +199,9 @@ def plot_learning_rates(histories: list[pd.DataFrame]) -> Figure:
         )
     rates = np.concatenate([history.learning_rate for history in histories])
     axes.set_yscale("log")
-    axes.set_ylim(rates[rates > 0].min() / 3, rates.max() * 3)  # a cosine ends at 0
+    drawn = rates[rates > 0]  # a cosine ends at 0
+    if len(drawn):
+        axes.set_ylim(drawn.min() / 3, drawn.max() * 3)
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlim(0.5, max(len(history) for history in histories) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))

@@ -23,7 +23,6 @@ from mura_tf.models.backbones import find_backbone
 from mura_tf.models.specs import (
     PAPER_HEAD,
     Cosine,
-    Plateau,
     boxes_weight,
     parse_augmentations,
     parse_head,
@@ -257,11 +256,6 @@ class Recipe:
             raise ValueError(
                 "the schedule 'cosine:WARMUP' must leave epochs of max_epochs to fall in. "
                 f"Received: {self.schedule!r} with {self.max_epochs} epochs."
-            )
-        if isinstance(schedule, Plateau) and schedule.least >= self.learning_rate:
-            raise ValueError(
-                "the schedule 'plateau' lowers learning_rate to no less than its last number. "
-                f"Received: {self.schedule!r} with {self.learning_rate}, from which it cannot fall."
             )
         self._require_first_sizes()
         if self.monitor == "val_f1" and self.task == "abnormality":

@@ -305,3 +305,22 @@ def test_a_deflated_file_is_read_and_one_without_bound_is_not(monkeypatch):
     for read in (decode_radiograph, lambda content, path: dicom_header(io.BytesIO(content), path)):
         with pytest.raises(BadRadiographError, match="deflated and holds more than 1,000 bytes"):
             read(content, "x")
+
+
+@pytest.mark.parametrize("length", [0, 10, 10**9])
+def test_the_bound_does_not_hang_on_what_the_file_says_of_itself(monkeypatch, length):
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    dataset = parsed(radiograph(RAMP), "x")
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.file_meta.PrivateInformationCreatorUID = "1.2.3"
+    dataset.file_meta.PrivateInformation = bytes(3000)
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    content = bytearray(file.getvalue())
+    content[140:144] = length.to_bytes(4, "little")  # FileMetaInformationGroupLength
+    whole = decode_radiograph(radiograph(RAMP), "x")
+    assert (decode_radiograph(bytes(content), "x") == whole).all()
+    monkeypatch.setattr(dicom, "_MOST_BYTES", 1000)
+    with pytest.raises(BadRadiographError, match="deflated and holds more than 1,000 bytes"):
+        decode_radiograph(bytes(content), "x")

@@ -216,13 +216,18 @@ def test_pictures_of_an_earlier_call_go_with_its_tables(bundle, lesions, tmp_pat
     for name in "ab":
         shutil.copytree(study, tmp_path / name)
     out = tmp_path / "out"
+    for folder in ("studies", "dicom"):
+        (out / folder).mkdir(parents=True)
+    mine = ["dicom/mine-report.dcm", "dicom/b-1-report.dcm", "studies/mine.png"]
+    for name in mine:
+        (out / name).write_bytes(b"")
     read_into(bundle, [tmp_path / "a", tmp_path / "b"], out)
-    (out / "dicom").mkdir()
-    for name in ("a-report.dcm", "a-heatmap0.dcm", "mine.dcm"):
+    for name in ("b-report.dcm", "b-heatmap0.dcm"):
         (out / "dicom" / name).write_bytes(b"")
+    assert (out / "studies/b.png").is_file()
     read_into(bundle, [tmp_path / "a"], out)
-    assert files_below(out / "studies") == {"a.png"}
-    assert files_below(out / "dicom") == {"mine.dcm"}
+    left = {name for name in files_below(out) if "/" in name}
+    assert left == {*mine, "studies/a.png"}
 
 
 def test_a_killed_command_goes_on(bundle, many, tmp_path, decoded):

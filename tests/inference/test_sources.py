@@ -212,8 +212,32 @@ def test_a_view_without_a_body_part_is_of_the_only_other(tmp_path, unsaid):
     ]
     content = radiograph(pixels, StudyInstanceUID="1.2.3", BodyPartExamined="HAND")
     put(tmp_path / "visit", ["c.dcm"], content)
-    names = {name: study_type for name, study_type, _ in told(tmp_path / "visit")}
-    assert names == {"1.2.3": "", "1.2.3 wrist": "wrist", "1.2.3 hand": "hand"}
+    names = [(name, study_type) for name, study_type, _ in told(tmp_path / "visit")]
+    assert names == [("1.2.3", ""), ("1.2.3 wrist", "wrist"), ("1.2.3 hand", "hand")]
+
+
+def test_joined_studies_keep_their_place_and_who_said_their_type(tmp_path):
+    pytest.importorskip("pydicom")
+    from dicom_files import radiograph
+
+    pixels = np.zeros((8, 8), np.uint16)
+    for name, uid, part in (
+        ("1.dcm", "1.2.1", ""),
+        ("2.dcm", "1.2.2", "WRIST"),
+        ("3.dcm", "1.2.1", "WRIST"),
+        ("XR_WRIST/4.dcm", "1.2.4", ""),
+        ("5.dcm", "1.2.4", ""),
+    ):
+        content = radiograph(pixels, StudyInstanceUID=uid, BodyPartExamined=part)
+        put(tmp_path / "visit", [name], content)
+    studies = found(tmp_path / "visit")
+    assert [(study.name, len(study.views)) for study in studies] == [
+        ("1.2.1", 2),
+        ("1.2.2", 1),
+        ("1.2.4", 2),
+    ]
+    assert [study.type_from for study in studies] == ["dicom", "dicom", "given"]
+    assert {study.study_type for study in studies} == {"wrist"}
 
 
 def test_a_general_body_part_does_not_hide_the_folder_that_names_one(tmp_path):
@@ -272,6 +296,36 @@ def test_what_is_given_twice_is_read_once(tmp_path, png, monkeypatch):
     assert told("p/s", "p") == [("s", "", ["1.png"]), ("p", "", ["2.png"])]
     (study,) = found("p/2.png", "./p/2.png", tmp_path / "p/2.png")
     assert len(study.views) == 1
+
+
+def test_a_path_that_goes_up_from_a_link_is_another_file(tmp_path, png):
+    put(tmp_path, ["x/a.png", "y/a.png", "y/sub/b.png"], png)
+    (tmp_path / "x/link").symlink_to(tmp_path / "y/sub")
+    studies = found(tmp_path / "x/a.png", tmp_path / "x/link/../a.png", tmp_path / "y/a.png")
+    views = [os.path.realpath(view) for study in studies for view in study.views]
+    assert views == [str(tmp_path / "x/a.png"), str(tmp_path / "y/a.png")]
+
+
+def test_a_table_that_is_given_twice_is_read_once(tmp_path, png):
+    put(tmp_path, ["i/1.png", "i/2.png"], png)
+    (tmp_path / "v.csv").write_text("study,path\ns,i/1.png\ns,i/2.png\n")
+    (tmp_path / "w.csv").write_text("path\ni/1.png\ni/1.png\n")
+    (study,) = found(tmp_path / "v.csv", tmp_path / "v.csv")
+    assert len(study.views) == 2
+    (study,) = found(tmp_path / "w.csv", tmp_path / "w.csv")
+    assert len(study.views) == 1
+
+
+def test_zips_of_one_name_keep_their_study_type(tmp_path, png):
+    for folder in ("d1", "d2"):
+        (tmp_path / folder).mkdir()
+        with zipfile.ZipFile(tmp_path / folder / "XR_WRIST.zip", "w") as archive:
+            archive.writestr("1.png", png)
+    studies = told(tmp_path / "d1/XR_WRIST.zip", tmp_path / "d2/XR_WRIST.zip")
+    assert [(name, kind) for name, kind, _ in studies] == [
+        ("d1/XR_WRIST", "wrist"),
+        ("d2/XR_WRIST", "wrist"),
+    ]
 
 
 def test_a_file_is_of_the_study_type_that_its_folder_names(tmp_path, png):

@@ -123,7 +123,6 @@ def test_a_probability_is_the_mean_of_a_view_and_its_mirror_image(growing, views
         ({"first_sizes": ("96:1", "64:1"), "image_size": 128}, "first_sizes must rise"),
         ({"batch_size": 1, "augment": ("mixup:0.2",)}, "several views at a time"),
         ({"batch_size": 1, "head": ("pool", "views:8")}, "several views at a time"),
-        ({"schedule": "plateau:loss:0.1:1:0.01"}, "with 0.0001, from which it cannot fall"),
         ({"averaging": 1}, "averaging must be a number from 0 to below 1"),
         ({"mirrored": 1}, "mirrored must be one of True, False"),
     ],
