@@ -113,7 +113,7 @@ def find_studies(
             folder, stem = unpacked_once(path, unpacked), name.removesuffix(path.suffix)
             _require_any(found.add_folder(folder, stem, (path.stem,), zipped=True), path)
         else:
-            found.add_file(path, name, (str(here),), here.parent.parts, (path.name, str(path)))
+            found.add_file(path, name, None, here.parent.parts, (path.name, str(path)))
     return found.visits()
 
 
@@ -204,12 +204,12 @@ class _Found:
         for parent, files in _walked(folder, but):
             inside = parent.relative_to(folder).parts
             shown = "/".join([name, *inside])
+            key = None if self._each_file else (whole_path(parent),)
             for file in files:
                 path = parent / file
                 if file.startswith(".") or not _is_radiograph(path, file):
                     continue
                 whole = f"{shown}/{file}"
-                key = (whole_path(path if self._each_file else parent),)
                 called = whole if self._each_file else shown
                 told = file, whole if zipped else str(path)
                 self.add_file(path, called, key, [*above, *inside], told)
@@ -220,7 +220,7 @@ class _Found:
         self,
         path: Path,
         name: str,
-        key: tuple[object, ...],
+        key: tuple[object, ...] | None,
         folders: Sequence[str],
         told: tuple[str, str],
     ) -> None:
@@ -229,13 +229,15 @@ class _Found:
 
         Args:
             name: of the study.
+            key: see `_Key.visit`; None where the file is a study of its own.
             folders: that may name the study type.
             told: what the file is called among those of its folder, and among those of a header's
                 study, wherever they lie.
         """
-        if self._is_new(whole_path(path)):
+        whole = whole_path(path)
+        if self._is_new(whole):
             study_type = _named_type(folders, self._known)
-            self._add(path, name, key, study_type, told, as_keyed=self._each_file)
+            self._add(path, name, key or (whole,), study_type, told, as_keyed=self._each_file)
 
     def add_table(self, path: Path) -> int:
         """Adds the rows of a views CSV, and returns how many; what it says goes before headers."""
