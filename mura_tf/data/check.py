@@ -58,7 +58,7 @@ def check_dataset(root: str | os.PathLike[str], progress: bool = False) -> pd.Da
     if is_csv(root):
         try:
             views = read_views(root)
-        except (ValueError, OSError) as error:
+        except (ValueError, FileNotFoundError) as error:
             return _table([Finding(str(root), "no data set", str(error))])
         return check_views(views, progress)
     try:

@@ -53,6 +53,11 @@ def load_views(
         True
     """
     if is_csv(root):
+        if not Path(root).exists():
+            raise FileNotFoundError(
+                f"there is no file '{root}'. Expected a views table, a CSV with the columns "
+                f"{', '.join(VIEW_COLUMNS)}."
+            )
         views = _accept(Path(root), read_views(root), [])
     else:
         folder = find_dataset(root)
@@ -204,11 +209,6 @@ def read_views(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     try:
         views = _table(read_text(path))
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"there is no file '{path}'. Expected a views table, a CSV with the columns "
-            f"{', '.join(VIEW_COLUMNS)}."
-        ) from None
     except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
         raise ValueError(
             f"{path} must be a views table, a CSV with the columns {', '.join(VIEW_COLUMNS)}, "

@@ -246,4 +246,5 @@ def test_real_fracatlas_as_views(fracatlas):
     views = load_fracatlas(fracatlas, seed=5)
     few = views[views["view"].isin([*TRUNCATED, "IMG0003298.jpg", "IMG0000019.jpg"])]
     found = check_views(few)["problem"].value_counts()
-    assert (found["unreadable"], found["contradicting folder"]) == (9, 1)
+    assert found["unreadable"] == 9
+    assert "contradicting folder" not in found  # which the layout says, and not the table

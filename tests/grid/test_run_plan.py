@@ -376,13 +376,14 @@ def test_runs_that_select_other_views_are_checked_apart(views, out, setting, val
     checked = []
     monkeypatch.setattr("mura_tf.grid.plan.selected_views", lambda views, recipe: views)
     monkeypatch.setattr("mura_tf.grid.plan.usable_views", spy)
-    other = dataclasses.replace(RECIPE, max_epochs=2, **{setting: value})
+    one = dataclasses.replace(RECIPE, image_size=48)
+    other = dataclasses.replace(one, max_epochs=2, **{setting: value})
     plan = [
-        *plan_runs(RECIPE, out, [], scheme="whole", members=3),
+        *plan_runs(one, out, [], scheme="whole", members=3),
         *plan_runs(other, out / "other", [], scheme="whole", members=3),
     ]
     assert run_plan(plan, views, out, engine=FakeEngine()) == {}
-    assert checked == [getattr(RECIPE, setting), value]
+    assert checked == [getattr(one, setting), value]
 
 
 # ------------------------------------------------------------------------------------------------
