@@ -100,11 +100,7 @@ def test_a_worker_stops_when_its_parent_is_killed(endless):
 @pytest.mark.parametrize(
     ("change", "sentence", "final"),
     [
-        (
-            {"views": "nowhere.csv"},
-            "^.*No such file or directory: 'nowhere.csv'$",
-            False,
-        ),
+        ({"views": "nowhere.csv"}, "^.*No such file or directory: 'nowhere.csv'$", False),
         ({"recipe": {"seed": -1}}, "^seed must be a whole number from 0 up. Received: -1.$", True),
         # nobody foresaw it
         ({"recipe": None}, "^TypeError: 'NoneType' object is not iterable$", False),
