@@ -99,7 +99,8 @@ def find_studies(
             found.add_array(number, source)
             continue
         path = Path(source)
-        here, name = Path(whole_path(path)), names[whole_path(path)]
+        whole = whole_path(path)
+        here, name = Path(whole), names[whole]
         if not path.exists():
             raise FileNotFoundError(
                 f"there is no file or folder '{path}'. Expected PNG, JPEG or DICOM files, "
