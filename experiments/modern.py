@@ -103,7 +103,7 @@ def recipe_of(name: str, weights: str | None) -> Recipe:
 def is_kept(name: str, weights: str | None) -> bool:
     """Whether a try or an ablation was trained by the recipe as it is."""
     run = Run(RESULTS / name)
-    return run.finished and spelled(run.recipe) == spelled(recipe_of(name, weights))
+    return run.finished and run.recipe.hash == recipe_of(name, weights).hash
 
 
 def is_told(name: str, weights: str | None) -> bool:
@@ -115,15 +115,10 @@ def is_told(name: str, weights: str | None) -> bool:
     told = pd.read_csv(path, index_col="try", dtype=str).reindex(columns=["recipe", "against"])
     lines = {line: members for line, members in TOGETHER.items() if name == members[-1]}
     expected = {
-        line: [spelled(recipe_of(members[0], weights)).hash, against(line, len(members), weights)]
+        line: [recipe_of(members[0], weights).hash, against(line, len(members), weights)]
         for line, members in ({name: (name,)} | lines).items()
     }
     return all(line in told.index and [*told.loc[line]] == row for line, row in expected.items())
-
-
-def spelled(recipe: Recipe) -> Recipe:
-    """With the name of the weights' file alone: where it lies makes no other recipe."""
-    return recipe.changed({"weights": recipe.weights_name})
 
 
 def keep(run: Run, folder: Path) -> Run:
@@ -183,7 +178,7 @@ def scored(runs: Sequence[Run], split: str) -> dict[str, object]:
 
 def has_model(folder: Path, recipe: Recipe) -> bool:
     """Whether a run folder has the model of that recipe."""
-    return (folder / "best.keras").exists() and spelled(Run(folder).recipe) == spelled(recipe)
+    return (folder / "best.keras").exists() and Run(folder).recipe.hash == recipe.hash
 
 
 def explained(folders: Sequence[Path], data: Path, split: str) -> Ensemble:
@@ -237,7 +232,7 @@ def against(line: str, models: int, weights: str | None) -> str:
     """What a line is compared with, and its recipe's hash: one model with `modern`, several with
     its members together once all are trained, and these with `modern`."""
     several = models > 1 and line != ENSEMBLE and all(is_kept(one, weights) for one in MEMBERS)
-    return f"{ENSEMBLE if several else MODERN} {spelled(recipe_of(MODERN, weights)).hash}"
+    return f"{ENSEMBLE if several else MODERN} {recipe_of(MODERN, weights).hash}"
 
 
 def studies_of(runs: Sequence[Run]) -> pd.DataFrame:
@@ -353,7 +348,7 @@ def main() -> None:
     for name, runs, folders in systems(names, data, weights, out, arguments.beside):
         if name in told:
             continue
-        row = {"try": name, "recipe": spelled(runs[0].recipe).hash, "models": len(runs)}
+        row = {"try": name, "recipe": runs[0].recipe.hash, "models": len(runs)}
         row["seconds"] = sum(run.info["seconds"] for run in runs)
         compared = against(name, len(runs), weights)
         other, _ = compared.split()

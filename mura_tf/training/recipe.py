@@ -335,8 +335,8 @@ class Recipe:
 
     @property
     def hash(self) -> str:
-        """Twelve hexadecimal digits that name these settings."""
-        text = json.dumps(self.written(), sort_keys=True)
+        """Twelve hexadecimal digits that name these settings, wherever the weights' file lies."""
+        text = json.dumps(self.written() | {"weights": self.weights_name}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def to_dict(self) -> dict[str, Any]:

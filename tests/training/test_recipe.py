@@ -141,6 +141,8 @@ def test_equal_recipes_have_equal_hashes():
     assert lists == tuples and lists.hash == tuples.hash
     whole, fraction = Recipe(l2=0, learning_rate=1), Recipe(l2=0.0, learning_rate=1.0)
     assert whole == fraction and whole.hash == fraction.hash
+    near, far = Recipe(weights="net.weights.h5"), Recipe(weights="/mnt/nets/net.weights.h5")
+    assert near.hash == far.hash != Recipe(weights="other.weights.h5").hash
 
 
 def test_paths_are_kept_as_text(tmp_path):
