@@ -51,9 +51,10 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = "".join(path.suffixes)
-    handle, part = tempfile.mkstemp(prefix=_prefix(), suffix=suffix, dir=path.parent)
-    os.close(handle)
+    part = None
     try:
+        handle, part = tempfile.mkstemp(prefix=_prefix(), suffix=suffix, dir=path.parent)
+        os.close(handle)
         yield Path(part)
         with open(part, "rb+") as file:
             sync(file.fileno())
@@ -63,10 +64,13 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.chmod(part, 0o666 & ~umask)
         _replace(part, path)
     except BaseException as error:
-        with suppress(OSError):
-            os.unlink(part)
-        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
-            error.filename = os.fspath(path)
+        if part:
+            with suppress(OSError):
+                os.unlink(part)
+        if isinstance(error, OSError) and (
+            error.errno in FULL if error.filename is None else _prefix() in str(error.filename)
+        ):
+            error.filename, error.filename2 = os.fspath(path), None
         raise
 
 
@@ -104,7 +108,6 @@ def _replace(part: str, path: Path) -> None:
             return os.replace(part, path)
         except PermissionError as error:
             if error.errno != errno.EACCES:  # as Windows and its shares refuse what is open
-                error.filename, error.filename2 = os.fspath(path), None
                 raise
             if time.monotonic() > deadline or path.is_dir():
                 raise PermissionError(

@@ -15,7 +15,7 @@ from mura_tf.data.grazpedwri import annotations_of, is_grazpedwri
 from mura_tf.data.layouts import find_dataset
 from mura_tf.data.radiograph import read_size
 from mura_tf.data.table import VIEW_KEY, unsplit_key
-from mura_tf.data.text import is_csv, read_table
+from mura_tf.data.text import is_csv, read_cells, read_text
 from mura_tf.files import whole_path
 
 BOX = ["x", "y", "width", "height"]
@@ -27,14 +27,18 @@ _YOLO_FRACTURE = 3
 """The class of a fracture in GRAZPEDWRI-DX' YOLO files, by the data set's own meta.yaml."""
 
 
-def load_boxes(data: str | os.PathLike[str], views: pd.DataFrame) -> pd.DataFrame:
+def load_boxes(
+    data: str | os.PathLike[str], views: pd.DataFrame, among: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """The boxes of lesions on some views.
 
     Args:
         data: FracAtlas, whose boxes are in `Annotations/COCO JSON/COCO_fracture_masks.json`;
             GRAZPEDWRI-DX, whose fractures are in `pascalvoc` or `yolov5/labels`; a synthetic data
-            set, whose boxes are in `lesions.csv`; or the folder above it.
+            set, whose boxes are in `lesions.csv`; or the folder above it; or a views table's CSV,
+            beside a `lesions.csv` or of radiographs in or below one of these.
         views: views table; boxes of other views are left out.
+        among: all views that are known, where patients may recur over splits; by default `views`.
 
     Returns:
         One row per box: the view's key (`split, study_type, patient, study, view`) and `x, y,
@@ -49,20 +53,26 @@ def load_boxes(data: str | os.PathLike[str], views: pd.DataFrame) -> pd.DataFram
         >>> list(boxes)[-5:]
         ['view', 'x', 'y', 'width', 'height']
     """
-    path = _box_file(data)
-    if not path.exists():
+    boxes = known_boxes(data, views, among)
+    if boxes is None:
         raise FileNotFoundError(
-            f"maps are scored against boxes, and there is no {path}. Use a synthetic data set "
-            "(mura-tf synthesize), which has a lesions.csv, FracAtlas with its Annotations, or "
-            "GRAZPEDWRI-DX with its pascalvoc or yolov5."
+            f"maps are scored against boxes, and there is no {_box_file(data)}. Use a synthetic "
+            "data set (mura-tf synthesize), which has a lesions.csv, FracAtlas with its "
+            "Annotations, or GRAZPEDWRI-DX with its pascalvoc or yolov5."
         )
-    return _read(path, views)
+    return boxes
 
 
-def known_boxes(data: str | os.PathLike[str], views: pd.DataFrame) -> pd.DataFrame | None:
+def known_boxes(
+    data: str | os.PathLike[str], views: pd.DataFrame, among: pd.DataFrame | None = None
+) -> pd.DataFrame | None:
     """`load_boxes`, or None where the data set has no boxes."""
     path = _box_file(data)
-    return _read(path, views) if path.exists() else None
+    if path.exists():
+        return _read(path, views, among)
+    if not is_csv(data) or (files := _box_files_above(views)).isna().all():
+        return None
+    return pd.concat(_read_each(files, views, among), ignore_index=True)
 
 
 def boxes_above(
@@ -74,25 +84,23 @@ def boxes_above(
 
     Args:
         views: whose boxes are asked for.
-        among: all views that are known, where patients may recur over splits; by default `views`.
+        among: see `load_boxes`.
         sizes: path -> (height, width), pixels, of the views that need not be looked at for it.
 
     Raises:
         FileNotFoundError: no folder above any of the files is a data set with boxes.
         ValueError: see `load_boxes`; boxes of other views alone, where some are abnormal.
     """
-    folders = views.path.map(lambda path: os.path.dirname(whole_path(path)))
-    found = {folder: _box_file_above(Path(folder)) for folder in folders.unique()}
-    files = folders.map(found)
+    files = _box_files_above(views)
     if files.isna().all():
         raise FileNotFoundError(
             "a map that is trained on boxes needs a data set that has them: a synthetic one with "
             "lesions.csv, FracAtlas with its Annotations, or GRAZPEDWRI-DX with its pascalvoc or "
-            f"yolov5, in a folder above its radiographs. Received: {folders.iloc[0]}, with none of "
-            "them there or in any folder above it. Put the boxes there, or give the map "
-            "the weight 0, as in 'map:16:0'."
+            f"yolov5, in a folder above its radiographs. Received: {_folder_of(views.path.iloc[0])}"
+            ", with none of them there or in any folder above it. Put the boxes there, or give the "
+            "map the weight 0, as in 'map:16:0'."
         )
-    tables = [_read(path, views[files == path], among, sizes) for path in files.dropna().unique()]
+    tables = _read_each(files, views, among, sizes)
     for path, table in zip(files.dropna().unique(), tables, strict=True):
         below = views[(files == path) & (views.label == 1)]
         if table.empty and len(below):
@@ -120,6 +128,16 @@ def _box_file(data: str | os.PathLike[str]) -> Path:
     return folder / "lesions.csv"
 
 
+def _box_files_above(views: pd.DataFrame) -> pd.Series:
+    """Where the boxes of each view are, by the folders above its file; None if there are none."""
+    folders = views.path.map(_folder_of)
+    return folders.map({folder: _box_file_above(Path(folder)) for folder in folders.unique()})
+
+
+def _folder_of(path: str) -> str:
+    return os.path.dirname(whole_path(path))
+
+
 def _box_file_above(folder: Path) -> Path | None:
     for above in (folder, *folder.parents):
         for path in (above / "lesions.csv", above / _COCO):
@@ -128,6 +146,16 @@ def _box_file_above(folder: Path) -> Path | None:
         if is_grazpedwri(above):
             return annotations_of(above)
     return None
+
+
+def _read_each(
+    files: pd.Series,
+    views: pd.DataFrame,
+    among: pd.DataFrame | None,
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+) -> list[pd.DataFrame]:
+    """The boxes of each of the files, of the views that it is of."""
+    return [_read(path, views[files == path], among, sizes) for path in files.dropna().unique()]
 
 
 def _read(
@@ -192,13 +220,14 @@ def squares_of(views: pd.DataFrame, boxes: pd.DataFrame, frames: np.ndarray) -> 
     Returns:
         `view`, the number of its row in `views`, and `x, y, width, height`, pixels.
     """
-    place = {key: index for index, key in enumerate(_keys(views))}
+    places: dict[tuple[str, ...], list[int]] = {}
+    for index, key in enumerate(_keys(views)):  # a view may be given twice, to be seen more often
+        places.setdefault(key, []).append(index)
     rows = []
     for key, (x, y, width, height) in zip(_keys(boxes), boxes[BOX].to_numpy(float), strict=True):
-        if key in place:
-            top, left, high, wide = frames[place[key]]
-            box = (left + x * wide, top + y * high, width * wide, height * high)
-            rows.append((place[key], *box))
+        for index in places.get(key, []):
+            top, left, high, wide = frames[index]
+            rows.append((index, left + x * wide, top + y * high, width * wide, height * high))
     return pd.DataFrame(rows, columns=["view", *BOX])
 
 
@@ -283,12 +312,15 @@ def _yolo_boxes(text: str) -> Iterator[tuple[float, ...]]:
 
 def _synthetic_boxes(path: Path) -> pd.DataFrame:
     try:
-        boxes = read_table(path, dtype=str, keep_default_na=False)
+        boxes = read_cells(read_text(path))
+        if lacking := [name for name in (*VIEW_KEY, *BOX) if name not in boxes]:
+            raise ValueError(f"it has no column {', '.join(lacking)}")
         return boxes[[*VIEW_KEY, *BOX]].astype(dict.fromkeys(BOX, float))
-    except (ValueError, KeyError) as error:
+    except ValueError as error:
         raise ValueError(
             f"{path} must be a CSV with the columns {', '.join([*VIEW_KEY, *BOX])}, and "
-            f"is not: {error}. Write the data set again with `mura-tf synthesize`."
+            f"is not: {error}. Correct it; a synthetic one's is written anew by `mura-tf "
+            "synthesize`."
         ) from None
 
 

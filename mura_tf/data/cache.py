@@ -35,6 +35,9 @@ class BadViewsError(ValueError):
             f"{shown}{more}\nReplace them, or go on without them (--skip-bad)."
         )
 
+    def __reduce__(self) -> tuple[type, tuple[pd.DataFrame]]:
+        return type(self), (self.problems,)  # so that other processes can raise it
+
 
 @dataclass(frozen=True)
 class PreparedViews:

@@ -27,7 +27,7 @@ from mura_tf.data.required import (
     scoring_findings,
     types_in_one_split,
 )
-from mura_tf.data.table import SPLITS
+from mura_tf.data.table import SPLITS, label_names, plain_views
 from mura_tf.data.text import is_csv
 from mura_tf.data.views import read_views
 from mura_tf.terminal import track, waiting
@@ -58,7 +58,7 @@ def check_dataset(root: str | os.PathLike[str], progress: bool = False) -> pd.Da
     if is_csv(root):
         try:
             views = read_views(root)
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, OSError) as error:
             return _table([Finding(str(root), "no data set", str(error))])
         return check_views(views, progress)
     try:
@@ -92,12 +92,16 @@ def check_views(views: pd.DataFrame, progress: bool = False) -> pd.DataFrame:
         says what was found and what was expected. A cause that many files have, such as a folder
         that is not there, is one row; its path is the folder they share.
 
+    Raises:
+        ValueError: no views table, see `plain_views`.
+
     Examples:
         >>> views = mt.load_mura("demo/MURA-v1.1")
         >>> views.loc[0, "path"] = "gone.png"
         >>> mt.check_views(views)[["path", "problem"]].values.tolist()
         [['gone.png', 'missing']]
     """
+    views = plain_views(views)
     return _table(_findings(views, _bad_files(views, progress)[0], progress))
 
 
@@ -286,8 +290,8 @@ def _odd_looks(seen: dict[str, tuple[Look, str]]) -> list[Finding]:
 
 
 def _identical(views: pd.DataFrame, progress: bool) -> list[Finding]:
-    labels = views["label"].astype(object).where(views["label"].notna(), "unknown")
-    of_path = views.assign(label=labels).drop_duplicates("path").set_index("path")
+    named = views.assign(label=label_names(views["label"]))
+    of_path = named.drop_duplicates("path").set_index("path")
     findings = []
     for first, *others in identical_files(of_path.index, progress):
         split, label = of_path.loc[first, ["split", "label"]]

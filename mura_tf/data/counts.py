@@ -14,17 +14,17 @@ def class_weights(views: pd.DataFrame) -> dict[str, tuple[float, float]]:
     in total. The only class of a one-class type weighs 0; `check_views` reports such a type.
 
     Args:
-        views: views table of what is trained on.
+        views: views table of what is trained on; an unknown label does not count.
 
     Returns:
-        study type -> (w0, w1), each in [0, 1], with sum 1.
+        study type -> (w0, w1), each in [0, 1], with sum 1; without types of unknown labels alone.
 
     Examples:
         >>> views = pd.DataFrame({"study_type": ["elbow"] * 4, "label": [0, 0, 0, 1]})
         >>> mt.class_weights(views)
         {'elbow': (0.25, 0.75)}
     """
-    abnormal = views.groupby("study_type")["label"].mean()
+    abnormal = views.dropna(subset="label").groupby("study_type")["label"].mean()
     return {study_type: (float(share), float(1 - share)) for study_type, share in abnormal.items()}
 
 

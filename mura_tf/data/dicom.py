@@ -73,7 +73,7 @@ def read_dicom(content: bytes) -> StoredImage:
     """Reads the header, and the pixels, as their maker wants them shown, when they are asked for.
 
     Modality LUT or rescale, then the first VOI LUT or window (without either, the whole range of
-    the bits that are used), then MONOCHROME1 is turned round.
+    the bits that are used), then MONOCHROME1 is turned round; what pads the image is black.
 
     Args:
         content: of the file.
@@ -135,6 +135,7 @@ def _shown(dataset: "Dataset") -> tuple[np.ndarray, str]:
 
     with _refused_as("DICOM with pixels that cannot be read"), np.errstate(all="ignore"):
         stored = dataset.pixel_array
+        padding = _padding(stored, dataset)
         values, note = np.asarray(apply_modality_lut(stored, dataset), float), ""
         centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
         if dataset.get("VOILUTSequence"):
@@ -144,16 +145,29 @@ def _shown(dataset: "Dataset") -> tuple[np.ndarray, str]:
             shown = _windowed(values, centre, width, function)
         else:
             bits = most = int(dataset.BitsStored)
-            if not dataset.PixelRepresentation:
-                bits = used_bits(stored, most)
+            image = stored[~padding]
+            signed = bool(dataset.PixelRepresentation) and (most < 16 or image.min() < 0)
+            if not signed:
+                bits = used_bits(image, most)
             note = bits_note(bits, most)
-            low, high = _possible_range(dataset, bits)
+            low, high = _possible_range(dataset, bits, signed)
             shown = (values - low) / (high - low)
         if np.isnan(shown).any():
             raise ValueError("its window or its rescale makes no grey levels of them")
         if dataset.PhotometricInterpretation == "MONOCHROME1":
             shown = 1 - shown
+        shown[padding] = 0
         return np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8), note
+
+
+def _padding(stored: np.ndarray, dataset: "Dataset") -> np.ndarray:
+    """bool, the pixels that only fill the rectangle (PS3.3, C.7.5.1.1.2); none if all do."""
+    value, limit = (_first(dataset, f"PixelPadding{end}") for end in ("Value", "RangeLimit"))
+    if value is None:
+        return np.zeros(stored.shape, bool)
+    low, high = sorted([value, value if limit is None else limit])
+    fills = (stored >= low) & (stored <= high)
+    return fills & ~fills.all()
 
 
 def _by_table(values: np.ndarray, voi: "Dataset") -> np.ndarray:
@@ -185,11 +199,10 @@ def _windowed(values: np.ndarray, centre: float, width: float, function: str) ->
     return (values - (centre - 0.5)) / (width - 1) + 0.5
 
 
-def _possible_range(dataset: "Dataset", bits: int) -> tuple[float, float]:
+def _possible_range(dataset: "Dataset", bits: int, signed: bool) -> tuple[float, float]:
     """The least and the most that so many stored bits can become."""
     from pydicom.pixels.processing import apply_modality_lut
 
-    signed = bool(dataset.PixelRepresentation)
     ends = [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1]
     values = np.asarray(apply_modality_lut(np.array(ends), dataset), float)
     return float(values.min()), float(values.max())

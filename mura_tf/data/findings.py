@@ -11,7 +11,7 @@ import pandas as pd
 
 from mura_tf.cores import usable_cores
 from mura_tf.data.radiograph import DICOM_SUFFIXES, FORMATS, PLAIN_SUFFIXES, digest_of, os_reason
-from mura_tf.data.table import STUDY_KEY
+from mura_tf.data.table import STUDY_KEY, label_names
 from mura_tf.terminal import track
 
 LOOKS = ("one grey level", "tiny range", "few bits", "inverted")
@@ -64,8 +64,7 @@ def contradicting_folders(views: pd.DataFrame) -> list[Finding]:
 def studies_in_two_labels(views: pd.DataFrame) -> list[Finding]:
     """Studies with views of two labels, such as study1_positive beside study1_negative, or of one
     and of none."""
-    known = views["label"].astype(object).where(views["label"].notna(), "unknown")
-    views = views.assign(label=known)
+    views = views.assign(label=label_names(views["label"]))
     labels = views.groupby(STUDY_KEY, sort=False)["label"].transform("nunique")
     firsts = views[labels > 1].drop_duplicates([*STUDY_KEY, "label"])
     return [

@@ -38,12 +38,14 @@ def is_mura(folder: Path) -> bool:
     """Whether a split's CSV is in `folder`, or a split's folder that holds studies as MURA's do."""
     names = [name for names in SPLIT_NAMES.values() for name in names]
     csvs = (f"{name}_{end}.csv" for name in names for end in _CSVS)
-    trees = ("XR_*/", "*/*/*_positive/", "*/*/*_negative/")
     return any((folder / csv).exists() for csv in csvs) or any(
-        any(glob.iglob(pattern, root_dir=folder / name))
-        for name in split_folders(folder).values()
-        for pattern in trees
+        _holds_studies(folder / name) for name in split_folders(folder).values()
     )
+
+
+def _holds_studies(folder: Path) -> bool:
+    trees = ("XR_*/", "*/*/*_positive/", "*/*/*_negative/")
+    return any(any(glob.iglob(tree, root_dir=folder)) for tree in trees)
 
 
 def scan_mura(folder: Path, progress: bool = False) -> tuple[pd.DataFrame, list[Finding]]:
@@ -90,15 +92,15 @@ def name_of_csvs(folder: Path, split: str) -> str:
 
 def _other_folders(folder: Path, read: set[str]) -> list[Finding]:
     """Folders that hold study types beside those of the splits."""
-    holding = sorted({path.split(os.sep)[0] for path in glob.glob("*/XR_*/", root_dir=folder)})
+    names = {os.path.basename(path) for path in children(folder, [], folders=True)}
     return [
         Finding(
             str(folder / name),
             "unlisted",
             f"holds study types, so left out; expected one of {', '.join(SPLITS)}. Rename it",
         )
-        for name in holding
-        if name not in read and not is_junk(name)
+        for name in sorted(names - read)
+        if not is_junk(name) and _holds_studies(folder / name)
     ]
 
 

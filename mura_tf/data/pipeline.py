@@ -5,8 +5,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache, partial
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Generic, TypeAlias, TypeVar
 
 import cv2
@@ -19,7 +19,7 @@ from mura_tf.data.boxes import box_pixels, covered
 from mura_tf.data.cache import PreparedViews, prepare
 from mura_tf.data.counts import class_weights as weights_of
 from mura_tf.data.radiograph import padded_box
-from mura_tf.data.table import STUDY_KEY
+from mura_tf.data.table import STUDY_KEY, VIEW_KEY
 from mura_tf.models.backbones import IMAGENET_MEAN_BGR, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from mura_tf.models.specs import parse_augmentations
 
@@ -82,9 +82,9 @@ def make_dataset(
 
     Raises:
         BadViewsError: some files are unreadable.
-        ValueError: no view, a column is lacking, or an unknown preprocessing or augmentation;
-            "mixup" with boxes or studies; for an augmentation beyond the flip, what
-            `require_backend` refuses.
+        ValueError: no view, a column is lacking, targets of other views, or an unknown
+            preprocessing or augmentation; "mixup" with boxes or studies; for an augmentation beyond
+            the flip, what `require_backend` refuses.
 
     Examples:
         >>> views = mt.load_mura("demo/MURA-v1.1")
@@ -93,19 +93,25 @@ def make_dataset(
         >>> tuple(images.shape), tuple(labels.shape), tuple(weights.shape)
         ((8, 64, 64, 3), (8,), (8,))
     """
-    if lacking := {"study_type", "label", "path", *(STUDY_KEY if studies else ())} - set(views):
+    keys = VIEW_KEY if boxes is not None else STUDY_KEY if studies else ["study_type"]
+    if lacking := {*keys, "label", "path"} - set(views):
         raise ValueError(
-            "views must be a views table, with study_type, label (0 or 1) and path, and of studies "
-            f"with {', '.join(STUDY_KEY)}. Received one without {', '.join(sorted(lacking))}. "
-            "Views to be predicted alone may have any label."
+            f"views must be a views table, with label (0 or 1), path, {', '.join(keys)}. Received "
+            f"one without {', '.join(sorted(lacking))}. Views to be predicted alone may have any "
+            "label."
         )
     if not (known := views.label.isin([0, 1])).all():
         raise ValueError(
             f"labels must be 0 or 1. Received: {(~known).sum()} of {len(views)} views without a "
             "label or with another. mura_tf.predict_views predicts such views, too."
         )
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be a whole number from 1 up. Received: {batch_size}.")
+    for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
+        if value < least:
+            raise ValueError(f"{name} must be a whole number from {least} up. Received: {value}.")
+    if targets is not None and len(targets) != len(views):
+        raise ValueError(
+            f"targets must have a row per view, {len(views)} of them. Received: {len(targets)}."
+        )
     table = preprocessing_table(preprocessing)
     specs = parse_augmentations(augment) if training else {}
     mixup = specs.pop("mixup", None)
@@ -185,7 +191,7 @@ def make_dataset(
 
     epochs = tf.data.Dataset.from_tensors(0).map(
         lambda _: tf.ensure_shape(
-            tf.numpy_function(_Kept(partial(_next_epoch, epoch_counter)), [], tf.int64), ()
+            tf.numpy_function(_Kept(lambda: np.int64(next(epoch_counter))), [], tf.int64), ()
         )
     )
     batches = epochs.flat_map(
@@ -381,7 +387,3 @@ def _sample_weights(
         )
     pairs = zip(views.study_type, views.label, strict=True)
     return np.array([weights[study_type][int(label)] for study_type, label in pairs], np.float32)
-
-
-def _next_epoch(counter: Iterator[int]) -> np.int64:
-    return np.int64(next(counter))

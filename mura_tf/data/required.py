@@ -104,7 +104,7 @@ def _listed_twice(views: pd.DataFrame) -> list[Finding]:
 def _spaced_names(views: pd.DataFrame, column: str) -> list[Finding]:
     """Patients, or studies of one, that a space before or behind their name would part in two."""
     key = STUDY_KEY if column == "study" else [column]
-    named = views.loc[views[column].map(lambda name: isinstance(name, str)), key].drop_duplicates()
+    named = views[key].drop_duplicates()
     same = named.assign(**{column: named[column].str.strip()}).duplicated(keep=False)
     return [
         Finding(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mura_tf.data.table import SPLITS
+from mura_tf.data.table import SPLITS, label_names
 from mura_tf.data.tasks import class_of
 
 FRACTIONS = (0.70, 0.15, 0.15)
@@ -29,7 +29,7 @@ def deal_patients(views: pd.DataFrame, fractions: Sequence[float], seed: int) ->
     Returns:
         int (n_patients,), the part of each patient; the index is the patient.
     """
-    pairs = views["study_type"] + "=" + views["label"].astype(str)
+    pairs = views["study_type"].astype(str) + "=" + label_names(views["label"])
     pairs = pd.DataFrame({"patient": views["patient"], "pair": pairs}).drop_duplicates()
     patients = pairs.sort_values(["patient", "pair"]).groupby("patient")["pair"].agg("|".join)
     patients = patients.sample(frac=1, random_state=seed).sort_values(kind="stable")

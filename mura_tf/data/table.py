@@ -23,6 +23,27 @@ def unsplit_key(views: pd.DataFrame) -> list[str]:
     return VIEW_KEY
 
 
+def plain_views(views: pd.DataFrame) -> pd.DataFrame:
+    """A views table as a file of it would say it: its columns alone, of text and `as_labels`.
+
+    Raises:
+        ValueError: a column is lacking, or empty in a row, but that of the label; see `as_labels`.
+    """
+    if lacking := [name for name in VIEW_COLUMNS if name not in views]:
+        raise ValueError(
+            f"views must be a views table, with {', '.join(VIEW_COLUMNS)}. Received one without "
+            f"{', '.join(lacking)}."
+        )
+    said = [*VIEW_KEY, "path"]
+    if (empty := views[said].isna()).any(axis=None):
+        raise ValueError(
+            f"each view must have {', '.join(said)}. Received: {empty.any(axis=1).sum()} without "
+            f"{', '.join(empty.columns[empty.any()])}."
+        )
+    views = views[VIEW_COLUMNS].astype(dict.fromkeys(said, str))
+    return views.assign(label=as_labels(views.label))
+
+
 def as_views(table: pd.DataFrame) -> pd.DataFrame:
     """The views table's columns and order: by split, then naturally, image2 before image10."""
     views = table[VIEW_COLUMNS].astype(dict.fromkeys(VIEW_COLUMNS, str) | {"label": int})
@@ -58,6 +79,15 @@ def as_labels(labels: pd.Series) -> pd.Series:
         ) from None
     numbers = numbers.reindex(labels.index)
     return numbers if numbers.isna().any() else numbers.astype(int)
+
+
+def label_names(labels: pd.Series) -> pd.Series:
+    """Labels as text, "unknown" where they are.
+
+    >>> label_names(pd.Series([1, None], dtype="Int64")).tolist()
+    ['1', 'unknown']
+    """
+    return labels.astype(object).where(labels.notna(), "unknown").astype(str)
 
 
 def _rank(column: pd.Series) -> pd.Series:

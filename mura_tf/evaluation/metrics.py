@@ -25,6 +25,9 @@ def cohen_kappa(labels: ArrayLike, predictions: ArrayLike, num_classes: int = 2)
     Returns:
         Kappa in [-1, 1]; 0 is agreement by chance, 1 complete agreement.
 
+    Raises:
+        ValueError: other values, such as probabilities, or raters of different lengths.
+
     Source: Cohen, "A coefficient of agreement for nominal scales", 1960.
 
     Examples:
@@ -32,9 +35,31 @@ def cohen_kappa(labels: ArrayLike, predictions: ArrayLike, num_classes: int = 2)
         >>> round(mt.cohen_kappa(one, other), 3)
         0.4
     """
+    raters = [
+        _classes(labels, num_classes, "labels"),
+        _classes(predictions, num_classes, "predictions"),
+    ]
+    if len(raters[0]) != len(raters[1]):
+        raise ValueError(
+            "labels and predictions must be of the same n studies or views. Received: "
+            f"{len(raters[0])} and {len(raters[1])}."
+        )
     confusion = np.zeros((num_classes, num_classes))
-    np.add.at(confusion, (np.asarray(labels, int), np.asarray(predictions, int)), 1)
+    np.add.at(confusion, tuple(raters), 1)
     return float(kappa_of_confusion(confusion))
+
+
+def _classes(values: ArrayLike, num_classes: int, name: str) -> np.ndarray:
+    """int (n,), the class numbers that one rater gives."""
+    found = np.asarray(values)
+    wrong = found[~np.isin(found, np.arange(num_classes))] if found.ndim == 1 else found
+    if found.ndim != 1 or len(wrong):
+        raise ValueError(
+            f"{name} must be whole numbers from 0 to {num_classes - 1}, (n,). Received: "
+            f"{wrong.ravel()[:1].tolist()} in the shape {found.shape}. Decide first, by a "
+            "threshold or the largest probability."
+        )
+    return found.astype(int)
 
 
 def kappa_of_confusion(confusion: np.ndarray) -> np.ndarray:
@@ -134,7 +159,7 @@ def bootstrap_weights(clusters: ArrayLike, replicates: int, seed: int) -> np.nda
 
     Returns:
         float (replicates, n). In each row as many patients are drawn, with replacement, as there
-        are, and each brings all their studies.
+        are, and each brings all their studies. NaN of one patient, who tells nothing of others.
     """
     return np.concatenate([*bootstrap_blocks(clusters, replicates, seed)])
 
@@ -146,16 +171,16 @@ def bootstrap_blocks(clusters: ArrayLike, replicates: int, seed: int) -> Iterato
     at_once = max(1, BLOCK // len(codes))
     for start in range(0, max(replicates, 1), at_once):  # of none, an empty block
         rows = min(at_once, replicates - start)
-        yield rng.multinomial(count, np.full(count, 1 / count), rows)[:, codes].astype(float)
+        drawn = rng.multinomial(count, np.full(count, 1 / count), rows)[:, codes].astype(float)
+        yield drawn if count > 1 else np.full_like(drawn, np.nan)
 
 
-def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of bootstrap values, NaN replicates left out; NaN if none is left."""
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % percentile interval of bootstrap values without the NaN; NaN where nothing is left."""
     values = values[~np.isnan(values)]
     if not values.size:
         return np.nan, np.nan
-    tail = (1 - level) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
+    low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -47,7 +47,8 @@ class Calibration:
 
     def __call__(self, probabilities: float | np.ndarray) -> float | np.ndarray:
         """Calibrated probabilities, in [0, 1], of the shape of `probabilities`."""
-        calibrated = 1 / (1 + np.exp(-(self.slope * _logits(probabilities) + self.intercept)))
+        logits = self.slope * _logits(probabilities) + self.intercept
+        calibrated = np.exp(-np.logaddexp(0, -logits))  # which no steep slope overflows
         return float(calibrated) if calibrated.ndim == 0 else calibrated
 
 
@@ -154,8 +155,10 @@ def operating_points(studies: pd.DataFrame) -> list[OperatingPoint]:
     """The paper's threshold, the one of highest kappa, and a pair with doubt in between.
 
     Of the pair, `low` is the highest threshold at which at least 95 % of the abnormal studies lie
-    above it, and `high` the lowest at which at least 95 % of the normal ones do not. Where one
-    threshold does both, nothing is doubtful.
+    above it, and `high` the lowest at which at least 95 % of the normal ones do not; both lie in
+    the middle between two probabilities, or one and an end. Where one threshold does both, nothing
+    is doubtful. Where no threshold agrees better than chance, that of the highest kappa is the
+    paper's.
 
     Args:
         studies: see `calibrate`.
@@ -166,7 +169,8 @@ def operating_points(studies: pd.DataFrame) -> list[OperatingPoint]:
     labels = _two_labels(studies)
     probabilities = studies.probability.to_numpy()
     distinct = np.unique(probabilities)
-    cuts = np.concatenate([[0.0], (distinct[:-1] + distinct[1:]) / 2, [1.0]])
+    ends = np.concatenate([[0.0], distinct, [1.0]])
+    cuts = (ends[:-1] + ends[1:]) / 2
     true_positive, false_positive = (
         len(one) - np.searchsorted(np.sort(one), cuts, side="right")  # how many lie above
         for one in (probabilities[labels], probabilities[~labels])
@@ -176,8 +180,8 @@ def operating_points(studies: pd.DataFrame) -> list[OperatingPoint]:
         [[normal - false_positive, false_positive], [abnormal - true_positive, true_positive]]
     )
     kappas = kappa_of_confusion(np.moveaxis(confusion, -1, 0).astype(float))
-    best = cuts[kappas >= kappas.max() - 1e-12]
-    best = float(best[np.argmin(np.abs(best - THRESHOLD))])
+    best = cuts[kappas >= kappas.max() - 1e-12] if kappas.max() > 1e-12 else cuts[:0]
+    best = float(best[np.argmin(np.abs(best - THRESHOLD))]) if len(best) else THRESHOLD
     low = float(cuts[true_positive >= LEAST * abnormal].max(initial=0.0))
     high = float(cuts[normal - false_positive >= LEAST * normal].min())
     if low > high:

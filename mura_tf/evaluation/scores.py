@@ -44,7 +44,8 @@ def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
         given. An unknown label stays so.
 
     Raises:
-        ValueError: members saw different views of a study, or a study has two labels, of which one
+        ValueError: no predictions table; a probability outside [0, 1], or NaN of a system that has
+            others; members saw different views of a study, or a study has two labels, of which one
             may be unknown.
 
     Source: the paper, section V-D.
@@ -57,6 +58,7 @@ def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
         >>> round(float(mt.study_probabilities(one_study).probability[0]), 3)
         0.836
     """
+    _require_predictions(predictions)
     system = system_key(predictions)
     key = STUDY_KEY + system
     studies = (
@@ -95,6 +97,32 @@ def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
     return studies[columns]
 
 
+def _require_predictions(predictions: pd.DataFrame) -> None:
+    system = system_key(predictions)
+    keys = [*VIEW_KEY, *system, "member"]
+    _require_columns(predictions, [*keys, "label", "probability"], "a predictions table")
+    if (empty := predictions[keys].isna()).any(axis=None):
+        raise ValueError(
+            f"a prediction must have {', '.join(keys)}. Received: {empty.any(axis=1).sum()} rows "
+            f"without {', '.join(empty.columns[empty.any()])}."
+        )
+    none = predictions.probability.isna()
+    some = none.groupby([predictions[name] for name in system]).transform("nunique") > 1
+    wrong = predictions[(none & some) | ~(none | predictions.probability.between(0, 1))]
+    if len(wrong):
+        raise ValueError(
+            f"probabilities must lie in [0, 1]. Received: {wrong.probability.iloc[0]} for "
+            f"{_name(wrong.iloc[0])}, the first of {len(wrong)}."
+        )
+
+
+def _require_columns(table: pd.DataFrame, names: list[str], what: str) -> None:
+    if lacking := [name for name in names if name not in table]:
+        raise ValueError(
+            f"expected {what}, with {', '.join(names)}. Received one without {', '.join(lacking)}."
+        )
+
+
 def mean_probability(predictions: pd.DataFrame, key: list[str]) -> pd.Series:
     """The mean over views, by how much each counts, then over members: a probability per key.
 
@@ -107,7 +135,7 @@ def mean_probability(predictions: pd.DataFrame, key: list[str]) -> pd.Series:
     weight = predictions.weight.fillna(1.0)
     weighed = predictions.assign(weight=weight, probability=predictions.probability * weight)
     of_members = list(dict.fromkeys([*key, *weighed.columns.intersection(["member"])]))
-    sums = weighed.groupby(of_members, sort=False)[["probability", "weight"]].sum()
+    sums = weighed.groupby(of_members, sort=False)[["probability", "weight"]].sum(min_count=1)
     return (sums.probability / sums.weight).groupby(key, sort=False).mean()
 
 
@@ -122,14 +150,21 @@ def view_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
         path, probability, probability_study`, and `disagreement`, the standard deviation over the
         members of the study's probability. Where the views have a `weight`, `counts` is the share
         of its study that each makes up.
+
+    Raises:
+        ValueError: several systems, and see `study_probabilities`.
     """
+    studies = study_probabilities(predictions)
+    systems = studies[system_key(studies)].drop_duplicates()
+    if len(systems) > 1:
+        raise ValueError(f"expected one system. Received: {systems.to_dict('records')}.")
     views = predictions.groupby(VIEW_KEY, sort=False, as_index=False).agg(
         label=("label", "first"), path=("path", "first"), probability=("probability", "mean")
     )
     by_member = mean_probability(predictions, [*STUDY_KEY, "member"])
     spread = by_member.groupby(STUDY_KEY, sort=False).std(ddof=0).rename("disagreement")
-    studies = study_probabilities(predictions)[[*STUDY_KEY, "probability"]]
-    views = views.merge(studies, on=STUDY_KEY, suffixes=("", "_study"))
+    means = studies[[*STUDY_KEY, "probability"]]
+    views = views.merge(means, on=STUDY_KEY, suffixes=("", "_study"))
     views = views.merge(spread, left_on=STUDY_KEY, right_index=True)
     if "weight" not in predictions or predictions.weight.isna().all():
         return views
@@ -163,8 +198,8 @@ def score(
         defined then, are NaN.
 
     Raises:
-        ValueError: no study, several systems or splits, a study without a label, or a probability
-            that is not in [0, 1].
+        ValueError: no study, several systems or splits, a study without a label or given twice, or
+            a probability that is not in [0, 1].
 
     Examples:
         >>> run = mt.Run("demo/small_cnn/type/wrist/repeat0-member0")
@@ -265,6 +300,7 @@ def _require_one_system(studies: pd.DataFrame) -> None:
             "view. Average first: mura_tf.study_probabilities(predictions)."
         )
     key = system_key(studies)
+    _require_columns(studies, [*STUDY_KEY, "label", *key, "probability"], "a table of studies")
     systems = studies[[*key, "split"]].drop_duplicates()
     if len(systems) > 1:
         raise ValueError(
@@ -276,6 +312,12 @@ def _require_one_system(studies: pd.DataFrame) -> None:
         raise ValueError(
             f"probabilities must lie in [0, 1]. Received: {wrong.probability.iloc[0]} for "
             f"{_name(wrong.iloc[0])}."
+        )
+    again = studies[studies.duplicated(STUDY_KEY)]
+    if len(again):
+        raise ValueError(
+            f"a study counts once. Received: {_name(again.iloc[0])} again, the first of "
+            f"{len(again)}. Give each once."
         )
 
 

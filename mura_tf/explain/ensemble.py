@@ -48,6 +48,7 @@ class Ensemble:
     Attributes:
         runs: the members.
         name: of the system, for titles.
+        data_views: all of the data set.
         views: `view_probabilities` of what they predicted, so of nothing they were trained on,
             with `path` as it is now; of members with classes also `true_class`, `decided` and
             `share`, see `decided_views`.
@@ -81,8 +82,8 @@ class Ensemble:
         require_backend()
         require_of(of)
         systems = systems_of(run_dirs)
-        data_views = load_views(data, progress=progress)
-        of_data = [one for one in systems if not _lacking(data_views, one.predictions).any()]
+        self.data_views = load_views(data, progress=progress)
+        of_data = [one for one in systems if not _lacking(self.data_views, one.predictions).any()]
         system = the_first(of_data or systems)
         chosen, self.runs, self.name = system.predictions, system.runs, system.name
         if chosen.probability.isna().any():
@@ -103,7 +104,7 @@ class Ensemble:
                 f"{self.name} has one output, abnormality, and no classes to explain the predicted "
                 "one of. Leave it out."
             )
-        self.views = _with_paths_of(data_views, views, data)
+        self.views = _with_paths_of(self.data_views, views, data)
         self.of = of
         self.split = system.split
         self._cache_dir = cache_dir

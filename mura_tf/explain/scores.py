@@ -115,7 +115,7 @@ def score_heatmaps(
     Raises:
         FileNotFoundError, ValueError: no boxes, or none on the reported split; an unknown method.
     """
-    boxes = load_boxes(data, ensemble.reported)
+    boxes = load_boxes(data, ensemble.reported, ensemble.data_views)
     views = ensemble.reported.merge(boxes[VIEW_KEY].drop_duplicates(), on=VIEW_KEY)
     if views.empty:
         raise ValueError(
@@ -193,7 +193,7 @@ def score_detections(
     """
     views = ensemble.reported
     frames = ensemble.inputs(views)[1]
-    true = squares_of(views, load_boxes(data, views), frames)
+    true = squares_of(views, load_boxes(data, views, ensemble.data_views), frames)
     rows = []
     for method in methods:
         found = boxes_of(ensemble.heatmaps(views, method))

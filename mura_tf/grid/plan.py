@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from mura_tf.data.table import VIEW_COLUMNS, VIEW_KEY, as_labels
+from mura_tf.data.table import plain_views
 from mura_tf.data.views import read_views
 from mura_tf.evaluation.scores import reported_split, require_labels
 from mura_tf.files import remove_lost_parts, remove_parts, written_whole
@@ -212,8 +212,7 @@ def run_plan(
     try:
         require_backend(training=True)
         plan = _each_once(plan)
-        views = views[VIEW_COLUMNS].astype(dict.fromkeys([*VIEW_KEY, "path"], str))
-        views = views.assign(label=as_labels(views.label))
+        views = plain_views(views)
         remove_lost_parts(out)  # other commands may be writing theirs
         with written_whole(views_path) as part:
             _require_same_views(views_path, views)

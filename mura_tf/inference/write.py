@@ -154,7 +154,9 @@ def _pictures(view: View, side: int) -> list[np.ndarray]:
         return []
     radiograph = fitted(view.radiograph, side)
     plain = np.repeat(radiograph[..., None], 3, axis=2)
-    return [plain] if view.heat is None else [plain, overlaid(radiograph, view.heat)]
+    if view.heat is None:
+        return [plain]
+    return [plain, overlaid(radiograph, view.heat, view.radiograph.shape)]
 
 
 def _section(finding: Finding) -> str:

@@ -23,6 +23,8 @@ class CohenKappa(keras.metrics.Metric):
 
     `y_true` holds class numbers, (B,) or (B, 1), or one-hot rows (B, K); what is mixed of two
     labels counts as the nearer one. `sample_weight` (B,) counts a row more than once or in part.
+    A label that is no class, such as NaN, makes kappa NaN; predictions of another width than
+    `num_classes` are a ValueError.
 
     Source: the paper, section V-E.
 
@@ -59,15 +61,21 @@ class CohenKappa(keras.metrics.Metric):
     ) -> None:
         labels, predictions = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         side = self.num_classes or 2
+        width = 1 if len(predictions.shape) == 1 else predictions.shape[-1]
+        if width not in (None, self.num_classes or 1):
+            raise ValueError(
+                f"y_pred must be {_wanted(self.num_classes)}. Received: the shape "
+                f"{tuple(predictions.shape)}. Give CohenKappa the num_classes of the model."
+            )
         if self.num_classes is None:
             predicted = ops.cast(ops.reshape(predictions, (-1,)) > 0.5, "int32")
         else:
             predicted = ops.argmax(predictions, axis=-1)
         if self.num_classes and len(labels.shape) == 2 and labels.shape[-1] == side:
             labels = ops.argmax(labels, axis=-1)
-        actual = ops.cast(_nearest(ops.reshape(labels, (-1,))), "int32")
-        rows = ops.one_hot(actual, side, dtype=self.dtype)
-        known = ops.logical_and(actual >= 0, actual < side)
+        labels = ops.cast(_nearest(ops.reshape(labels, (-1,))), self.dtype)
+        known = ops.logical_and(labels >= 0, labels < side)  # before NaN is cast to some number
+        rows = ops.one_hot(ops.cast(ops.where(known, labels, 0), "int32"), side, dtype=self.dtype)
         if sample_weight is not None:
             masked = ops.reshape(ops.convert_to_tensor(sample_weight), (-1,)) == 0
             known = ops.logical_or(known, masked)
@@ -89,6 +97,10 @@ class CohenKappa(keras.metrics.Metric):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"num_classes": self.num_classes}
+
+
+def _wanted(num_classes: int | None) -> str:
+    return f"(B, {num_classes})" if num_classes else "(B,) or (B, 1)"
 
 
 @keras.saving.register_keras_serializable("mura_tf")

@@ -17,14 +17,14 @@ def number_text(value: float, form: str = ".3f", nothing: str = NOTHING) -> str:
     return text if text.strip("-+0.,") else format(0.0, form)
 
 
-def interval_text(low: float, high: float, form: str = ".3f", nothing: str = NOTHING) -> str:
-    """An interval in a column of its own; `nothing` where an end is NaN.
+def interval_text(low: float, high: float, form: str = ".3f") -> str:
+    """An interval in a column of its own; `NOTHING` where an end is NaN.
 
     >>> interval_text(0.55, 0.752)
     '0.550 to 0.752'
     """
     if math.isnan(low) or math.isnan(high):
-        return nothing
+        return NOTHING
     return f"{number_text(low, form)} to {number_text(high, form)}"
 
 

@@ -15,17 +15,20 @@ SHOWN = np.round(_OPACITY * _HEAT + (1 - _OPACITY) * 70).astype(np.uint8)
 """The colours on a middling dark radiograph, for the colour bars."""
 
 
-def overlaid(radiograph: np.ndarray, heat: np.ndarray) -> np.ndarray:
+def overlaid(
+    radiograph: np.ndarray, heat: np.ndarray, size: tuple[int, int] | None = None
+) -> np.ndarray:
     """A radiograph with its heatmap on it.
 
     Args:
         radiograph: uint8 (height, width).
         heat: float (S, S), in [0, 1], of the padded square of this radiograph.
+        size: its height and width there, pixels, where it has been made smaller since.
 
     Returns:
         uint8 (height, width, 3), RGB.
     """
-    height, width = radiograph.shape
+    height, width = size or radiograph.shape
     top, left, inner_height, inner_width = padded_box(height, width, len(heat))
     inner = heat[top : top + inner_height, left : left + inner_width]
     enlarged = cv2.resize(inner, radiograph.shape[::-1], interpolation=cv2.INTER_LINEAR)

@@ -72,7 +72,7 @@ def explain_studies(
     out = Path(out)
     views = pd.concat(studies, ignore_index=True)
     models = {len(ensemble.members(study_type)) for study_type in views.study_type}
-    boxes = known_boxes(data, views)
+    boxes = known_boxes(data, views, ensemble.data_views)
     heat = iter(ensemble.heatmaps(views, method, layer, progress=progress))
     shown = [(study, np.stack([next(heat) for _ in range(len(study))])) for study in studies]
     paths, names = [], PictureNames()
@@ -107,7 +107,7 @@ def plot_study(
         A figure to save.
 
     Raises:
-        ValueError: views without probabilities.
+        ValueError: views without probabilities, or of several systems; heat of other views.
 
     Examples:
         >>> ensemble = mt.Ensemble(Path("demo/small_cnn/type/wrist").iterdir(), "demo/MURA-v1.1")
@@ -122,6 +122,10 @@ def plot_study(
         )
     if "probability_study" not in views:
         views = view_probabilities(views)
+    if heat.ndim != 3 or len(heat) != len(views):
+        raise ValueError(
+            f"heat must have a map per view, ({len(views)}, S, S). Received: {heat.shape}."
+        )
     pairs = list(_pictures(views, heat, boxes))
     columns = min(len(pairs), VIEWS_PER_ROW)
     chunks = [pairs[start : start + columns] for start in range(0, len(pairs), columns)]
@@ -142,7 +146,7 @@ def plot_study(
     for index, (_, view) in enumerate(views.iterrows()):
         turn, column = divmod(index, columns)
         grid[2 * turn, column].set_title(
-            _wrapped([view.view, *_told(view)], COLUMN, 9), fontsize=9, parse_math=False
+            _wrapped([view["view"], *_told(view)], COLUMN, 9), fontsize=9, parse_math=False
         )
     study = views.iloc[0]
     lines = [title, "/".join(study[STUDY_KEY]), _verdict(study)]
@@ -212,9 +216,9 @@ def _study_section(views: pd.DataFrame, heat: np.ndarray, boxes: pd.DataFrame | 
     study = views.iloc[0]
     mark, word = {True: ("✓", "right"), False: ("✗", "wrong"), None: ("", "")}[_right(study)]
     figures = "".join(
-        f'<figure><img alt="radiograph {escaped(view.view)}" src="{inline_jpeg(plain)}">'
-        f'<img alt="heatmap of {escaped(view.view)}" src="{inline_jpeg(hot)}">'
-        f"<figcaption>{escaped(view.view)} <span>{escaped('; '.join(_told(view)))}</span>"
+        f'<figure><img alt="radiograph {escaped(view["view"])}" src="{inline_jpeg(plain)}">'
+        f'<img alt="heatmap of {escaped(view["view"])}" src="{inline_jpeg(hot)}">'
+        f"<figcaption>{escaped(view['view'])} <span>{escaped('; '.join(_told(view)))}</span>"
         "</figcaption></figure>"
         for (_, view), (plain, hot) in zip(
             views.iterrows(), _pictures(views, heat, boxes), strict=True
@@ -268,8 +272,10 @@ def _pictures(
 ) -> Iterator[list[np.ndarray]]:
     """Of each view the radiograph and its overlay, uint8 (height, width, 3), with its boxes."""
     for (_, view), one in zip(views.iterrows(), heat, strict=True):
-        radiograph = fitted(read_radiograph(view.path), VIEW_SIDE)
-        pictures = [np.repeat(radiograph[..., None], 3, axis=2), overlaid(radiograph, one)]
+        whole = read_radiograph(view.path)
+        radiograph = fitted(whole, VIEW_SIDE)
+        plain = np.repeat(radiograph[..., None], 3, axis=2)
+        pictures = [plain, overlaid(radiograph, one, whole.shape)]
         if boxes is not None:
             for box in boxes[(boxes[VIEW_KEY] == view[VIEW_KEY]).all(axis=1)].itertuples():
                 scale = np.array(radiograph.shape[::-1])

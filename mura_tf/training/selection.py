@@ -8,7 +8,7 @@ from mura_tf.data.boxes import boxes_above
 from mura_tf.data.cache import data_fingerprint, picture_marks, prepare, prepare_readable
 from mura_tf.data.required import scoring_findings
 from mura_tf.data.splits import deal_views, require_class_parts, require_classes
-from mura_tf.data.table import in_order
+from mura_tf.data.table import in_order, plain_views
 from mura_tf.models.specs import boxes_weight, parse_sizes
 from mura_tf.training.recipe import Recipe
 
@@ -17,11 +17,12 @@ def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     """The views of the recipe's study types in `dealt_views`, checked for what training needs.
 
     Raises:
-        ValueError: views that could not be scored, see `scoring_findings`; an unknown study type, a
-            split that is needed and lacking, a view to train or select on without a label, a type
-            without training views, or whose training views have one label, or study types to be
-            told apart that are one.
+        ValueError: no views table, see `plain_views`; views that could not be scored, see
+            `scoring_findings`; an unknown study type, a split that is needed and lacking, a view to
+            train or select on without a label, a type without training views, or whose training
+            views have one label, or study types to be told apart that are one.
     """
+    views = plain_views(views)
     _require_labels(views, {"train", recipe.select_on})
     views = dealt_views(views, recipe)
     known = sorted(views.study_type.unique())

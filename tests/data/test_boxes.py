@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mura_tf.data.boxes import box_masks, boxes_above, load_boxes
+from mura_tf.data.boxes import box_masks, boxes_above, known_boxes, load_boxes
 from mura_tf.data.radiograph import padded_box, read_radiograph, resize_with_pad
 from mura_tf.data.table import VIEW_KEY
 from mura_tf.data.views import load_fracatlas, load_mura
@@ -178,6 +178,36 @@ def test_a_box_is_of_its_own_split_where_patients_recur(mura):
     here = (views[VIEW_KEY[1:]] == key).all(axis=1) & (views.split == "train")
     again = pd.concat([views, views[here].assign(split="valid")], ignore_index=True)
     assert boxes_above(again).split.tolist() == load_boxes(mura, again).split.tolist() == ["train"]
+    shown = again[again.split == "valid"]
+    assert load_boxes(mura, shown, among=again).empty
+    assert known_boxes(mura, shown, among=again).empty
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_the_boxes_of_a_views_table_are_beside_it_or_above_its_radiographs(lesions, beside):
+    views = load_mura(lesions)
+    folder = lesions if beside else lesions.with_name("elsewhere")
+    folder.mkdir(exist_ok=True)
+    views.to_csv(folder / "mine.csv", index=False)
+    assert load_boxes(folder / "mine.csv", views).equals(load_boxes(lesions, views))
+    (folder / "mine.csv").unlink()
+
+
+def test_boxes_that_another_program_has_saved(lesions, tmp_path):
+    views = load_mura(lesions)
+    text = (lesions / "lesions.csv").read_text().replace(",", ";").replace("patient;", "Patient;")
+    (tmp_path / "lesions.csv").write_bytes(text.encode("utf-16"))
+    views.to_csv(tmp_path / "mine.csv", index=False)
+    assert load_boxes(tmp_path / "mine.csv", views).equals(load_boxes(lesions, views))
+
+
+def test_a_view_that_is_given_twice_has_its_boxes_twice(lesions):
+    views = load_mura(lesions)
+    two = views[views.label == 1].head(2)
+    again = pd.concat([two, two], ignore_index=True)
+    frames = np.array([padded_box(48, 40, SIDE)] * 4)
+    masks = box_masks(again, load_boxes(lesions, views), frames, SIDE)
+    assert masks.any(axis=(1, 2)).all() and (masks[:2] == masks[2:]).all()
 
 
 @pytest.mark.parametrize("x", ["nan", "NaN", "inf", "-inf"])

@@ -152,6 +152,24 @@ def test_without_a_window_twelve_used_bits_of_sixteen_are_no_black_picture():
     assert note == "12 of 16 bits are used, and scaled to all grey levels"
     windowed = radiograph(RAMP, BitsStored=16, HighBit=15, WindowCenter=2048, WindowWidth=4096)
     assert read_dicom(windowed).grey()[1] == ""
+    signed, said = read_dicom(radiograph(np.int16(RAMP), BitsStored=16, HighBit=15)).grey()
+    assert np.abs(signed.astype(int) - expected).max() <= 1 and said == note
+
+
+@pytest.mark.parametrize("colour", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("limit", [{}, {"PixelPaddingRangeLimit": 60000}])
+def test_what_pads_the_image_is_black_and_no_grey_level_of_it(colour, limit):
+    padded = RAMP.copy()
+    padded[:, 50:] = 2**16 - 1
+    padded[:, 60:] = 60000 if limit else 2**16 - 1
+    said = {"BitsStored": 16, "HighBit": 15, "PhotometricInterpretation": colour}
+    content = radiograph(padded, PixelPaddingValue=2**16 - 1, **said, **limit)
+    image, note = read_dicom(content).grey()
+    expected = decode_radiograph(radiograph(RAMP, **said), "x").astype(int)
+    assert np.abs(image[:, :50] - expected[:, :50]).max() <= 1
+    assert not image[:, 50:].any() and note.startswith("12 of 16 bits")
+    alike = read_dicom(radiograph(np.full_like(RAMP, 7), PixelPaddingValue=7, **said)).grey()[0]
+    assert (alike == decode_radiograph(radiograph(np.full_like(RAMP, 7), **said), "x")).all()
 
 
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])

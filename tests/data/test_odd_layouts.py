@@ -78,6 +78,15 @@ def test_two_names_of_one_split(mura):
         same(load_views(mura), views)
 
 
+@pytest.mark.parametrize("study_type", ["XR_ELBOW", "ELBOW"])
+def test_a_split_by_an_unknown_name_is_said(mura, study_type):
+    remove_csvs(mura)
+    views = load_mura(mura)
+    shutil.copytree(mura / "valid/XR_ELBOW", mura / "holdout" / study_type)
+    with pytest.warns(UserWarning, match=r"unlisted \(1\): .*/holdout: holds study types, so left"):
+        same(load_views(mura), views)
+
+
 @pytest.mark.parametrize("bare", [False, True])
 def test_study_types_without_xr(mura, bare):
     views = load_mura(mura)

@@ -38,6 +38,22 @@ def test_cohen_kappa_is_scikit_learns_on_random_input(num_classes):
 
 
 @pytest.mark.parametrize(
+    ("labels", "predictions", "sentence"),
+    [
+        ([0, 1, 1, 0], [0.2, 0.9, 0.8, 0.1], r"predictions must be whole .*Received: \[0.2\]"),
+        ([0, 1, -1, 0], [0, 1, 1, 0], r"labels must be whole numbers from 0 to 1.*\[-1\]"),
+        ([0, 1, 2, 0], [0, 1, 1, 0], r"labels must be .*\[2\]"),
+        ([0, 1, np.nan, 0], [0, 1, 1, 0], r"labels must be .*\[nan\]"),
+        ([0, 1, 1, 0], [1], "the same n studies.* 4 and 1"),
+        ([[0, 1], [1, 0]], [0, 1], r"labels must be .*shape \(2, 2\)"),
+    ],
+)
+def test_what_no_two_raters_say(labels, predictions, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        cohen_kappa(labels, predictions)
+
+
+@pytest.mark.parametrize(
     ("confusion", "kappa"),
     [
         # Cohen, 1960, the worked example: p_o = 0.70, p_e = 0.41
@@ -240,18 +256,20 @@ def test_a_bootstrap_of_no_sample_has_no_interval():
     assert bootstrap_weights(["a", "b", "b"], 0, seed=0).shape == (0, 3)
 
 
-def test_bootstrap_of_one_patient_is_that_patient():
-    assert (bootstrap_weights(["a", "a"], 10, seed=0) == 1).all()
+def test_one_patient_tells_nothing_of_others():
+    """Drawn again and again, an interval of them would have no width."""
+    weights = bootstrap_weights(["a", "a"], 10, seed=0)
+    assert weights.shape == (10, 2) and np.isnan(weights).all()
+    scores = weighted_scores([0, 1], [0.2, 0.8], weights)
+    assert all(np.isnan(interval(values)).all() for values in scores.values())
 
 
 # Intervals
 
 
-@pytest.mark.parametrize("level", [0.95, 0.5])
-def test_interval_is_the_percentiles(level):
+def test_interval_is_the_percentiles():
     values = np.random.default_rng(0).normal(size=1001)
-    expected = np.percentile(values, [50 - 50 * level, 50 + 50 * level])
-    assert interval(values, level) == pytest.approx(tuple(expected))
+    assert interval(values) == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
 
 
 def test_interval_leaves_undefined_replicates_out():

@@ -98,6 +98,28 @@ def test_nothing_is_doubtful_where_one_threshold_does_both():
     ]
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_outlier_among_few_studies_leaves_both_decisions_possible(turned):
+    normal, abnormal = [*np.linspace(0.1, 0.4, 14), 0.9], np.linspace(0.6, 0.89, 15)
+    probability = np.concatenate([normal, abnormal])
+    studies = pd.DataFrame({"label": [0] * 15 + [1] * 15, "probability": probability})
+    if turned:
+        studies = 1 - studies
+    doubt = operating_points(studies)[2]
+    assert 0 < doubt.low < doubt.high < 1
+    assert (doubt.decide(0.99), doubt.decide(0.01)) == ("abnormal", "normal")
+
+
+def test_a_model_worse_than_chance_keeps_the_papers_threshold():
+    studies = pd.DataFrame({"label": [1, 1, 0, 0], "probability": [0.3, 0.4, 0.6, 0.7]})
+    assert operating_points(studies)[1].low == PAPER.low
+
+
+def test_a_steep_calibration_does_not_overflow(recwarn):
+    assert Calibration(400, -200)(np.array([0.01, 0.99])) == pytest.approx([0, 1], abs=1e-9)
+    assert not recwarn.list
+
+
 def test_scores_of_points_are_scikit_learns():
     studies = studies_of()
     points = operating_points(studies)

@@ -234,6 +234,40 @@ def test_a_probability_that_cannot_be(probability):
     )
 
 
+@pytest.mark.parametrize("weight", [{}, {"weight": 1.0}])
+@pytest.mark.parametrize("wrong", [np.nan, 1.2, -0.1])
+def test_one_prediction_that_cannot_be(wrong, weight):
+    """Of the mean of a study nobody would notice."""
+    views = predictions_of(members=2).assign(**weight)
+    views.loc[0, "probability"] = wrong
+    with pytest.raises(ValueError, match=rf"must lie in \[0, 1\]. Received: {wrong} for valid/"):
+        study_probabilities(views)
+    none = views.assign(probability=np.nan)  # as a model of study types has them
+    assert study_probabilities(none).probability.isna().all()
+
+
+@pytest.mark.parametrize("name", ["patient", "member", "view", "label", "probability", "backbone"])
+def test_a_column_that_lacks(name):
+    with pytest.raises(ValueError, match=f"expected a predictions table.* without {name}."):
+        study_probabilities(predictions_of().drop(columns=name))
+    if name in (studies := study_probabilities(predictions_of())):
+        with pytest.raises(ValueError, match=f"expected a table of studies.* without {name}."):
+            score(studies.drop(columns=name))
+
+
+def test_a_study_of_no_patient():
+    predictions = predictions_of()
+    predictions.loc[0, "patient"] = None
+    with pytest.raises(ValueError, match="1 rows without patient"):
+        study_probabilities(predictions)
+
+
+def test_a_study_counts_once():
+    studies = study_probabilities(predictions_of())
+    with pytest.raises(ValueError, match=r"a study counts once. Received: valid/.* again"):
+        score(pd.concat([studies, studies]))
+
+
 def test_nothing_to_score():
     with pytest.raises(ValueError, match=r"studies holds no row, expected at least one study"):
         score(study_probabilities(figure_1())[:0])

@@ -70,6 +70,24 @@ def test_k_classes_are_scikit_learns(num_classes, one_hot):
     )
 
 
+@pytest.mark.parametrize("num_classes,width", [(None, 2), (None, 3), (2, 1), (2, 3), (3, 2)])
+def test_predictions_of_another_width_are_refused(num_classes, width):
+    """Whose columns would be counted as views, or left out."""
+    metric = CohenKappa(num_classes=num_classes)
+    with pytest.raises(ValueError, match=rf"Received: the shape \(4, {width}\).*num_classes"):
+        metric.update_state([0, 1, 0, 1], np.full((4, width), 0.3))
+
+
+def test_a_label_that_is_not_known_is_no_normal_one():
+    """XLA casts NaN to 0."""
+    compiled = keras.backend.backend() != "torch"  # which has no XLA
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Identity()])
+    model.compile(loss="mse", metrics=[CohenKappa()], jit_compile=compiled)
+    inputs, labels = np.float32([[0], [0], [1], [1], [0]]), np.float32([0, 0, 1, 1, np.nan])
+    said = model.evaluate(inputs, labels, return_dict=True, verbose=0)
+    assert np.isnan(said["kappa"])
+
+
 def test_as_many_rows_as_classes_is_no_one_hot():
     scores = np.eye(3)[[0, 1, 2]]
     assert kappa_of(CohenKappa(num_classes=3), ([0, 1, 2], scores)) == pytest.approx(1)
