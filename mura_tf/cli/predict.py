@@ -1,5 +1,6 @@
 """`mura-tf predict`: what a bundle finds in new radiographs."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,7 +54,7 @@ def predict(
     """Read new radiographs: a line per study, and with --out tables, pictures and a page.
 
     With --out the same command again goes on where a killed one stopped. Exit status 1 if a file
-    could not be read; the others were.
+    could not be read, while the others were, or if no study was.
     """
     if dicom and out is None:
         raise typer.BadParameter("--dicom needs --out, where the objects go.")
@@ -68,6 +69,7 @@ def predict(
 
     with waiting("Opening the bundle"):
         from mura_tf.inference.bundle import Bundle
+        from mura_tf.inference.findings import NOT_READ
 
         bundle = Bundle(model)
     with wrong_usage():
@@ -75,13 +77,14 @@ def predict(
         if study_type is not None:
             bundle.require_type(study_type)
 
-    unreadable = 0
+    counts: Counter[str] = Counter()
     if out is None:
         for finding in bundle.findings(
             files, study_type=study_type, each_file=each_file, point=point
         ):
             _tell(finding.study, finding.headline, finding.warnings)
-            unreadable += finding.unreadable
+            counts[finding.decision] += 1
+            counts["unreadable files"] += finding.unreadable
     else:
         from mura_tf.inference.shards import read_into
 
@@ -96,11 +99,12 @@ def predict(
             engine=_ray(ray_address, cpus_per_shard, gpus_per_shard) if engine == "ray" else None,
             told=lambda one: _tell(one.row["study"], one.headline, one.row["warnings"]),
         )
-        unreadable = counts["unreadable files"]
         print(f"Findings: {out / 'findings.csv'}\nPage: {out / 'index.html'}")
     print("Not a medical device.")
-    if unreadable:
+    if unreadable := counts["unreadable files"]:
         raise RuntimeError(f"{unreadable} file{'s' if unreadable > 1 else ''} could not be read.")
+    if not {*counts} - {NOT_READ, "unreadable files"}:
+        raise RuntimeError("no study was read; what stands below each says why.")
 
 
 def _tell(study: str, headline: str, warnings: list[str]) -> None:

@@ -164,7 +164,7 @@ def _visible_files(folder: Path, known: set[str]) -> Iterator[str]:
             if not is_junk(name) and os.path.join(parent, name) not in known
         )
         paths = (os.path.join(parent, name) for name in sorted(files) if not is_junk(name))
-        yield from (path for path in paths if printable(path) not in known)
+        yield from (path for path in paths if not {path, printable(path)} & known)
 
 
 def _no_validation_split(views: pd.DataFrame) -> list[Finding]:

@@ -57,13 +57,17 @@ class Header(NamedTuple):
 
     Attributes:
         study: StudyInstanceUID.
+        instance: SOPInstanceUID.
+        part: BodyPartExamined.
         study_type: of BodyPartExamined: a key of `BODY_PARTS`, "" for one of `GENERAL_PARTS`, or
             the part itself in lower case.
-        laterality: "L" or "R", of ImageLaterality or Laterality.
+        laterality: "L" or "R", the first letter of ImageLaterality or Laterality.
         burned_in: whether BurnedInAnnotation says that text was drawn into the pixels.
     """
 
     study: str
+    instance: str
+    part: str
     study_type: str
     laterality: str
     burned_in: bool
@@ -73,7 +77,8 @@ def read_dicom(content: bytes) -> StoredImage:
     """Reads the header, and the pixels, as their maker wants them shown, when they are asked for.
 
     Modality LUT or rescale, then the first VOI LUT or window (without either, the whole range of
-    the bits that are used), then MONOCHROME1 is turned round; what pads the image is black.
+    the bits that are used), then what PresentationLUTShape or, without it, MONOCHROME1 says is
+    inverse is turned round; what pads the image is black.
 
     Args:
         content: of the file.
@@ -114,11 +119,14 @@ def dicom_header(file: BinaryIO, path: str | os.PathLike[str]) -> Header:
 def header_of(dataset: "Dataset") -> Header:
     """`dicom_header` of a parsed file."""
     part = _text(dataset, "BodyPartExamined")
+    side = _text(dataset, "ImageLaterality") or _text(dataset, "Laterality")
     squeezed = "".join(letter for letter in part.upper() if letter.isalnum())
     return Header(
         study=_text(dataset, "StudyInstanceUID"),
+        instance=_text(dataset, "SOPInstanceUID"),
+        part=part,
         study_type="" if squeezed in GENERAL_PARTS else _TYPE_OF.get(squeezed, part.lower()),
-        laterality=_text(dataset, "ImageLaterality") or _text(dataset, "Laterality"),
+        laterality=side[:1].upper(),
         burned_in=_text(dataset, "BurnedInAnnotation").upper() == "YES",
     )
 
@@ -139,7 +147,8 @@ def _shown(dataset: "Dataset") -> tuple[np.ndarray, str]:
         values, note = np.asarray(apply_modality_lut(stored, dataset), float), ""
         centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
         if dataset.get("VOILUTSequence"):
-            shown = _by_table(values, dataset.VOILUTSequence[0])
+            little = dataset.file_meta.TransferSyntaxUID.is_little_endian
+            shown = _by_table(values, dataset.VOILUTSequence[0], "<u2" if little else ">u2")
         elif centre is not None and width is not None and not width <= 0:  # NaN is refused
             function = _text(dataset, "VOILUTFunction").upper() or "LINEAR"
             shown = _windowed(values, centre, width, function)
@@ -154,7 +163,7 @@ def _shown(dataset: "Dataset") -> tuple[np.ndarray, str]:
             shown = (values - low) / (high - low)
         if np.isnan(shown).any():
             raise ValueError("its window or its rescale makes no grey levels of them")
-        if dataset.PhotometricInterpretation == "MONOCHROME1":
+        if _is_inverse(dataset):
             shown = 1 - shown
         shown[padding] = 0
         return np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8), note
@@ -170,12 +179,24 @@ def _padding(stored: np.ndarray, dataset: "Dataset") -> np.ndarray:
     return fills & ~fills.all()
 
 
-def _by_table(values: np.ndarray, voi: "Dataset") -> np.ndarray:
-    """A VOI LUT (PS3.3, C.11.2.1.1), in [0, 1]."""
+def _is_inverse(dataset: "Dataset") -> bool:
+    shape = _text(dataset, "PresentationLUTShape").upper()
+    return shape == "INVERSE" or (not shape and dataset.PhotometricInterpretation == "MONOCHROME1")
+
+
+def _by_table(values: np.ndarray, voi: "Dataset", words: str) -> np.ndarray:
+    """A VOI LUT (PS3.3, C.11.2.1.1), in [0, 1].
+
+    Args:
+        words: NumPy's name of the file's 16-bit words.
+    """
     count, first, bits = (int(entry) for entry in voi.LUTDescriptor)
     data, count = voi.LUTData, count or 2**16
+    if first >= 2**15 and values.min() < 0:  # which a file without types says of a negative one
+        first -= 2**16
     if isinstance(data, bytes):
-        table = np.frombuffer(data, np.uint8 if len(data) == count else np.uint16)
+        padded = count + count % 2
+        table = np.frombuffer(data, np.uint8 if len(data) == padded else words)
     else:
         table = np.array(data, np.uint16)
     if len(table) < count:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import category
 
 import pandas as pd
 
@@ -20,6 +21,8 @@ HARMLESS = ("contradicting folder", "unlisted", "patient in two splits", *LOOKS)
 """Problems that leave every view usable."""
 JUNK = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
 """What systems put into folders, in lower case; names that begin with a dot are junk as well."""
+_ORDERS = ("Cc", "Cf", "Zl", "Zp")
+"""Unicode's categories of what ends a line, moves the cursor or turns the direction of reading."""
 SPLIT_NAMES = {
     "train": ("train", "training"),
     "valid": ("valid", "val", "validation"),
@@ -197,8 +200,12 @@ def is_junk(name: str) -> bool:
 
 
 def printable(path: str) -> str:
-    """The path, with what is not UTF-8 in it as backslash sequences."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """The path, with what is not UTF-8, or no letter but an order to a terminal, as backslash
+    sequences."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(
+        one.encode("unicode_escape").decode() if category(one) in _ORDERS else one for one in text
+    )
 
 
 def split_folders(folder: str | Path) -> dict[str, str]:

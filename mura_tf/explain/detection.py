@@ -64,7 +64,8 @@ def average_precision(found: pd.DataFrame, true: pd.DataFrame, iou: float) -> fl
 
     From the surest box down, each takes the true box of its view that it overlaps most and that is
     not taken yet, if that is by `iou` or more; then it is right, and otherwise wrong. The precision
-    at a recall is the highest at that recall or more, read at 101 recalls from 0 to 1.
+    at a recall is the highest at that recall or more, read at 101 recalls from 0 to 1. All boxes
+    of a view count, where COCO takes the 100 surest.
 
     Args:
         found: of `boxes_of`, of all views that are judged, those without a lesion among them.

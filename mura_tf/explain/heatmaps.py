@@ -308,7 +308,9 @@ def _finished(maps: np.ndarray, images: np.ndarray, frames: ArrayLike | None) ->
     frames = frames_of(images) if frames is None else np.asarray(frames)
     if (
         frames.shape != (len(images), 4)
+        or not np.issubdtype(frames.dtype, np.integer)
         or frames.min() < 0
+        or not frames[:, 2:].all()
         or (frames[:, :2] + frames[:, 2:] > (height, width)).any()
     ):
         raise ValueError(

@@ -112,6 +112,14 @@ def _contradiction(facts: Mapping[str, Any]) -> str:
             return f"has no class {ABNORMAL + study_type}"
     if not types:
         return "has no study type"
-    if PAPER.name not in [row["point"] for row in facts["operating_points"]]:
-        return f"has no operating point {PAPER.name}"
+    points = facts["operating_points"]
+    if [row["point"] for row in points].count(PAPER.name) != 1:
+        return f"has no operating point {PAPER.name}, or two"
+    for row in points:
+        if not 0 <= row["low"] <= row["high"] <= 1:
+            return f"has an operating point {row['point']} from {row['low']} to {row['high']}"
+    if facts["inputs"] and not facts["inputs"]["low"] < facts["inputs"]["high"]:
+        return "has inputs whose low is not below their high"
+    if facts["recogniser"] and not facts["recogniser"]["classes"]:
+        return "has a recogniser without classes"
     return ""

@@ -33,6 +33,8 @@ EMPTY = (
     *("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"),
 )
 """What a header must have, be it empty, and some have not."""
+_WHOSE = ("StudyInstanceUID", "PatientID")
+"""What the views of one study have in common, where objects can be made of it."""
 
 
 def write_dicom(
@@ -106,7 +108,12 @@ def _originals(finding: Finding) -> list["Dataset | None"]:
     """The parsed file of each view that is DICOM and could be read; nothing of a study not read."""
     if finding.decision == NOT_READ:
         return []
-    return [_original(view) for view in finding.views]
+    originals = [_original(view) for view in finding.views]
+    known = filter(None, originals)
+    whose = {tuple(str(one.get(name)) for name in _WHOSE) for one in known}
+    if len(whose) > 1:
+        raise ValueError(f"its views are of {len(whose)} DICOM studies or patients")
+    return originals
 
 
 def _captures(finding: Finding, originals: list["Dataset | None"], bundle: Bundle) -> list[bytes]:
@@ -136,6 +143,8 @@ def _original(view: View) -> "Dataset | None":
     dataset = parsed(content, view.source)
     for keyword in EMPTY:
         dataset.setdefault(keyword, "")
+    dataset.decode()
+    dataset.SpecificCharacterSet = "ISO_IR 192"  # UTF-8, for the names of studies and bundles, too
     return dataset
 
 

@@ -115,6 +115,8 @@ def export_member(model: Path, preprocessing: str, to: str, out: Path, name: str
     require_backend()
     import keras
 
+    from mura_tf.models.graph import in_float32
+
     backend = keras.config.backend()
     if backend != "tensorflow":
         raise ValueError(
@@ -128,7 +130,7 @@ def export_member(model: Path, preprocessing: str, to: str, out: Path, name: str
             "else. Give another folder (--out)."
         )
     write, read = FORMATS[to]
-    graph = _graph(keras.models.load_model(model, compile=False), preprocessing)
+    graph = _graph(in_float32(keras.models.load_model(model, compile=False)), preprocessing)
     side = graph.input_signature[0].shape[1]
     squares = np.random.default_rng(0).integers(0, 256, (_TRIED, side, side), np.uint8)
     expected = KerasMember(model, preprocessing).read(squares)

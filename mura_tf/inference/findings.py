@@ -132,14 +132,18 @@ def picture_warnings(radiograph: np.ndarray, inputs: Mapping[str, Any] | None) -
     if inputs:
         scale = (inputs["high"] - inputs["low"]) / 255
         mean, deviation = (inputs["mean"] - inputs["low"]) / scale, inputs["deviation"] / scale
-        if not abs(radiograph.mean() - mean) <= 2 * deviation:
+        share = min(radiograph.shape) / max(radiograph.shape)  # of its padded square, as theirs
+        own_mean = share * radiograph.mean()
+        square = share * (radiograph.std() ** 2 + radiograph.mean() ** 2)
+        own_deviation = np.sqrt(max(0.0, square - own_mean**2))
+        if not abs(own_mean - mean) <= 2 * deviation:
             warnings.append(
-                f"unlike the training images: its mean grey level is {radiograph.mean():.0f}, "
+                f"unlike the training images: its mean grey level, padded, is {own_mean:.0f}, "
                 f"theirs {mean:.0f}"
             )
-        if radiograph.std() < deviation / 4:
+        if own_deviation < deviation / 4:
             warnings.append(
-                f"unlike the training images: its grey levels deviate by {radiograph.std():.0f}, "
+                f"unlike the training images: its grey levels deviate by {own_deviation:.0f}, "
                 f"theirs by {deviation:.0f}"
             )
     return warnings

@@ -105,7 +105,7 @@ class OnnxMember:
 
 
 class KerasMember:
-    """A `best.keras`, with the preprocessing of its recipe in front.
+    """A `best.keras`, with the preprocessing of its recipe in front, in float32.
 
     Args:
         path: of the `.keras` file.
@@ -120,10 +120,10 @@ class KerasMember:
         import keras
 
         from mura_tf.data.pipeline import looked_up, preprocessing_table
-        from mura_tf.models.graph import part_of, read_outputs
+        from mura_tf.models.graph import in_float32, part_of, read_outputs
 
         self._prepare, self._table = looked_up, preprocessing_table(preprocessing)
-        model = keras.models.load_model(path, compile=False)
+        model = in_float32(keras.models.load_model(path, compile=False))
         self.side, self.outputs = model.input_shape[1], model.outputs[0].shape[-1]
         said, kernel = read_outputs(model)
         self._kernel = None if kernel is None else kernel.astype(np.float32)

@@ -11,7 +11,6 @@ from mura_tf.reports.numbers import number_text, with_interval
 
 FEW = 100
 """Studies below which a score is marked as unreliable."""
-_NUMBERS = ("sensitivity", "specificity", "kappa", "doubtful")
 
 
 def model_card(facts: dict[str, Any]) -> tuple[str, str]:
@@ -109,7 +108,8 @@ def _protocol(facts: dict[str, Any]) -> str:
 
 
 def _points(facts: dict[str, Any]) -> list[str]:
-    table = pd.DataFrame(facts["operating_points"]).astype(dict.fromkeys(_NUMBERS, float))
+    points = pd.DataFrame(facts["operating_points"]).set_index("point")
+    table = points.astype(float).reset_index()  # null is NaN
     lines = ["## Operating points", ""]
     if len(table) == 1:
         lines += ["The selection split has too few studies of both labels to choose others.", ""]

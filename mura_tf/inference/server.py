@@ -112,11 +112,11 @@ def create_app(
         app.get(path, include_in_schema=False)(_constant(content, kind))
 
     @app.get("/api/docs", include_in_schema=False)
-    def docs() -> Response:
+    async def docs() -> Response:
         return Response(_schema_page(app), media_type="text/html; charset=utf-8")
 
     @app.get("/api/health")
-    def health() -> dict[str, Any]:
+    async def health() -> dict[str, Any]:
         """Whether it reads, what, and how it decides."""
         facts = bundle.facts
         return {
@@ -161,12 +161,12 @@ def create_app(
         return _answer(found, readings)
 
     @app.get("/api/progress/{token}")
-    def progress(token: str) -> dict[str, int]:
+    async def progress(token: str) -> dict[str, int]:
         """How many studies of a request are read, and of how many."""
         return pool.progress(token)
 
     @app.get("/api/pictures/{reading}/{number}/{kind}.png")
-    def picture(reading: str, number: int, kind: str) -> Response:
+    async def picture(reading: str, number: int, kind: str) -> Response:
         """A view's radiograph, or its heatmap as grey levels, cut to the radiograph."""
         content = readings.content(reading, f"{number}/{kind}")
         if content is None:
@@ -174,7 +174,7 @@ def create_app(
         return Response(content, media_type="image/png")
 
     @app.get("/api/reports/{reading}/{number}.dcm")
-    def report(reading: str, number: int) -> Response:
+    async def report(reading: str, number: int) -> Response:
         """A DICOM study's structured report."""
         content = readings.content(reading, f"{number}.dcm")
         if content is None:
@@ -287,8 +287,8 @@ def _secured(response: Response) -> Response:
     return response
 
 
-def _constant(content: bytes, kind: str) -> Callable[[], Response]:
-    def page() -> Response:
+def _constant(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
+    async def page() -> Response:
         return Response(content, media_type=kind)
 
     return page

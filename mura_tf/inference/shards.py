@@ -6,7 +6,6 @@ size and times: what is found under it is what would be read again. The tables a
 from the shards in the order of the studies, and nothing but them stays.
 """
 
-import glob
 import hashlib
 import json
 import os
@@ -14,8 +13,9 @@ import re
 import shutil
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,11 +25,12 @@ import numpy as np
 
 import mura_tf
 from mura_tf.data.store import FileKey
-from mura_tf.data.text import read_table
-from mura_tf.files import locked, remove_parts, sync
+from mura_tf.data.text import read_object, read_table
+from mura_tf.files import locked, remove_parts, sync, write_json
 from mura_tf.grid.engines import Engine, RayEngine
 from mura_tf.inference.bundle import Bundle, groups
-from mura_tf.inference.sources import WRITTEN_FOLDERS, Study, find_studies
+from mura_tf.inference.sources import Study, find_studies
+from mura_tf.inference.walk import WRITTEN_FOLDERS
 from mura_tf.inference.write import Record, recorded, write_records
 from mura_tf.reports.picture_names import PictureNames
 from mura_tf.terminal import waiting
@@ -58,10 +59,9 @@ def read_into(
     """Reads files and writes what `write_findings` does; a repeated call goes on after a kill.
 
     Of studies that were read before a kill only those are read again whose files, model or options
-    have changed since. Tables take the place of an earlier call's, and the pictures and objects of
-    studies that are no longer in them are removed. However many there are, no more than the paths
-    of all and the pixels of a few batches are held. Where another call writes into `out`, this one
-    waits.
+    have changed since. Tables take the place of an earlier call's, and its pictures and objects
+    that these do not name are removed. However many there are, no more than the paths of all and
+    the pixels of a few batches are held. Where another call writes into `out`, this one waits.
 
     Args:
         bundle: that reads.
@@ -89,7 +89,7 @@ def read_into(
         "dicom": dicom,
     }
     mark = json.dumps([mura_tf.__version__, bundle.facts, order])
-    names, used = PictureNames(), list[Path]()
+    names, used, written = PictureNames(), list[Path](), set[str]()
 
     def orders(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
         for shard in groups(map(_absolute, studies), VIEWS):
@@ -109,12 +109,12 @@ def read_into(
                     each_file=each_file,
                     out=out,
                 )
-            before = _pictured(out)
-            records = _records(orders(studies), engine)
-            counts = write_records(_each(records, told), out, bundle.facts)
+            before = _pictured(out, shards)
+            records = _each(_records(orders(studies), engine), told, written)
+            counts = write_records(records, out, bundle.facts)
             for folder in used:
                 _move_files(folder, out)
-            _remove_pictures(out, [name for name in before if name not in names])
+            _remove_files(out, before | set(names), written)
             if used:
                 with tempfile.TemporaryDirectory(
                     prefix=".part-", dir=out, ignore_cleanup_errors=True
@@ -172,11 +172,13 @@ def _read(bundle: Bundle, order: Mapping[str, Any]) -> None:
         part.mkdir()
         with open(part / RECORDS, "w", encoding="utf-8") as file:
             for name, finding in zip(names, findings, strict=True):
+                objects: list[Path] = []
                 if order["dicom"]:
                     from mura_tf.inference.dicom_out import write_dicom
 
-                    write_dicom(finding, part / "dicom", bundle, point, name=name)
+                    objects = write_dicom(finding, part / "dicom", bundle, point, name=name)
                 record = recorded(finding, name, part, bundle.facts)
+                record.written.extend(one.relative_to(part).as_posix() for one in objects)
                 file.write(json.dumps(asdict(record)) + "\n")
             file.flush()
             sync(file.fileno())
@@ -249,9 +251,13 @@ def _of_shard(order: Mapping[str, Any], future: Future[Any]) -> Iterator[Record]
             yield Record(**json.loads(line))
 
 
-def _each(records: Iterable[Record], told: Callable[[Record], None]) -> Iterator[Record]:
+def _each(
+    records: Iterable[Record], told: Callable[[Record], None], written: set[str]
+) -> Iterator[Record]:
+    """The records, each told, and what each has written added to `written`."""
     for record in records:
         told(record)
+        written.update(record.written)
         yield record
 
 
@@ -263,19 +269,28 @@ def _move_files(shard: Path, out: Path) -> None:
             os.replace(path, out / kind / path.name)
 
 
-def _pictured(out: Path) -> list[str]:
-    """The names of the pictures of the studies that an earlier call has found, see its tables."""
-    names = PictureNames()
-    try:
-        return [names(study) for study in read_table(out / "findings.csv", dtype=str).study]
-    except (OSError, ValueError, AttributeError):  # there are none, or a person's own
-        return []
+def _pictured(out: Path, shards: Path) -> set[str]:
+    """The names of the pictures of earlier calls' studies, by their tables.
+
+    They are noted below `shards`, for the call that goes on where this one is killed behind its
+    own tables.
+    """
+    names, note = PictureNames(), shards / "before.json"
+    found: set[str] = set()
+    with suppress(OSError, ValueError, AttributeError):  # there are none, or a person's own
+        table = read_table(out / "findings.csv", dtype=str, keep_default_na=False)
+        found |= {names(study) for study in table.study}
+    with suppress(OSError, ValueError):
+        found |= {*read_object(note)["names"]}
+    write_json(note, {"names": sorted(found)})
+    return found
 
 
-def _remove_pictures(out: Path, names: Iterable[str]) -> None:
-    """Removes studies' pictures and DICOM objects."""
-    for name in names:
-        (out / "studies" / f"{name}.png").unlink(missing_ok=True)
-        for path in (out / "dicom").glob(f"{glob.escape(name)}-*.dcm"):
-            if re.fullmatch(r"-(heatmap\d+|report)\.dcm", path.name.removeprefix(name)):
+def _remove_files(out: Path, names: Set[str], written: Set[str]) -> None:
+    """Removes the pictures and objects of such names that nothing of `written` is."""
+    for pattern in (r"studies/(.+)\.png", r"dicom/(.+)-(?:heatmap\d+|report)\.dcm"):
+        for path in out.glob(f"{pattern.partition('/')[0]}/*"):
+            file = path.relative_to(out).as_posix()
+            named = re.fullmatch(pattern, file)
+            if named and named[1] in names and file not in written:
                 path.unlink()

@@ -2,17 +2,19 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from filecmp import cmp
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mura_tf.data.findings import printable
-from mura_tf.data.radiograph import DICOM_SUFFIXES, PLAIN_SUFFIXES, BadRadiographError
+from mura_tf.data.radiograph import BadRadiographError
 from mura_tf.data.text import beside, is_csv, read_cells, read_text
 from mura_tf.files import whole_path
+from mura_tf.inference.walk import holds_dicom, is_passed_over, radiographs, starts_with
 from mura_tf.inference.zips import SIGNATURE, unpack, unpacked_once
 
 if TYPE_CHECKING:
@@ -20,15 +22,6 @@ if TYPE_CHECKING:
 
 MOST_VIEWS = 100
 """Of a study. A folder of more images is no visit of a patient, and would be held as one."""
-IMAGE_SUFFIXES = (*PLAIN_SUFFIXES, *DICOM_SUFFIXES)
-"""What is taken for a radiograph in a folder, besides images without a suffix and DICOM under any,
-such as CR.1.2.840.113704; a file that is named is read whatever its name."""
-DIRECTORY = "DICOMDIR"
-"""What a CD calls its table of contents, which is DICOM, too."""
-WRITTEN = ("findings.csv", "views.csv", "index.html")
-WRITTEN_FOLDERS = ("studies", "dicom")
-"""What `mura-tf predict` leaves in its `--out`: pictures of studies, which are no radiographs."""
-_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff")
 
 
 @dataclass(slots=True)
@@ -74,8 +67,8 @@ def find_studies(
     A file is a study of its own, a folder's images are one study, and so are DICOM files of one
     StudyInstanceUID, body part and side wherever they lie. A zip is the folder that it holds. A CSV
     is written as for `read_views`, but of its columns `path` alone is needed; without a column
-    `study`, each row is a study. A file that is given twice, as itself or in its folder, is read
-    once, and no two studies have one name.
+    `study`, or with nothing in it, each row is a study. A file that is given twice, as itself or in
+    its folder, is read once, and so is DICOM that lies in several; no two studies have one name.
 
     Args:
         sources: paths, or uint8 (height, width) arrays, each a study.
@@ -88,8 +81,8 @@ def find_studies(
     Raises:
         FileNotFoundError: a path where nothing is.
         OSError: a folder that cannot be listed.
-        ValueError: a folder, zip or CSV without a radiograph, a CSV without paths, a zip that is
-            damaged or too large, or a study of more than `MOST_VIEWS` views.
+        ValueError: `out` itself; a folder, zip or CSV without a radiograph, a CSV without paths, a
+            zip that is damaged or too large, or a study of more than `MOST_VIEWS` views.
     """
     found = _Found(study_types, each_file)
     sources = list(sources)
@@ -107,12 +100,18 @@ def find_studies(
                 "folders or zips of them, or a views CSV."
             )
         if path.is_dir():
+            if out is not None and path.resolve() == out.resolve():
+                raise ValueError(
+                    f"what is found must lie beside no originals. Received: {path}, to be read and "
+                    "to be written to. Give another folder for the results (--out)."
+                )
             _require_any(found.add_folder(path, name, here.parts, but=out), path)
         elif is_csv(path):
             _require_any(found.add_table(path), path)
-        elif _starts_with(path, SIGNATURE):
+        elif starts_with(path, SIGNATURE):
             folder, stem = unpacked_once(path, unpacked), name.removesuffix(path.suffix)
-            _require_any(found.add_folder(folder, stem, (path.stem,), zipped=True), path)
+            above = (*here.parent.parts, path.stem)
+            _require_any(found.add_folder(folder, stem, above, zipped=True), path)
         else:
             found.add_file(path, name, None, here.parent.parts, (path.name, str(path)))
     return found.visits()
@@ -136,18 +135,14 @@ def studies_of_uploads(
     named = [(_parts(name), name, path) for name, path in uploads]
     names = {tuple(parts) for parts, *_ in named}
     for (*folders, file), name, path in named:
-        if not folders and _starts_with(path, SIGNATURE):
+        if not folders and starts_with(path, SIGNATURE):
             folder = path.with_name(f"{path.name}-unpacked")
             folder.mkdir()
             unpack(path, folder, told=file)
             stem = file.removesuffix(".zip")
             found.add_folder(folder, stem, (stem,), zipped=True)
             continue
-        if folders and (
-            any(part.startswith(".") for part in [*folders, file])
-            or _are_results(folders, names)
-            or not _is_radiograph(path, file)
-        ):
+        if folders and is_passed_over([*folders, file], path, names):
             continue
         alone = each_file or not folders
         key = (name, str(path)) if alone else ("/".join(folders), "")
@@ -179,6 +174,7 @@ class _Found:
         self._each_file = each_file
         self._studies: dict[_Key, Study] = {}
         self._taken: set[object] = set()
+        self._instances: dict[tuple[str, str], Path] = {}
 
     def add_array(self, number: int, pixels: np.ndarray) -> None:
         """Adds a study of one view, uint8 (height, width)."""
@@ -202,14 +198,12 @@ class _Found:
             but: a folder that is passed over.
         """
         count = 0
-        for parent, files in _walked(folder, but):
+        for parent, files in radiographs(folder, but):
             inside = parent.relative_to(folder).parts
             shown = "/".join([name, *inside])
             key = None if self._each_file else (whole_path(parent),)
             for file in files:
                 path = parent / file
-                if file.startswith(".") or not _is_radiograph(path, file):
-                    continue
                 whole = f"{shown}/{file}"
                 called = whole if self._each_file else shown
                 told = file, whole if zipped else str(path)
@@ -254,7 +248,8 @@ class _Found:
         alone = self._each_file or "study" not in table
         for row in table.to_dict("records"):
             view = Path(beside(path.parent, row["path"]))
-            key = (str(view),) if alone else tuple(row[name] for name in keys)
+            named = not alone and row["study"].strip()
+            key = tuple(row[name] for name in keys) if named else (str(view),)
             study_type, told = row.get("study_type", "").lower(), (row["path"], row["path"])
             name, key = "/".join(key), (whole_path(path), *key)
             if self._is_new((key, whole_path(view))):
@@ -286,12 +281,17 @@ class _Found:
         """
         type_from, side, warnings = "given" if study_type else "", "", []
         called, anywhere = told
-        header = _header(path) if _is_dicom(path) else None
+        header = _header(path) if holds_dicom(path) else None
         if header is not None:
             if header.study and not as_keyed:
+                first = self._instances.setdefault((header.study, header.instance), path)
+                if first != path and header.instance and cmp(first, path, shallow=False):
+                    return  # the same file again, in another folder
                 key, name, called = ("", header.study), header.study, anywhere
             if header.study_type and not (as_typed and study_type):
-                study_type, type_from = header.study_type, "dicom"
+                own = header.part.lower() in self._known
+                study_type = header.part.lower() if own else header.study_type
+                type_from = "dicom"
             if header.burned_in:
                 warnings.append("the header says that text is burned into the pixels")
             side = "" if as_typed else header.laterality
@@ -361,41 +361,6 @@ def _told_apart(paths: Iterable[Path]) -> dict[str, str]:
     return names
 
 
-def _walked(folder: Path, but: Path | None) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder that may hold radiographs, from this one on, and its files' names.
-
-    Args:
-        but: a folder that is passed over.
-    """
-    root = folder.resolve()
-    over = {folder: {root, but and but.resolve()}}  # what a link may not lead back to
-    for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
-        above_it, names = over.pop(Path(parent)), sorted(folders)
-        folders.clear()
-        if set(WRITTEN) <= set(files):  # what an earlier call has found
-            names = [one for one in names if one not in WRITTEN_FOLDERS]
-        for one in names:
-            below = Path(parent, one)
-            if one.startswith(".") or (real := below.resolve()) in above_it:
-                continue
-            if not (below.is_symlink() and root in real.parents):  # which is walked anyway
-                folders.append(one)
-                over[below] = above_it | {real}
-        yield Path(parent), sorted(files)
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _are_results(folders: Sequence[str], names: set[tuple[str, ...]]) -> bool:
-    """Whether an earlier call has written what is in such folders, by the names beside them."""
-    return any(
-        folder in WRITTEN_FOLDERS and all((*folders[:depth], one) in names for one in WRITTEN)
-        for depth, folder in enumerate(folders)
-    )
-
-
 def _parts(name: str) -> list[str]:
     """The folders of an uploaded file, and its own name."""
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
@@ -436,26 +401,3 @@ def _header(path: Path) -> "Header | None":
             return dicom_header(file, path)
     except (BadRadiographError, OSError):  # which reading it says again
         return None
-
-
-def _is_radiograph(path: Path, name: str) -> bool:
-    """Whether a file that is called so in its folder is taken for one; see `IMAGE_SUFFIXES`."""
-    suffix = Path(name).suffix.lower()
-    if name.upper() == DIRECTORY:
-        return False
-    if suffix in IMAGE_SUFFIXES or _is_dicom(path):
-        return True
-    return not suffix and any(_starts_with(path, one) for one in _SIGNATURES)
-
-
-def _is_dicom(path: Path) -> bool:
-    return _starts_with(path, b"DICM", 128)
-
-
-def _starts_with(path: Path, signature: bytes, offset: int = 0) -> bool:
-    try:
-        with open(path, "rb") as file:
-            file.seek(offset)
-            return file.read(len(signature)) == signature
-    except OSError:
-        return False

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from mura_tf.data.radiograph import padded_box
+from mura_tf.files import folder_aside
 from mura_tf.inference.findings import Finding, View
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Workers:
     Args:
         model: of `Bundle`.
         count: of processes.
-        seconds: after which a request is given up and its process ended.
+        seconds: for a study, after which a request is given up and its process ended.
 
     Raises:
         ValueError: a process cannot open the bundle.
@@ -99,10 +100,9 @@ class Workers:
             self._idle.put(worker if worker.alive else _Worker(self._model))
 
     def _ask(self, worker: "_Worker", order: "_Order", token: str) -> list[Answer]:
-        deadline = time.monotonic() + self._seconds
         try:
             worker.pipe.send(order)
-            return self._answer(worker, deadline, token)
+            return self._answer(worker, token)
         except (EOFError, OSError):
             worker.kill()
             raise ReadingFailedError(
@@ -110,13 +110,14 @@ class Workers:
                 "smaller files."
             ) from None
 
-    def _answer(self, worker: "_Worker", deadline: float, token: str) -> list[Answer]:
+    def _answer(self, worker: "_Worker", token: str) -> list[Answer]:
         found: list[Answer] = []
         while True:
-            if not worker.pipe.poll(max(0, deadline - time.monotonic())):
+            if not worker.pipe.poll(self._seconds):
                 worker.kill()
                 raise ReadingFailedError(
-                    f"reading took longer than {self._seconds:g} s and was ended. Send fewer files."
+                    f"the next study took longer than {self._seconds:g} s and was ended. Send "
+                    "fewer or smaller files."
                 )
             kind, content = worker.pipe.recv()
             if kind == "failed":
@@ -229,8 +230,10 @@ def _read(bundle: "Bundle", order: _Order, pipe: Connection) -> None:
 
     if order.keep:
         moment = time.strftime("%Y%m%d-%H%M%S")
-        folder = Path(order.keep) / f"{moment}-{secrets.token_hex(3)}"  # others may end in it, too
-        write_findings(found(), folder, bundle.facts)
+        name = f"{moment}-{secrets.token_hex(3)}"  # others may end in it, too
+        with folder_aside(order.keep) as aside:
+            write_findings(found(), aside / name, bundle.facts)
+            os.replace(aside / name, Path(order.keep, name))
     else:
         deque(found(), maxlen=0)
 

@@ -5,7 +5,7 @@ import heapq
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Record:
         headline: see `Finding`.
         unreadable: how many of its files could not be read.
         section: of the page, HTML.
+        written: its picture and its DICOM objects, as paths below `out`.
     """
 
     row: dict[str, Any]
@@ -48,6 +49,7 @@ class Record:
     headline: str
     unreadable: int
     section: str
+    written: list[str] = field(default_factory=list)
 
 
 def recorded(
@@ -61,13 +63,15 @@ def recorded(
         out: a folder.
         facts: of the bundle.
     """
+    written = []
     if finding.unreadable < len(finding.views):
-        with written_whole(Path(out) / "studies" / f"{name}.png") as picture:
+        written.append(f"studies/{name}.png")
+        with written_whole(Path(out) / written[0]) as picture:
             study_picture(finding, facts).save(picture, compress_level=1)  # a third of the time
         for view in finding.views:
-            view.heatmap = f"studies/{name}.png" if view.heat is not None else ""
-    section = _section(finding)
-    return Record(finding.row, finding.view_rows, finding.headline, finding.unreadable, section)
+            view.heatmap = written[0] if view.heat is not None else ""
+    section, views = _section(finding), finding.view_rows
+    return Record(finding.row, views, finding.headline, finding.unreadable, section, written)
 
 
 def write_findings(
@@ -129,7 +133,7 @@ def study_picture(finding: Finding, facts: Mapping[str, Any]) -> Image.Image:
     sheet.paste(COLOURS["paper"][1], (0, 0, *sheet.size))
     draw = ImageDraw.Draw(sheet)
     said = "blue" if finding.decision == "normal" else "orange"
-    whose = f"{facts['name']} {facts['version']}. {CAPTION}"
+    whose = f"{CAPTION} {facts['name']} {facts['version']}."
     for x, y, text, colour, size in (
         (GAP, 8, finding.study, "ink", 17),
         (GAP, 32, finding.headline, said, 17),

@@ -1,5 +1,6 @@
 """Zips of radiographs, unpacked: never outside their folder, and never without bound."""
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -16,6 +17,8 @@ ZIP_BYTES = 4 * 2**30
 ZIP_FILES = 100_000
 SIGNATURE = b"PK\x03\x04"
 """What a zip begins with."""
+_UNWRITABLE = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+"""How a folder refuses entries that no folder can have, such as `a` beside `a/b.png`."""
 _BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """How an entry may be packed: of others zipfile unpacks whole blocks, whatever size it says."""
 
@@ -65,6 +68,7 @@ def _zip_errors_explained(told: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # zipfile and zlib raise whatever they meet
-        if is_refusal(error):
+        if is_refusal(error) and getattr(error, "errno", None) not in _UNWRITABLE:
             raise
-        raise ValueError(f"{told} must be a whole zip without a password: {error}.") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ValueError(f"{told} must be a whole zip without a password: {reason}.") from None

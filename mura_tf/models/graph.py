@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import json
 import re
 import weakref
 from collections.abc import Callable, Hashable
@@ -48,6 +49,16 @@ def part_of(
         return part
 
     return made_once(model, name, make)
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """The model itself or, of one that computes in float16, a twin that does in float32."""
+    if all(layer.compute_dtype != "float16" for layer in model.layers):
+        return model
+    config = json.dumps(model.get_config()).replace("mixed_float16", "float32")
+    twin = type(model).from_config(json.loads(config))
+    twin.set_weights(model.get_weights())
+    return twin
 
 
 def affine_head(model: keras.Model) -> tuple[KerasTensor, np.ndarray, np.ndarray]:

@@ -23,7 +23,8 @@ def plot_confusion(confusion: pd.DataFrame) -> Figure:
     """
     names, counts = list(confusion), confusion.to_numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(1.9 + 0.5 * len(names), 1.9 + 0.5 * len(names)), layout="constrained")
+    side = 1.9 + 0.5 * len(names) + 0.08 * max(0, max(map(len, names)) - 20)
+    figure = Figure(figsize=(side, side), layout="constrained")
     axes = calm_axes(figure.add_subplot())
     for (row, column), count in np.ndenumerate(counts):
         if not count:

@@ -20,8 +20,8 @@ from mura_tf.training.run import Run
 
 _Curves = tuple[np.ndarray, int]
 """float (epochs, 3), epoch, loss and kappa; and the epoch that was chosen, from 1."""
-LEGEND_LETTERS = 75
-"""That fit beside each other in the two columns of `plot_system_curves`' legend."""
+_DASH = "_"
+"""The marker of a curve of one epoch, which makes no line."""
 
 
 def plot_learning_curves(histories: list[pd.DataFrame], best_epochs: list[int]) -> Figure:
@@ -52,7 +52,8 @@ def plot_learning_curves(histories: list[pd.DataFrame], best_epochs: list[int]) 
             (kappa, "val_kappa", "blue"),
         )
         for axes, column, colour in curves:
-            axes.plot(history.epoch, history[column], color=colour_of(colour), linewidth=1.1)
+            style = "-" if len(history) > 1 else _DASH
+            axes.plot(history.epoch, history[column], style, color=colour_of(colour), linewidth=1.1)
             if colour == "blue":
                 axes.plot(
                     chosen.epoch, chosen[column], "o", color=colour_of(colour), markersize=4.5
@@ -67,7 +68,7 @@ def plot_learning_curves(histories: list[pd.DataFrame], best_epochs: list[int]) 
     kappa.set_ylim(min(-0.05, kappa.get_ylim()[0]), 1.05)
     kappa.set_yticks([0, 0.5, 1])
     kappa.set_xlim(0.5, max(len(history) for history in histories) + 0.5)
-    kappa.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    kappa.xaxis.set_major_locator(_epochs(6))
     kappa.set_xlabel("epoch", color=colour_of("muted"), fontsize=9)
     return figure
 
@@ -105,7 +106,7 @@ def plot_run_curves(runs: list[Run]) -> Figure:
     kappa.set_ylim(top=1.02)
     loss.yaxis.set_major_locator(MaxNLocator(3))
     kappa.yaxis.set_major_locator(MaxNLocator(3, steps=[5, 10]))
-    loss.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    loss.xaxis.set_major_locator(_epochs(8))
     for axes in grid[:-1].flat:
         axes.xaxis.set_visible(False)  # or Matplotlib lays its ticks out all the same
     for axes in grid[-1]:
@@ -113,8 +114,13 @@ def plot_run_curves(runs: list[Run]) -> Figure:
     shown = dict.fromkeys(stage for found in by_backbone.values() for stage in found)
     lines = [Line2D([], [], color=colour_of(STAGE_COLOURS[stage])) for stage in shown]
     names = [STAGE_NAMES[stage] for stage in shown]
-    draw_legend(figure, lines, names, loc="upper left", ncols=3)
+    draw_legend(figure, lines, names, loc="upper left", columns=3)
     return figure
+
+
+def _epochs(most: int) -> MaxNLocator:
+    """Ticks at whole epochs, also where there is one."""
+    return MaxNLocator(most, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10])
 
 
 def _loss(history: pd.DataFrame) -> str:
@@ -153,11 +159,12 @@ def plot_system_curves(
         for axes, name in zip(row, ("loss", "accuracy"), strict=True):
             calm_axes(axes).grid(axis="y", color=colour_of("line"), linewidth=0.8)
             axes.set_title(name, loc="right", fontsize=10, color=colour_of("muted"))
-            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            axes.xaxis.set_major_locator(_epochs(6))
             for title, histories in group.items():
                 for history, best in histories:
                     style = {"color": colour_of(colours[title]), "linewidth": 1.2}
-                    axes.plot(history.epoch, history[name], ":", **style)
+                    line = ":" if len(history) > 1 else _DASH
+                    axes.plot(history.epoch, history[name], line, **style)
                     axes.plot(history.epoch, history[f"val_{name}"], **style)
                     chosen = history[history.epoch == best]
                     axes.plot(chosen.epoch, chosen[f"val_{name}"], "o", markersize=4, **style)
@@ -170,10 +177,7 @@ def plot_system_curves(
     lines = [Line2D([], [], color=colour_of(colour)) for colour in colours.values()]
     lines += [Line2D([], [], color=colour_of("muted"), linestyle=style) for style in ("-", ":")]
     names = [*colours, "validation", "training"]
-    half = (len(names) + 1) // 2
-    beside = max(map(len, names[:half])) + max(map(len, names[half:]))  # letters in two columns
-    columns = 2 if beside <= LEGEND_LETTERS else 1
-    draw_legend(figure, lines, names, ncols=columns)
+    draw_legend(figure, lines, names)
     return figure
 
 
@@ -193,6 +197,7 @@ def plot_learning_rates(histories: list[pd.DataFrame]) -> Figure:
             history.epoch,
             history.learning_rate,
             where="mid",
+            marker="" if len(history) > 1 else _DASH,
             color=colour_of("blue"),
             linewidth=1.4,
             alpha=0.7,
@@ -204,7 +209,7 @@ def plot_learning_rates(histories: list[pd.DataFrame]) -> Figure:
         axes.set_ylim(drawn.min() / 3, drawn.max() * 3)
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlim(0.5, max(len(history) for history in histories) + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(_epochs(8))
     axes.grid(axis="y", color=colour_of("line"), linewidth=0.8)
     axes.set_xlabel("epoch", color=colour_of("muted"), fontsize=10)
     axes.set_ylabel("learning rate", color=colour_of("muted"), fontsize=10)

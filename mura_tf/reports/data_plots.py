@@ -45,7 +45,7 @@ def plot_distribution(counts: pd.DataFrame) -> Figure:
         axes.grid(axis="x", color=colour_of("line"), linewidth=0.8)
     panels[-1].set_xlabel("share of the split's views", color=colour_of("muted"), fontsize=10)
     handles = panels[0].get_legend_handles_labels()
-    draw_legend(figure, *handles, ncols=len(counts.columns))
+    draw_legend(figure, *handles, columns=len(counts.columns))
     return figure
 
 
@@ -122,5 +122,5 @@ def plot_elbows(curves: dict[tuple[str, int], np.ndarray], share: float) -> Figu
     figure.supxlabel("components", color=colour_of("muted"), fontsize=10)
     panels[0].set_ylabel("share of the variance", color=colour_of("muted"), fontsize=10)
     handles = panels[0].get_legend_handles_labels()
-    draw_legend(figure, *handles, ncols=len(methods))
+    draw_legend(figure, *handles, columns=len(methods))
     return figure

@@ -22,7 +22,7 @@ def kappa_section(
 
     Args:
         scores: a row per system and study type: `title, study_type, kappa, kappa_low, kappa_high`,
-            and `studies, called_abnormal` where what is constant is to be marked.
+            and `studies, called_abnormal`, by which what is constant is marked.
         references: of `mura_kappas`, or no rows of it.
 
     Returns:

@@ -9,8 +9,8 @@ def markdown_table(
     """The lines of a Markdown table; columns outside `text_columns` are aligned as numbers."""
     words = set(text_columns)
     rule = ["---" if column in words else "---:" for column in range(len(headers))]
-    rows = ([cell.replace("|", "\\|") for cell in row] for row in rows)
-    return [f"| {' | '.join(row)} |" for row in (headers, rule, *rows)]
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (headers, rule, *rows)]
+    return [f"| {' | '.join(row)} |" for row in cells]
 
 
 def ending(figures: dict[str, tuple[str, str]], deviations: list[str]) -> list[str]:

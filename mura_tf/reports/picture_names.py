@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 
 
 class PictureNames:
@@ -9,7 +10,7 @@ class PictureNames:
 
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
-        self._given: set[str] = set()
+        self._given: dict[str, str] = {}
 
     def __call__(self, study: str) -> str:
         """Of the file, without suffix."""
@@ -19,9 +20,9 @@ class PictureNames:
         while name.casefold() in self._given:
             self._seen[key] += 1
             name = f"{stem}-{self._seen[key] + 1}"
-        self._given.add(name.casefold())
+        self._given[name.casefold()] = name
         return name
 
-    def __contains__(self, name: str) -> bool:
-        """Whether it was given to a study."""
-        return name.casefold() in self._given
+    def __iter__(self) -> Iterator[str]:
+        """The names that were given."""
+        return iter(self._given.values())

@@ -32,11 +32,7 @@ def plot_kappa(scores: pd.DataFrame) -> Figure:
         >>> mt.plot_kappa(scores).savefig("demo/kappa.png", dpi=200)
     """
     systems = [rows for _, rows in scores.groupby(system_key(scores), sort=False)]
-    if len(systems) > len(SYSTEM_COLOURS):
-        raise ValueError(
-            f"plot_kappa tells {len(SYSTEM_COLOURS)} systems apart. Received: {len(systems)}. "
-            "Select some of them."
-        )
+    _require_colours(len(systems))
     types = [name for name in sorted(scores.study_type.unique()) if name != OVERALL]
     place = {name: row for row, name in enumerate([*types, OVERALL])}
     row_height = max(0.47, 0.1 * len(systems))
@@ -62,8 +58,16 @@ def plot_kappa(scores: pd.DataFrame) -> Figure:
     axes.get_yticklabels()[-1].set_fontweight("bold")
     axes.set_xlabel("study-level kappa (0 is chance)", color=colour_of("muted"), fontsize=11)
     if len(systems) > 1:
-        draw_legend(figure, fontsize=11)
+        draw_legend(figure, columns=1, fontsize=11)
     return figure
+
+
+def _require_colours(systems: int) -> None:
+    if systems > len(SYSTEM_COLOURS):
+        raise ValueError(
+            f"a plot tells {len(SYSTEM_COLOURS)} systems apart. Received: {systems}. Select some "
+            "of them."
+        )
 
 
 def plot_parameters(overall: pd.DataFrame) -> Figure:
@@ -75,7 +79,11 @@ def plot_parameters(overall: pd.DataFrame) -> Figure:
 
     Returns:
         A figure to save.
+
+    Raises:
+        ValueError: more than seven systems.
     """
+    _require_colours(len(overall))
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     axes = calm_axes(figure.add_subplot())
     before: Counter[str] = Counter()
@@ -95,7 +103,7 @@ def plot_parameters(overall: pd.DataFrame) -> Figure:
     axes.grid(color=colour_of("line"), linewidth=0.8)
     axes.set_xlabel("parameters, millions", color=colour_of("muted"), fontsize=10)
     axes.set_ylabel("overall kappa", color=colour_of("muted"), fontsize=10)
-    draw_legend(figure, ncols=2)
+    draw_legend(figure)
     return figure
 
 
@@ -110,13 +118,14 @@ def plot_reliability(studies: pd.DataFrame, bins: int = 10) -> Figure:
         A figure to save; on the diagonal a probability means what it says.
 
     Raises:
-        ValueError: a study without a label.
+        ValueError: a study without a label, or more than seven systems.
     """
     require_labels(studies)
+    systems = studies.assign(repeat=0).groupby(system_key(studies), sort=False)
+    _require_colours(systems.ngroups)
     figure = Figure(figsize=(5.2, 5.2), layout="constrained")
     axes = calm_axes(figure.add_subplot())
     axes.plot([0, 1], [0, 1], color=colour_of("muted"), linewidth=0.8)
-    systems = studies.assign(repeat=0).groupby(system_key(studies), sort=False)
     for colour, (_, rows) in zip(SYSTEM_COLOURS, systems, strict=False):
         share, mean = calibration_curve(
             rows.label, rows.probability, n_bins=bins, strategy="quantile"
@@ -136,5 +145,5 @@ def plot_reliability(studies: pd.DataFrame, bins: int = 10) -> Figure:
     axes.grid(color=colour_of("line"), linewidth=0.8)
     axes.set_xlabel("mean probability", color=colour_of("muted"), fontsize=10)
     axes.set_ylabel("share abnormal", color=colour_of("muted"), fontsize=10)
-    draw_legend(figure, ncols=2)
+    draw_legend(figure)
     return figure

@@ -1,14 +1,21 @@
 """The axes on which all plots are drawn, and what their colours mean."""
 
+from collections.abc import Sequence
+from itertools import chain
+from textwrap import wrap
+
+import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mura_tf.reports.colours import COLOURS
 
-LEGEND = {"frameon": False, "labelcolor": COLOURS["ink"][0], "fontsize": 10}
 SYSTEM_COLOURS = ("blue", "orange", "green", "purple", "gold", "sky", "slate")
 LABEL_COLOURS = {None: "blue", 0: "blue", 1: "orange"}
 """Of classes, by the label that they stand for."""
+_LINE = 4
+"""How many letters of a legend a line, and the room around it, take."""
 STAGE_COLOURS = {"imagenet": "orange", "mura": "ink", "type": "blue"}
 
 
@@ -21,7 +28,8 @@ def panel_grid(titles: list[str]) -> tuple[Figure, list[Axes]]:
     panels = list(grid.flat)
     for axes, title in zip(panels, titles, strict=False):
         calm_axes(axes).grid(color=colour_of("line"), linewidth=0.8)
-        axes.set_title(title, loc="left", fontsize=10, color=colour_of("ink"), parse_math=False)
+        shown = "\n".join(wrap(title, 24))
+        axes.set_title(shown, loc="left", fontsize=10, color=colour_of("ink"), parse_math=False)
     for axes in panels[len(titles) :]:
         axes.remove()
     for axes in panels[len(titles) - columns : len(titles)]:
@@ -29,13 +37,34 @@ def panel_grid(titles: list[str]) -> tuple[Figure, list[Axes]]:
     return figure, panels[: len(titles)]
 
 
-def draw_legend(figure: Figure, *handles: object, **settings: object) -> None:
-    """Outside the axes, upper left; names may have dollar signs, which are no mathematics.
+def draw_legend(
+    figure: Figure,
+    handles: Sequence[Artist] | None = None,
+    names: Sequence[str] | None = None,
+    *,
+    columns: int = 2,
+    fontsize: int = 10,
+    loc: str = "outside upper left",
+) -> None:
+    """A legend in as many columns as the figure has room for; a name that is too long is wrapped.
 
     Args:
-        handles, settings: of `Figure.legend`.
+        handles, names: of what is shown; by default all that the axes have names for.
+        columns: at most.
+        fontsize: points.
+        loc: of `Figure.legend`. Names may have dollar signs, which are no mathematics.
     """
-    legend = figure.legend(*handles, **LEGEND | {"loc": "outside upper left"} | settings)
+    if handles is None or names is None:
+        found = [axes.get_legend_handles_labels() for axes in figure.axes]
+        handles, names = (list(chain(*parts)) for parts in zip(*found, strict=True))
+    letters = int(figure.get_figwidth() * 72 / (0.55 * fontsize))
+    while columns > 1 and letters < sum(
+        _LINE + max(map(len, part), default=0) for part in np.array_split(names, columns)
+    ):
+        columns -= 1
+    wrapped = ["\n".join(wrap(name, max(1, letters // columns - _LINE))) for name in names]
+    settings = {"frameon": False, "labelcolor": colour_of("ink"), "fontsize": fontsize}
+    legend = figure.legend(handles, wrapped, loc=loc, ncols=columns, **settings)
     for text in legend.get_texts():
         text.set_parse_math(False)
 
