@@ -170,11 +170,12 @@ def _deviations() -> str:
 def _systems() -> str:
     """Every system of the five documents, as `mura-tf reproduce --list` prints them."""
     lines = []
-    headers = ("system", "runs", "images, millions", "published")
+    headers = ("name", "system", "runs", "images, millions", "published")
     for (command, document), rows in listing().groupby(["command", "document"], sort=False):
         lines += [f"### {command} ({document})", ""]
-        cells = rows[["system", "runs", "images", "published"]].itertuples(index=False)
-        lines += [*_table(headers, cells, numbers=headers[1:3]), ""]
+        named = rows.assign(name=rows.name.map(lambda name: name and f"`{name}`"))
+        cells = named[["name", "system", "runs", "images", "published"]].itertuples(index=False)
+        lines += [*_table(headers, cells, numbers=headers[2:4]), ""]
     return "\n".join(lines)
 
 

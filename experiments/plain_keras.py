@@ -50,6 +50,7 @@ parser.add_argument("--epochs", type=int, default=10)
 parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
 arguments = parser.parse_args()
 
+arguments.out.mkdir(parents=True, exist_ok=True)
 keras.utils.set_random_seed(0)
 views = load_fracatlas(arguments.data)
 views = views[[readable(path) for path in views.path]]

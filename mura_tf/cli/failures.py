@@ -43,7 +43,8 @@ def _failures_as_sentences() -> Iterator[None]:
         try:
             yield
         finally:
-            sys.stdout.flush()  # or Python itself would find the broken pipe, at its end
+            if sys.stdout:  # which may be closed
+                sys.stdout.flush()  # or Python itself would find the broken pipe, at its end
     except typer.Exit:  # a RuntimeError, too
         raise
     except BrokenPipeError:

@@ -45,10 +45,12 @@ def predict(
     engine: EngineName = "local",
     ray_address: RayAddress = None,
     cpus_per_shard: Annotated[
-        float, typer.Option(help="For Ray; a shard is some 64 views.", rich_help_panel=MACHINE)
+        float,
+        typer.Option(min=0, help="For Ray; a shard is some 64 views.", rich_help_panel=MACHINE),
     ] = CPUS_PER_SHARD,
     gpus_per_shard: Annotated[
-        float, typer.Option(help="For Ray; 0.2 lets five share a GPU.", rich_help_panel=MACHINE)
+        float,
+        typer.Option(min=0, help="For Ray; 0.2 lets five share a GPU.", rich_help_panel=MACHINE),
     ] = GPUS_PER_SHARD,
 ) -> None:
     """Read new radiographs: a line per study, and with --out tables, pictures and a page.

@@ -115,11 +115,13 @@ def reproduce(
     jobs: Jobs = 1,
     ray_address: RayAddress = None,
     cpus_per_run: Annotated[
-        float, typer.Option(help="For Ray.", rich_help_panel=MACHINE)
+        float, typer.Option(min=0, help="For Ray.", rich_help_panel=MACHINE)
     ] = CPUS_PER_RUN,
     gpus_per_run: Annotated[
         float,
-        typer.Option(help="For Ray; 0.2 lets five runs share a GPU.", rich_help_panel=MACHINE),
+        typer.Option(
+            min=0, help="For Ray; 0.2 lets five runs share a GPU.", rich_help_panel=MACHINE
+        ),
     ] = GPUS_PER_RUN,
 ) -> None:
     """Reproduce a table or the systems of a document; write OUT/NAME/, ours beside theirs.
@@ -259,5 +261,6 @@ def _print_listing(table: "pd.DataFrame") -> None:
         print(f"{command} (document {document})")
         for row in rows.itertuples():
             print(
-                f"  {row.system:<40} {row.runs:>4} runs {row.images:>8} M images  {row.published}"
+                f"  {row.name:<28} {row.system:<40} {row.runs:>4} runs {row.images:>8} M images  "
+                f"{row.published}"
             )

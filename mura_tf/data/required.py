@@ -119,8 +119,13 @@ def _spaced_names(views: pd.DataFrame, column: str) -> list[Finding]:
 
 
 def _reserved_name(views: pd.DataFrame) -> list[Finding]:
-    reserved = views[views["study_type"].str.strip().str.casefold() == OVERALL]
-    if reserved.empty:
-        return []
-    reason = f"a study type is named {OVERALL!r}, as the row of all types; expected another name"
-    return [Finding(common_folder(reserved["path"]), "reserved name", f"{reason}. Rename it")]
+    """Study types that are called as the row of all is, or as no folder of a run can be."""
+    findings = []
+    for name, paths in views.groupby("study_type")["path"]:
+        what = "as the row of all types" if name.strip().casefold() == OVERALL else ""
+        if "/" in name or name in (".", ".."):
+            what = "as no folder of runs can be"
+        if what:
+            reason = f"a study type is named {name!r}, {what}; expected another name"
+            findings.append(Finding(common_folder(paths), "reserved name", f"{reason}. Rename it"))
+    return findings

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from itertools import takewhile
@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mura_tf.data.table import plain_views
+from mura_tf.data.text import beside
 from mura_tf.data.views import read_views
 from mura_tf.evaluation.scores import reported_split, require_labels
-from mura_tf.files import remove_lost_parts, remove_parts, written_whole
+from mura_tf.files import remove_lost_parts, remove_parts, whole_path, written_whole
 from mura_tf.grid.engines import Engine, LocalEngine
 from mura_tf.grid.progress import Board
 from mura_tf.grid.worker import LOG, STARTED, RunError
@@ -97,8 +98,8 @@ def plan_runs(
         repeats: how often the ensembles are trained anew.
 
     Raises:
-        ValueError: an unknown scheme, a count below 1, or a recipe that has itself what is
-            `SET_HERE`.
+        ValueError: an unknown scheme, a count below 1, a recipe that has itself what is `SET_HERE`,
+            or one of classes whose models of a type would start with the head of all types.
 
     Source: the paper, sections V-D and VI-A.
     """
@@ -114,6 +115,12 @@ def plan_runs(
     recipes = []
     single = dataclasses.replace(recipe, stage="imagenet")
     if scheme == "two-stage":
+        if recipe.task != "abnormality" and recipe.initial_part == "model":
+            raise ValueError(
+                "a model of one study type has fewer classes than that of all, from which it "
+                f"starts in the scheme 'two-stage'. Received: task {recipe.task!r} with "
+                "initial_part 'model'. Use initial_part 'without_output', or another scheme."
+            )
         recipes.append(whole)
         # relative to the run folder, so that `out` can be moved as a whole
         start = (
@@ -217,11 +224,18 @@ def run_plan(
         with written_whole(views_path) as part:
             _require_same_views(views_path, views)
             images = _check(plan, views, cache_dir, skip_bad, verbose)
-            views.to_csv(part, index=False)
+            _require_same_views(views_path, views)  # another command may have begun meanwhile
+            paths = [_unmistakable(path, out) for path in views.path]
+            views.assign(path=paths).to_csv(part, index=False)
         with Board(plan, images, name, verbose) as board:
             return _execute(plan, order, engine, board)
     finally:
         engine.close()
+
+
+def _unmistakable(path: str, folder: str | os.PathLike[str]) -> str:
+    """A path that a table in `folder` may hold: not one that is taken for another there."""
+    return path if beside(folder, path) == path else whole_path(path)
 
 
 def _each_once(plan: Iterable[PlannedRun]) -> list[PlannedRun]:
@@ -242,7 +256,7 @@ def require_reported_labels(plan: Iterable[PlannedRun], views: pd.DataFrame) -> 
     views = views[views.study_type.isin(types)]
     split = reported_split(views)
     reported = views[views.split == split]
-    if len(views) and reported.empty:
+    if "test" in set(views.split) and reported.empty:
         raise ValueError(
             "what is reported, test or valid, needs labels. Received: a test split without any, "
             "and no valid split. Label its views, or hold some out."
@@ -268,7 +282,7 @@ def _require_same_views(path: Path, views: pd.DataFrame) -> None:
             f"{path.parent} holds runs on other views: {len(before - now)} of the "
             f"{len(before)} views in {path.name} are not among those given now, and "
             f"{len(now - before)} of {len(now)} are new, or have another split or label. Use "
-            "another --out for each data set and each split."
+            "another folder for each data set and each split."
         )
 
 
@@ -291,11 +305,12 @@ def _check(
     """Raises what would fail hours later; returns how many views each run trains on."""
     known: dict[tuple[object, ...], tuple[int, str]] = {}
     images = {}
+    trained = {run.folder for run in plan if not Run(run.folder).finished}
     for recipe, folder in track(plan, "Checking the runs", shown=verbose):
         run = Run(folder)
         run.require_recipe(recipe)
-        if recipe.initial is None:
-            require_weights(recipe.backbone, recipe.weights)
+        if not run.finished:
+            _require_start(PlannedRun(recipe, folder), trained)
         key = tuple(getattr(recipe, name) for name in SELECTING)
         if key not in known:
             chosen, _, _, fingerprint = usable_views(
@@ -309,6 +324,19 @@ def _check(
         images[folder], fingerprint = known[key]
         run.require_data(fingerprint)
     return images
+
+
+def _require_start(run: PlannedRun, trained: Container[Path]) -> None:
+    """What a run starts from has to be there, or to be `trained` by the plan."""
+    initial = run.recipe.initial
+    if initial is None:
+        require_weights(run.recipe.backbone, run.recipe.weights)
+    elif run.needs not in trained and not (run.folder / initial).is_file():
+        raise FileNotFoundError(
+            f"{run.folder} starts from another run's model, and there is no "
+            f"{os.path.normpath(run.folder / initial)}. Restore it, or delete that run's folder, "
+            "and it is trained again where the plan has it."
+        )
 
 
 def _execute(

@@ -44,7 +44,7 @@ def score_rows(
         by_type = scored[system.name, ""]
         for row in score(of_system).to_dict("records"):
             name, pools = row["study_type"], row["study_type"] == OVERALL
-            if system.together and name not in by_type:
+            if system.together and pools:
                 types = sorted(by_type)
                 name = " and ".join(types)
                 by_type[name] = pooled([by_type[each] for each in types])

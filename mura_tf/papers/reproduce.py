@@ -17,6 +17,7 @@ from mura_tf.grid.engines import Engine
 from mura_tf.grid.plan import PlannedRun, require_reported_labels, run_plan
 from mura_tf.grid.progress import duration
 from mura_tf.models.backend import require_backend
+from mura_tf.models.specs import parse_sizes
 from mura_tf.papers.document_pages import DocumentReport
 from mura_tf.papers.document_reports import finished_systems, report_comparison
 from mura_tf.papers.documents import Comparison
@@ -102,7 +103,7 @@ def reproduce(
         )
         if isinstance(experiment, Comparison):
             compose(experiment, finished_systems(experiment, plan)[0], views, out, cache_dir)
-    elif options.get("settings"):
+    elif any(options.get(name) for name in ("settings", "backbones", "split_by")):
         _require_recipes(plan)
     with waiting("Writing the report", shown=progress):
         if isinstance(experiment, Experiment):
@@ -118,9 +119,10 @@ def _begun_split(experiment: Reproducible, folder: Path, asked: str | None) -> d
     """
     if not (isinstance(experiment, Comparison) and experiment.rest):
         return {}
-    path = folder / SPLIT_FILE
-    begun = "text" if (folder / "views.csv").exists() else asked or "text"
-    if path.exists():
+    path, begun = folder / SPLIT_FILE, asked or "text"
+    if (folder / "views.csv").exists():
+        begun = "text"
+    if path.exists() and (folder / "views.csv").exists():
         begun = read_object(path).get("split", "nothing")
         if begun not in experiment.splits:
             raise ValueError(
@@ -248,15 +250,17 @@ def listing() -> pd.DataFrame:
     """Every system of the five documents, with what it costs on MURA and its published number.
 
     Returns:
-        Text to print: `command, document, system, runs, images, published`. The images are the
-        millions that all of its runs see, from least to most, see `cost`.
+        Text to print: `command, document, name, system, runs, images, published`. The name is that
+        of `--systems`, of those that it chooses among. The images are the millions that all of its
+        runs see, from least to most, see `cost`.
     """
     rows = []
     for name in experiment_names():
         experiment = find_experiment(name)
         if isinstance(experiment, ParameterTable):
-            rows.append((name, experiment.document, experiment.title, "0", "0.0", "parameters"))
+            rows.append((name, experiment.document, "", experiment.title, "0", "0.0", "parameters"))
             continue
+        names = {one.title: one.name for one in getattr(experiment, "systems", ())}
         published = experiment.published_results()
         counts = _training_counts(experiment, None)
         costs = pd.DataFrame(
@@ -271,8 +275,9 @@ def listing() -> pd.DataFrame:
             total = of_system.sum(numeric_only=True)
             images = _range(total.images_least / 1e6, total.images_most / 1e6)
             number = published.get(system, "none")
-            rows.append((name, experiment.document, system, f"{total.runs:.0f}", images, number))
-    columns = ["command", "document", "system", "runs", "images", "published"]
+            told = names.get(system, ""), system, f"{total.runs:.0f}", images, number
+            rows.append((name, experiment.document, *told))
+    columns = ["command", "document", "name", "system", "runs", "images", "published"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -299,7 +304,8 @@ def _cost(
     epoch = 0 if finished else sum(counts[name] for name in recipe.study_types or counts)
     if recipe.select_on == "holdout":
         epoch = round(epoch * (1 - recipe.holdout))
-    least = epoch * min(recipe.patience + 2, recipe.max_epochs)
+    small = sum(epochs for _, epochs in parse_sizes(recipe.first_sizes))
+    least = epoch * min(small + recipe.patience + 2, recipe.max_epochs)
     most = epoch * recipe.max_epochs
     return {
         "runs": 1,
@@ -326,15 +332,16 @@ def _training_counts(
 
 
 def _prepared(plan: list[PlannedRun], views: pd.DataFrame | None) -> float:
-    """GB of the uint8 cache: every view that unfinished runs see, once per image size."""
+    """GB of the uint8 cache: every view that unfinished runs see, once per size and resizing."""
     counts = _view_counts(views)
     seen = {
-        (run.recipe.side, name)
+        (side, run.recipe.resize, name)
         for run in plan
         if not Run(run.folder).finished
+        for side in [run.recipe.side, *(side for side, _ in parse_sizes(run.recipe.first_sizes))]
         for name in run.recipe.study_types or counts
     }
-    return sum(counts[name] * side**2 for side, name in seen) / 1e9
+    return sum(counts[name] * side**2 for side, _, name in seen) / 1e9
 
 
 def _view_counts(views: pd.DataFrame | None, splits: tuple[str, ...] = SPLITS) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import chain
 from textwrap import wrap
+from typing import Literal
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -44,7 +45,7 @@ def draw_legend(
     *,
     columns: int = 2,
     fontsize: int = 10,
-    loc: str = "outside upper left",
+    loc: Literal["outside upper left", "upper left"] = "outside upper left",
 ) -> None:
     """A legend in as many columns as the figure has room for; a name that is too long is wrapped.
 
@@ -63,8 +64,15 @@ def draw_legend(
     ):
         columns -= 1
     wrapped = ["\n".join(wrap(name, max(1, letters // columns - _LINE))) for name in names]
-    settings = {"frameon": False, "labelcolor": colour_of("ink"), "fontsize": fontsize}
-    legend = figure.legend(handles, wrapped, loc=loc, ncols=columns, **settings)
+    legend = figure.legend(
+        handles,
+        wrapped,
+        loc=loc,
+        ncols=columns,
+        fontsize=fontsize,
+        frameon=False,
+        labelcolor=colour_of("ink"),
+    )
     for text in legend.get_texts():
         text.set_parse_math(False)
 

@@ -59,7 +59,6 @@ class Checkpoint(keras.callbacks.Callback):
         )
         self.schedule = _schedule(recipe)
         averaged = AveragedWeights() if recipe.averaging else None
-        self._last_epoch = recipe.max_epochs
         self._remembered: dict[str, dict[str, Any]] = {}
         self._generators: list[np.ndarray] = []
         if self.path.exists():
@@ -81,8 +80,7 @@ class Checkpoint(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, "learning_rate": float(rate)}
         self.history.append(row | {key: float(value) for key, value in logs.items()})
         self.seconds.append(time.perf_counter() - self._started)
-        last = epoch + 1 == self._last_epoch
-        self.stopped = bool(self.model.stop_training) or last
+        self.stopped = bool(self.model.stop_training)
         with full_disk_explained(self.path.parent):
             self._save()
             self.write_history()

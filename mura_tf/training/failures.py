@@ -33,7 +33,7 @@ def is_shortage(error: BaseException | str) -> bool:
 def shortage(recipe: Recipe) -> str:
     """The sentence of a run whose memory ran out; it names half the batch size."""
     half = recipe.batch_size // 2
-    smaller = f"batch_size {half} (--batch-size {half}) or a smaller image_size"
+    smaller = f"batch_size {half} or a smaller image_size"
     return (
         f"memory ran out with batch_size {recipe.batch_size} at {recipe.side} px. Try "
         f"{smaller if half else 'a smaller image_size or backbone'}, in another folder; or fewer "

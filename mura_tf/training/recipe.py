@@ -194,6 +194,8 @@ class Recipe:
             _require_whole(self, name, least=1)
         for name in ("seed", "repeat", "member"):
             _require_whole(self, name, least=0)
+        if self.seed >= 2**32:
+            raise ValueError(f"seed must be below 2**32. Received: {self.seed}.")
         if self.image_size is not None:
             _require_whole(self, "image_size", least=32)
         _require_number(self, "learning_rate", "above 0", lambda rate: 0 < rate < float("inf"))

@@ -300,16 +300,32 @@ def load_predictions(run_dirs: RunFolders) -> pd.DataFrame:
 
 
 def folders_below(roots: RunFolders) -> list[Path]:
-    """The run folders at and below `roots`, each once; FileNotFoundError where there is none."""
-    roots = run_folders(roots)
-    found = [path.parent for root in roots for path in sorted(root.rglob("run.json"))]
-    folders = list({path.resolve(): path for path in found}.values())
-    if not folders:
-        raise FileNotFoundError(
-            f"no run.json below {', '.join(map(str, roots))}, expected at least one run folder. "
-            "`mura-tf train` makes them."
-        )
-    return folders
+    """The run folders at and below `roots`, each once; FileNotFoundError of a root without any."""
+    folders: dict[Path, Path] = {}
+    for root in (roots := run_folders(roots)):
+        below = {path.resolve(): path for path in sorted(_run_folders_below(root))}
+        if not below:
+            raise FileNotFoundError(
+                f"no run.json below {root}, expected at least one run folder. `mura-tf train` "
+                "makes them."
+            )
+        folders |= below
+    if not roots:
+        raise FileNotFoundError("no run folder was given, expected at least one.")
+    return list(folders.values())
+
+
+def _run_folders_below(root: Path) -> Iterator[Path]:
+    """Also where a link leads, once."""
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        if "run.json" in files:
+            yield Path(folder)
 
 
 def finished_runs(run_dirs: RunFolders) -> list[Run]:

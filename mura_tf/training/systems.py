@@ -191,9 +191,9 @@ def _data_sets(runs: list[Run]) -> dict[Path, Hashable]:
         prints: dict[Hashable, set[str | None]] = {}
         for run in group:
             prints.setdefault(_views_used(run), set()).add(_fingerprint(run))
-        changed = any(len(found - {None}) > 1 for found in prints.values())
         for run in group:
             tested = "test" in run.info.get("views", {})  # one data set is reported on one split
+            changed = len(prints[_views_used(run)] - {None}) > 1
             marks[run.path] = number, tested, _fingerprint(run) if changed else None
     return marks
 

@@ -40,7 +40,7 @@ def test_every_system_of_every_document_is_listed():
         assert re.search(rf"^{name} \(document 00[0-4]\)$", result.stdout, re.MULTILINE)
     for name in DOCUMENTS:
         for system in lib.find_experiment(name).systems:
-            assert f"  {system.title} " in result.stdout
+            assert re.search(rf"  {system.name} +{re.escape(system.title)} ", result.stdout)
     assert re.search(r"efficientnet_b3, trained directly +35 runs .* kappa 0\.6890", result.stdout)
     assert re.search(r"ResNet-18, unified +1 runs .* accuracy 0\.785, overall", result.stdout)
     listed = lib.listing().set_index(["command", "system"])

@@ -305,7 +305,7 @@ def test_another_data_set_is_refused_before_anything_is_begun(views, out, plan):
         (views.assign(patient="p" + views.patient), "11 of the 11 views .* and 11 of 11 are new"),
     ):
         engine = FakeEngine()
-        sentence = f"{out} holds runs on other views: {counts}.*another --out"
+        sentence = f"{out} holds runs on other views: {counts}.*another folder"
         with pytest.raises(ValueError, match=sentence):
             run_plan(plan, other, out, engine=engine)
         assert engine.begun == [] and engine.closed

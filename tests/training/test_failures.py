@@ -38,7 +38,7 @@ def test_the_words_of_memory_that_ran_out(error, expected):
 
 
 def test_half_the_batch_size_is_named():
-    assert "with batch_size 12 at 300 px. Try batch_size 6 (--batch-size 6) or" in shortage(RECIPE)
+    assert "with batch_size 12 at 300 px. Try batch_size 6 or" in shortage(RECIPE)
     one = shortage(dataclasses.replace(RECIPE, batch_size=1))
     assert "Try a smaller image_size or backbone, in" in one
 
