@@ -20,7 +20,7 @@ from mura_tf.reports.constant import constant_systems
 from mura_tf.reports.decision_section import decision_table, decisions_of
 from mura_tf.reports.experiment_page import write_scored
 from mura_tf.reports.numbers import interval_text, number_text
-from mura_tf.terminal import Output, waiting
+from mura_tf.terminal import Output, counted, waiting
 from mura_tf.training.facts import write_facts
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import RunFolders
@@ -131,7 +131,8 @@ def print_scores(scores: pd.DataFrame) -> None:
     """Prints one table per system: its study types, then "overall"; and whether it is constant."""
     for _, rows in scores.groupby(system_key(scores), sort=False):
         first = rows.iloc[0]
-        print(f"{system_name(first)}: {rows.members.max()} members, {first.split} split")
+        members = counted(rows.members.max(), "member")
+        print(f"{system_name(first)}: {members}, {first.split} split")
         table = Table("study type", "studies", "kappa", "95 %", "AUROC", "95 %")
         for row in rows.itertuples():
             table.add_row(

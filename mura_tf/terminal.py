@@ -35,6 +35,15 @@ _ERRORS = Output(stderr=True)
 """Shared by all bars, so that one can stand below another."""
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "member"), counted(2, "member")
+    ('1 member', '2 members')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 @contextmanager
 def waiting(
     doing: str, total: int | None = None, *, shown: bool = True
@@ -54,8 +63,8 @@ def waiting(
     if not (shown and _is_watched()):
         yield lambda: None
         return
-    counted = total is not None
-    times = (TaskProgressColumn(), TimeRemainingColumn()) if counted else (TimeElapsedColumn(),)
+    known = total is not None
+    times = (TaskProgressColumn(), TimeRemainingColumn()) if known else (TimeElapsedColumn(),)
     bars = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),

@@ -4,7 +4,7 @@ import typer
 
 from mura_tf.cli.options import Data
 from mura_tf.cli.printing import print_summary
-from mura_tf.terminal import waiting
+from mura_tf.terminal import counted, waiting
 
 
 def check(data: Data) -> None:
@@ -19,5 +19,5 @@ def check(data: Data) -> None:
         return
     for problem in problems.itertuples():
         print(f"{problem.problem}: {problem.path}: {problem.reason}")
-    print(f"{len(problems)} problems in {data}.")
+    print(f"{counted(len(problems), 'problem')} in {data}.")
     raise typer.Exit(1)

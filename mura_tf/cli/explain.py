@@ -8,7 +8,7 @@ import typer
 from mura_tf.cli.failures import wrong_usage
 from mura_tf.cli.options import DATA, CacheDir, Runs, listed, run_folders
 from mura_tf.cli.printing import print_table
-from mura_tf.terminal import waiting
+from mura_tf.terminal import counted, waiting
 
 SHOWN, LOOKED = "What is shown", "How it is looked for"
 
@@ -110,7 +110,7 @@ def explain(
             for method in chosen:
                 find_method(method)
     ensemble = Ensemble(folders, data, cache_dir, of=of, progress=True)
-    print(f"{ensemble.name}: {len(ensemble.runs)} runs, {ensemble.split} split.")
+    print(f"{ensemble.name}: {counted(len(ensemble.runs), 'run')}, {ensemble.split} split.")
     if score:
         with waiting("Starting"):
             from mura_tf.explain.scores import write_scores

@@ -7,7 +7,7 @@ import typer
 
 from mura_tf.cli.failures import wrong_usage
 from mura_tf.cli.options import Runs
-from mura_tf.terminal import waiting
+from mura_tf.terminal import counted, waiting
 
 
 def pack(
@@ -34,5 +34,5 @@ def pack(
             runs, bundle, recogniser=recogniser, name=name, version=version, licence=licence
         )
     members = len(packed.facts["members"])
-    print(f"{bundle}: {members} models that read {', '.join(packed.study_types)}.")
+    print(f"{bundle}: {counted(members, 'model')} that read {', '.join(packed.study_types)}.")
     print(f"Next: mura-tf predict {bundle} FILES --out found")

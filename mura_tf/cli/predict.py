@@ -8,7 +8,7 @@ import typer
 
 from mura_tf.cli.failures import wrong_usage
 from mura_tf.cli.options import MACHINE, EngineName, Model, RayAddress, require_ray
-from mura_tf.terminal import waiting
+from mura_tf.terminal import counted, waiting
 
 if TYPE_CHECKING:
     from mura_tf.grid.engines import Engine
@@ -104,7 +104,7 @@ def predict(
         print(f"Findings: {out / 'findings.csv'}\nPage: {out / 'index.html'}")
     print("Not a medical device.")
     if unreadable := counts["unreadable files"]:
-        raise RuntimeError(f"{unreadable} file{'s' if unreadable > 1 else ''} could not be read.")
+        raise RuntimeError(f"{counted(unreadable, 'file')} could not be read.")
     if not {*counts} - {NOT_READ, "unreadable files"}:
         raise RuntimeError("no study was read; what stands below each says why.")
 

@@ -27,7 +27,7 @@ from mura_tf.cli.options import (
     skipping,
 )
 from mura_tf.cli.printing import print_table
-from mura_tf.terminal import waiting
+from mura_tf.terminal import counted, waiting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,7 +196,7 @@ def reproduce(
         print(f"Missing: {sentence}")
     print(f"Table: {out / found.name / 'table.md'}\nReport: {out / found.name / 'report.html'}")
     if failed:
-        raise RuntimeError(f"{len(failed)} runs failed; see above. Repeat the command.")
+        raise RuntimeError(f"{counted(len(failed), 'run')} failed; see above. Repeat the command.")
 
 
 def _require_engine(name: str, jobs: int, address: str | None, cpus: float, gpus: float) -> None:

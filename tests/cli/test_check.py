@@ -18,7 +18,7 @@ def test_problems_are_listed(mura):
     result = call("check", mura)
     assert result.exit_code == 1
     assert f"unreadable: {bad}: the file is empty" in result.stdout
-    assert f"1 problems in {mura}." in result.stdout
+    assert f"1 problem in {mura}." in result.stdout
     assert result.stderr == ""
 
 

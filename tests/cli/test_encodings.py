@@ -22,6 +22,6 @@ def test_names_that_the_output_cannot_hold(mura, settings):
     )
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr
-    assert done.stdout.splitlines()[-1].startswith(b"1 problems in ")
+    assert done.stdout.splitlines()[-1].startswith(b"1 problem in ")
     if settings.get("PYTHONIOENCODING") == "ascii":
         assert b"R\\xf6ntgen \\u9aa8" in done.stdout

@@ -43,7 +43,7 @@ def test_two_learning_rates_are_compared(write, tmp_path):
     assert result.exit_code == 0, result.stderr
     told = [f"small_cnn, whole-data model, learning_rate {one}" for one in ("0.0001", "0.01")]
     for name in told:
-        assert f"{name}: 1 members, valid split\n" in result.stdout
+        assert f"{name}: 1 member, valid split\n" in result.stdout
     for file in ("scores.csv", "operating_points.csv"):
         assert list(dict.fromkeys(pd.read_csv(tmp_path / file).system)) == told
     page = Page(tmp_path / "report.html")

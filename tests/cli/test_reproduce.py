@@ -201,7 +201,7 @@ def test_runs_that_failed_are_told(tmp_path, monkeypatch):
     monkeypatch.setattr(lib, "load_views", lambda data, progress: views)
     monkeypatch.setattr(lib, "run_plan", run_plan)
     result = call("reproduce", "table_iv", "--out", tmp_path / "cli", "--data", "data", *SMALL)
-    assert_sentence(result, "1 runs failed; see above. Repeat the command.")
+    assert_sentence(result, "1 run failed; see above. Repeat the command.")
     assert "Missing: " in result.stdout and "Report: " in result.stdout
 
 
