@@ -256,3 +256,15 @@ def test_what_a_killed_process_had_begun_is_removed_and_no_other(tmp_path):
         assert names(tmp_path) == sorted([".part-elsewhere-1-x.csv", part.name])
     remove_parts(tmp_path)
     assert names(tmp_path) == ["views.csv"]
+
+
+def test_what_is_refused_is_told_with_the_files_name(tmp_path):
+    """And not with that of the part, which nobody has given."""
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(OSError) as caught, written_whole(tmp_path / "folder.csv"):
+        pass
+    assert (caught.value.filename, caught.value.filename2) == (str(tmp_path / "folder.csv"), None)
+    long = tmp_path / f"a.{'b' * 300}"
+    with pytest.raises(OSError, match="File name too long") as caught, written_whole(long):
+        pass
+    assert caught.value.filename == str(long)

@@ -248,3 +248,31 @@ def test_real_fracatlas_as_views(fracatlas):
     found = check_views(few)["problem"].value_counts()
     assert found["unreadable"] == 9
     assert "contradicting folder" not in found  # which the layout says, and not the table
+
+
+@pytest.mark.parametrize("kind", [int, object])
+def test_patients_that_are_numbers(mura, kind):
+    views = load_mura(mura)
+    numbers = views.patient.str.removeprefix("patient").astype(int).astype(kind)
+    assert check_views(views.assign(patient=numbers)).empty
+
+
+def test_what_is_no_views_table(mura, tmp_path):
+    views = load_mura(mura)
+    with pytest.raises(ValueError, match=r"must be a views table.* without view\."):
+        check_views(views.drop(columns="view"))
+    views.loc[0, "patient"] = None
+    with pytest.raises(ValueError, match=r"each view must have .* Received: 1 without patient"):
+        check_views(views)
+    (tmp_path / "folder.csv").mkdir()
+    assert problems(check_dataset(tmp_path / "folder.csv")) == {
+        (str(tmp_path / "folder.csv"), "no data set")
+    }
+
+
+def test_a_study_type_that_no_folder_can_have(mura):
+    views = load_mura(mura)
+    views.loc[views.study_type == "wrist", "study_type"] = "left/wrist"
+    found = check_views(views)
+    assert found.problem.tolist() == ["reserved name"]
+    assert "'left/wrist', as no folder of runs can be" in found.reason[0]

@@ -57,3 +57,11 @@ def test_summarize_other_data(mura):
     assert table.loc[("Total", "")].tolist() == [5, 7, 4, 4]
     train_only = table_i_views().query("split == 'train'")
     assert summarize(train_only).attrs["published"] is None
+
+
+def test_class_weights_count_known_labels_alone():
+    views = pd.DataFrame(
+        {"study_type": ["knee", "knee", "knee", "hip"], "label": [1, 0, None, None]}
+    )
+    for labels in (views.label, views.label.astype("Int64")):
+        assert class_weights(views.assign(label=labels)) == {"knee": (0.5, 0.5)}

@@ -342,3 +342,52 @@ def test_the_bound_does_not_hang_on_what_the_file_says_of_itself(monkeypatch, le
     monkeypatch.setattr(dicom, "_MOST_BYTES", 1000)
     with pytest.raises(BadRadiographError, match="deflated and holds more than 1,000 bytes"):
         decode_radiograph(bytes(content), "x")
+
+
+@pytest.mark.parametrize("colour", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("shape", ["", "IDENTITY", "INVERSE"])
+def test_the_presentation_says_which_end_is_dark(tmp_path, colour, shape):
+    content = radiograph(
+        RAMP,
+        PhotometricInterpretation=colour,
+        **({"PresentationLUTShape": shape} if shape else {}),
+        WindowCenter=2048,
+        WindowWidth=4096,
+    )
+    image = decode_radiograph(content, "x")
+    inverse = shape == "INVERSE" or (not shape and colour == "MONOCHROME1")
+    assert (image[0, 0] > image[-1, -1]) == inverse
+    if not shutil.which("dcmj2pnm"):
+        pytest.skip("needs dcmtk's dcmj2pnm")
+    source, picture = tmp_path / "a.dcm", tmp_path / "a.pgm"
+    source.write_bytes(content)
+    subprocess.run(["dcmj2pnm", "+opb", "+Wi", "1", source, picture], check=True)
+    assert np.abs(image.astype(int) - cv2.imread(str(picture), cv2.IMREAD_GRAYSCALE)).max() <= 1
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.2"])
+def test_a_voi_table_in_every_encoding_is_dcmtks(tmp_path, syntax):
+    """Implicit, where a negative first value is written as one without a sign, and big endian."""
+    if not shutil.which("dcmj2pnm"):
+        pytest.skip("needs dcmtk's dcmj2pnm")
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence
+
+    table = Dataset()
+    entries = np.linspace(0, 4095, 4096).astype(np.uint16) // 7 * 7
+    table.LUTDescriptor = [4096, -1000 + 2**16, 12]
+    dataset = pydicom.dcmread(io.BytesIO(radiograph(RAMP, RescaleSlope=1, RescaleIntercept=-1000)))
+    little = pydicom.uid.UID(syntax).is_little_endian
+    order = "<u2" if little else ">u2"
+    table.add_new("LUTData", "OW", entries.astype(order).tobytes())
+    dataset.VOILUTSequence = Sequence([table])
+    dataset.PixelData = RAMP.astype(order).tobytes()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    source, picture = tmp_path / "a.dcm", tmp_path / "a.pgm"
+    dataset.save_as(
+        source, implicit_vr=syntax.endswith(".1.2"), little_endian=little, enforce_file_format=True
+    )
+    subprocess.run(["dcmj2pnm", "+opb", "+Wl", "1", source, picture], check=True)
+    expected = cv2.imread(str(picture), cv2.IMREAD_GRAYSCALE).astype(int)
+    assert expected.min() == 0 and expected.max() == 255
+    assert np.abs(read_radiograph(source).astype(int) - expected).max() <= 1

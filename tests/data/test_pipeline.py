@@ -15,6 +15,7 @@ import tensorflow as tf
 from batches import COUNT, SIZE, VALUED, code, dataset, numbers_of, one_pass, order
 from keras.src.applications import imagenet_utils
 
+from mura_tf.data.boxes import load_boxes
 from mura_tf.data.cache import BadViewsError
 from mura_tf.data.pipeline import (
     _Kept,
@@ -24,9 +25,9 @@ from mura_tf.data.pipeline import (
     make_dataset,
     preprocessing_table,
 )
+from mura_tf.data.views import load_mura
 
 pytestmark = pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")  # Keras' own
-
 
 # All at once
 
@@ -400,3 +401,21 @@ next(iterator)
 
 def test_a_script_ends_though_its_data_set_was_left_half_read(mura):
     subprocess.run([sys.executable, "-W", "ignore", "-c", END, mura], check=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"targets": np.zeros(3)}, r"targets must have a row per view, \d+ of them. Received: 3"),
+        ({"seed": -1}, "seed must be a whole number from 0 up. Received: -1"),
+    ],
+)
+def test_what_fits_no_views(lesions, settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make_dataset(load_mura(lesions), image_size=32, training=True, **settings)
+
+
+def test_boxes_are_of_views_with_keys(lesions):
+    views = load_mura(lesions)
+    with pytest.raises(ValueError, match=r"must be a views table, .* without view"):
+        make_dataset(views.drop(columns="view"), image_size=32, boxes=load_boxes(lesions, views))

@@ -1,14 +1,17 @@
 import io
 import os
+import pickle
 import struct
 import zlib
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
+from mura_tf.data.cache import BadViewsError
 from mura_tf.data.radiograph import (
     BadRadiographError,
     decode_radiograph,
@@ -410,3 +413,11 @@ def test_a_size_that_cannot_be_read(content, reason, tmp_path):
 )
 def test_fitted_keeps_the_shape(shape, expected):
     assert fitted(np.zeros(shape, np.uint8), 224).shape == expected
+
+
+def test_its_error_passes_from_process_to_process(tmp_path):
+    error = pickle.loads(pickle.dumps(BadRadiographError(tmp_path / "a.png", "the file is empty")))
+    assert (error.path, error.reason) == (tmp_path / "a.png", "the file is empty")
+    problems = pd.DataFrame({"path": ["a.png"], "reason": [str(error)]})
+    again = pickle.loads(pickle.dumps(BadViewsError(problems)))
+    assert again.problems.equals(problems) and "1 files cannot be used" in str(again)

@@ -104,3 +104,12 @@ def test_a_class_with_too_few_patients_to_split_is_named():
         split_anew(views, (0.8, 0.1, 0.1))
     with pytest.raises(ValueError, match=r"split_by must be one of patient, image\. Rec.*'study'"):
         split_anew(views, (0.8, 0.1, 0.1), by="study")
+
+
+def test_views_without_a_label_are_dealt_like_a_label(mura):
+    views = load_mura(mura).assign(label=lambda rows: rows.label.astype("Int64"))
+    views.loc[views.split == "valid", "label"] = None
+    rest, held_out = patient_split(views, 0.3)
+    assert len(rest) + len(held_out) == len(views) and len(held_out)
+    named = views.assign(study_type=views.study_type.astype("category"))
+    assert patient_split(named, 0.3)[1].equals(held_out.astype(named.dtypes))

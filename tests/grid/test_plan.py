@@ -120,3 +120,11 @@ def test_a_folder_holds_a_run_of_one_recipe(tmp_path):
         ValueError, match=r"a run of one recipe\. Received: two for .*repeat0-member0"
     ):
         _each_once([*plan, *other])
+
+
+def test_a_type_cannot_start_with_the_head_of_all_types():
+    recipe = Recipe(task="type_and_abnormality", balance="none", monitor="val_accuracy")
+    with pytest.raises(ValueError, match=r"fewer classes than that of all.* 'without_output'"):
+        plan_runs(recipe, "out", TYPES)
+    assert plan_runs(recipe, "out", TYPES, scheme="direct")
+    assert plan_runs(dataclasses.replace(recipe, initial_part="without_output"), "out", TYPES)

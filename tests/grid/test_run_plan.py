@@ -18,9 +18,11 @@ import pytest
 from mura_tf.data.cache import BadViewsError
 from mura_tf.data.views import load_mura, read_views
 from mura_tf.files import write_json
+from mura_tf.grid import plan as plan_module
 from mura_tf.grid.engines import LocalEngine
 from mura_tf.grid.plan import PlannedRun, _failure, plan_runs, run_plan
 from mura_tf.grid.worker import RunError
+from mura_tf.models.build import build_model
 from mura_tf.training.failures import shortage
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run
@@ -71,7 +73,8 @@ class FakeEngine:
 
 def finish(folder, **info):
     write_json(folder / "run.json", {"finished": True} | info)
-    (folder / "predictions.csv").touch()
+    for name in ("best.keras", "predictions.csv"):
+        (folder / name).touch()
 
 
 @pytest.fixture
@@ -463,3 +466,57 @@ def test_runs_that_wait_for_each_other_are_told(lesions, tmp_path):
     plan = [PlannedRun(recipe, tmp_path / "run")]
     with pytest.raises(ValueError, match="which wait for each other"):
         run_plan(plan, load_mura(lesions), tmp_path, verbose=False)
+
+
+def test_a_start_that_is_gone_is_told_before_anything_is_trained(views, out, plan):
+    run_plan(plan, views, out, engine=FakeEngine(), verbose=False)
+    start = plan[0].folder / "best.keras"
+    start.unlink()
+    assert run_plan(plan, views, out, engine=FakeEngine(), verbose=False) == {}  # all is finished
+    (plan[1].folder / "predictions.csv").unlink()
+    engine = FakeEngine()
+    with pytest.raises(FileNotFoundError, match=f"there is no {start}. Restore it, or delete"):
+        run_plan(plan, views, out, engine=engine, verbose=False)
+    assert not engine.begun
+
+
+def test_weights_that_nothing_needs_any_more_may_be_gone(views, out, tmp_path):
+    weights = tmp_path / "net.weights.h5"
+    build_model("small_cnn", None, image_size=32).save_weights(weights)
+    recipe = dataclasses.replace(RECIPE, weights=str(weights))
+    plan = plan_runs(recipe, out, ["elbow"], members=1)
+    run_plan(plan, views, out, engine=FakeEngine(), verbose=False)
+    weights.unlink()
+    more = plan_runs(recipe, out, ["elbow", "wrist"], members=1)
+    assert run_plan(more, views, out, engine=FakeEngine(), verbose=False) == {}
+
+
+def test_the_runs_read_the_pictures_that_the_plan_has_seen(mura, tmp_path, monkeypatch):
+    """Also where `out` holds others under the same names."""
+    monkeypatch.chdir(mura.parent)
+    views = load_mura(mura.name)
+    assert not os.path.isabs(views.path[0])
+    out = tmp_path / "out"
+    other = out / views.path[0]
+    other.parent.mkdir(parents=True)
+    other.write_bytes(Path(views.path[1]).read_bytes())
+    plan = plan_runs(RECIPE, out, ["elbow"], scheme="direct", members=1)
+    run_plan(plan, views, out, engine=FakeEngine(), verbose=False)
+    seen = read_views(out / "views.csv").path
+    assert all(map(os.path.samefile, seen, views.path))
+
+
+def test_two_commands_cannot_begin_one_folder_with_two_splits(views, out, plan, monkeypatch):
+    """The second begins while the first looks at its files."""
+    other = views.assign(split=views.split.map({"train": "valid", "valid": "train"}))
+    check = plan_module._check
+
+    def checked(*settings):
+        if not (out / "views.csv").exists():
+            monkeypatch.setattr(plan_module, "_check", check)
+            run_plan(plan, other, out, engine=FakeEngine(), verbose=False)
+        return check(*settings)
+
+    monkeypatch.setattr(plan_module, "_check", checked)
+    with pytest.raises(ValueError, match="holds runs on other views"):
+        run_plan(plan, views, out, engine=FakeEngine(), verbose=False)

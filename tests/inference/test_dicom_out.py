@@ -179,3 +179,36 @@ def test_a_header_of_which_no_objects_can_be_made_is_a_warning(bundle, tmp_path)
     (finding,) = bundle.findings([tmp_path])
     assert write_dicom(finding, tmp_path / "out", bundle) == []
     assert finding.warnings[-1].startswith("no DICOM objects can be made of it (")
+
+
+@pytest.mark.parametrize("charset", ["ISO_IR 100", ["", "ISO 2022 IR 87"]])
+def test_names_in_any_script(bundle, tmp_path, monkeypatch, charset):
+    content = radiograph(
+        np.random.default_rng(0).integers(0, 4096, (60, 50), np.uint16),
+        SpecificCharacterSet=charset,
+        StudyInstanceUID="1.2.840.1",
+        BodyPartExamined="WRIST",
+        PatientName="Yamada^Tarou=山田^太郎" if isinstance(charset, list) else "Müller^Jörg",
+        StudyID="1",
+    )
+    path = tmp_path / "1.dcm"
+    path.write_bytes(content)
+    monkeypatch.setitem(bundle.facts, "name", "Handgelenk-ä-山")
+    (finding,) = bundle.findings([path])
+    written = write_dicom(finding, tmp_path / "out", bundle)
+    assert len(written) == 2, finding.warnings
+    for one in map(pydicom.dcmread, written):
+        assert str(one.PatientName) == str(pydicom.dcmread(path).PatientName)
+    assert "Handgelenk-ä-山" in pydicom.dcmread(written[0]).ImageComments
+    if shutil.which("dciodvfy"):
+        assert_valid(written)
+
+
+def test_views_of_two_patients_make_no_object(bundle, study, tmp_path):
+    dataset = pydicom.dcmread(study / "2.dcm")
+    dataset.PatientID = "008"
+    dataset.save_as(study / "2.dcm")
+    (study / "views.csv").write_text("study,study_type,path\ns,wrist,1.dcm\ns,wrist,2.dcm\n")
+    (finding,) = bundle.findings([study / "views.csv"])
+    assert write_dicom(finding, tmp_path / "out", bundle) == []
+    assert "its views are of 2 DICOM studies or patients" in finding.warnings[-1]

@@ -16,6 +16,7 @@ from mura_tf.inference.bundle import Bundle
 from mura_tf.inference.export import FORMATS, SUFFIXES, export_bundle, export_member
 from mura_tf.inference.members import KerasMember, OnnxMember, read_all
 from mura_tf.models.build import build_model
+from mura_tf.models.graph import in_float32
 
 NEEDS = {"onnx": "tf2onnx", "openvino": "openvino", "litert": "ai_edge_litert"}
 
@@ -182,3 +183,20 @@ def test_other_formats_need_a_folder(bundle, members, tmp_path):
     assert sorted(one.path.name for one in exported) == ["member0", "member1"]
     with pytest.raises(ValueError, match=r"one of onnx, .* Received: 'coreml'"):
         export_bundle(bundle.path, "coreml", tmp_path)
+
+
+def test_a_model_of_mixed_precision_is_read_and_exported_in_float32(tmp_path):
+    pytest.importorskip("tf2onnx")
+    keras.utils.set_random_seed(0)
+    path = tmp_path / "best.keras"
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        build_model("small_cnn", None, image_size=32).save(path)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert export_member(path, "torch", "onnx", tmp_path, "member0").difference < 1e-4
+    half = keras.models.load_model(path, compile=False)
+    images = np.random.default_rng(1).normal(size=(3, 32, 32, 3)).astype(np.float32)
+    said = in_float32(half)(images, training=False)
+    assert np.asarray(said) == pytest.approx(np.asarray(half(images, training=False)), abs=0.01)
+    assert {layer.compute_dtype for layer in in_float32(half).layers} == {"float32"}

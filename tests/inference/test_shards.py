@@ -308,3 +308,45 @@ def kill_while_it_reads(cluster, node):
             cluster.remove_node(node, allow_graceful=False)
             return
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("name", ["NA", "None", "nan"])
+def test_a_study_may_be_called_as_pandas_calls_nothing(bundle, lesions, tmp_path, small, name):
+    study = next((lesions / "valid/XR_WRIST").glob("*/study1_positive"))
+    shutil.copytree(study, tmp_path / name)
+    for _ in range(2):
+        read_into(bundle, [tmp_path / name], tmp_path / "out")
+    assert files_below(tmp_path / "out/studies") == {f"{name}.png"}
+
+
+def test_what_an_earlier_call_says_of_a_study_does_not_stay(bundle, lesions, tmp_path, small):
+    study = next((lesions / "valid/XR_WRIST").glob("*/study1_positive"))
+    shutil.copytree(study, tmp_path / "a")
+    out = tmp_path / "out"
+    read_into(bundle, [tmp_path / "a"], out)
+    (out / "dicom").mkdir()
+    for name in ("a-report.dcm", "a-heatmap1.dcm", "mine.dcm"):
+        (out / "dicom" / name).write_bytes(b"")
+    for path in (tmp_path / "a").iterdir():
+        path.write_bytes(b"damaged")
+    read_into(bundle, [tmp_path / "a"], out)
+    assert {name for name in files_below(out) if "/" in name} == {"dicom/mine.dcm"}
+
+
+def test_pictures_go_where_a_call_was_killed_behind_its_tables(
+    bundle, lesions, tmp_path, small, monkeypatch
+):
+    study = next((lesions / "valid/XR_WRIST").glob("*/study1_positive"))
+    for name in "ab":
+        shutil.copytree(study, tmp_path / name)
+    out = tmp_path / "out"
+    read_into(bundle, [tmp_path / "a"], out)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(shards, "_move_files", killed)
+        read_into(bundle, [tmp_path / "b"], out)
+    read_into(bundle, [tmp_path / "b"], out)
+    assert files_below(out / "studies") == {"b.png"}

@@ -456,3 +456,82 @@ def test_a_zip_named_twice_is_read_once(tmp_path, png):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("1.png", png)
     assert told(tmp_path / "a.zip", tmp_path / "a.zip") == [("a", "", ["1.png"])]
+
+
+def test_a_zip_lies_below_folders_as_what_it_holds_does(tmp_path, png):
+    put(tmp_path, ["XR_WRIST/p1/s1/1.png"], png)
+    path = tmp_path / "XR_WRIST/p1/s2.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("1.png", png)
+    assert told(path) == [("s2", "wrist", ["1.png"])]
+
+
+@pytest.mark.parametrize("second", ["a/1.png", "b" * 300])
+def test_a_zip_of_what_no_folder_can_hold(tmp_path, png, second):
+    path = tmp_path / "visit.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a", png)
+        archive.writestr(second, png)
+    with pytest.raises(ValueError, match=rf"{path} must be a whole zip .*: [A-Z][a-z ]+\.$"):
+        told(path)
+
+
+def test_a_row_without_a_study_is_one_of_its_own(tmp_path, png):
+    put(tmp_path, ["1.png", "2.png", "3.png"], png)
+    (tmp_path / "views.csv").write_text("path,study\n1.png,\n2.png, \n3.png,s\n")
+    found = told(tmp_path / "views.csv")
+    assert [files for *_, files in found] == [["1.png"], ["2.png"], ["3.png"]]
+    assert all(name for name, *_ in found)
+
+
+def test_what_systems_leave_in_folders_is_no_study(tmp_path, png):
+    put(tmp_path, ["s/1.png", "s/@eaDir/1.png/THUMB.jpg", "$RECYCLE.BIN/gone.png"], png)
+    assert told(tmp_path) == [(f"{tmp_path.name}/s", "", ["1.png"])]
+    named = {"v/1.png": tmp_path / "s/1.png", "v/@eaDir/1.png": tmp_path / "s/1.png"}
+    (study,) = sources.studies_of_uploads(named.items(), TYPES)
+    assert study.files == ["1.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path, png):
+    put(tmp_path, ["s/1.png"], png)
+    os.mkfifo(tmp_path / "s/pipe")
+    assert told(tmp_path / "s") == [("s", "", ["1.png"])]
+
+
+def test_results_do_not_go_beside_originals(tmp_path, png):
+    put(tmp_path, ["s/1.png"], png)
+    with pytest.raises(ValueError, match=r"beside no originals.* another folder .*--out"):
+        found(tmp_path / "s", out=tmp_path / "s")
+
+
+def test_one_dicom_file_in_two_folders_is_one_view(tmp_path):
+    pytest.importorskip("pydicom")
+    from dicom_files import radiograph
+
+    content = radiograph(np.zeros((8, 8), np.uint16), StudyInstanceUID="1.2.3")
+    put(tmp_path, ["a/1.dcm", "b/1.dcm"], content)
+    (study,) = found(tmp_path / "a", tmp_path / "b")
+    assert study.views == [tmp_path / "a/1.dcm"]
+    put(tmp_path, ["b/1.dcm"], content + bytes(2))  # of the same name, and another picture
+    assert len(found(tmp_path / "a", tmp_path / "b")[0].views) == 2
+    assert len(found(tmp_path / "a", tmp_path / "b", each_file=True)) == 2
+
+
+def test_a_bundles_own_study_type_goes_before_what_a_body_part_is_taken_for(tmp_path):
+    pytest.importorskip("pydicom")
+    from dicom_files import radiograph
+
+    content = radiograph(
+        np.zeros((8, 8), np.uint16), BodyPartExamined="CLAVICLE", ImageLaterality="LEFT"
+    )
+    put(tmp_path, ["1.dcm"], content)
+    for types, expected in ((("shoulder",), "shoulder"), (("clavicle", "shoulder"), "clavicle")):
+        (study,) = find_studies([tmp_path / "1.dcm"], types, unpacked=tmp_path)
+        assert (study.study_type, study.type_from) == (expected, "dicom")
+
+
+def test_a_name_gives_a_terminal_no_orders(tmp_path, png):
+    put(tmp_path, ["s\x1b[2J\nx/1.png"], png)
+    ((name, *_),) = told(tmp_path / "s\x1b[2J\nx")
+    assert name == r"s\x1b[2J\nx"

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from mura_tf.data.boxes import load_boxes
-from mura_tf.data.radiograph import read_radiograph
+from mura_tf.data.radiograph import fitted, padded_box, read_radiograph
 from mura_tf.data.views import load_mura
 from mura_tf.evaluation.predictions import predict_views
 from mura_tf.explain.ensemble import Ensemble
@@ -182,3 +182,22 @@ def test_a_data_set_without_boxes(ensemble, lesions, tmp_path):
 def test_nothing_to_show(ensemble, lesions, tmp_path):
     with pytest.raises(ValueError, match="nothing of the valid split is among the wrong decisions"):
         explain_studies(ensemble, [], lesions, tmp_path, order="wrong")
+
+
+@pytest.mark.parametrize("shape", [(300, 206), (613, 500), (1024, 77)])
+def test_heat_lies_as_in_the_square_of_the_whole_radiograph(shape):
+    """Whose frame that of the smaller picture may miss by a pixel."""
+    side = 64
+    whole = np.full(shape, 100, np.uint8)
+    top, left, height, width = padded_box(*shape, side)
+    heat = np.zeros((side, side))
+    heat[top : top + height, left : left + width] = 1
+    small = fitted(whole, 128)
+    assert (overlaid(small, heat, shape) != 100).all()
+
+
+def test_heat_of_other_views(ensemble):
+    views = ensemble.study("valid/elbow/valid00001/study1")
+    for heat in (np.zeros((len(views) + 1, 8, 8)), np.zeros((8, 8))):
+        with pytest.raises(ValueError, match="heat must have a map per view"):
+            plot_study(views, heat)

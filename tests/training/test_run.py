@@ -13,7 +13,7 @@ from prediction_tables import predictions_of
 from mura_tf.evaluation.predictions import read_predictions
 from mura_tf.models.build import build_model
 from mura_tf.training.recipe import Recipe
-from mura_tf.training.run import Run, finished_runs, load_predictions
+from mura_tf.training.run import Run, finished_runs, folders_below, load_predictions
 
 RECIPE = Recipe(backbone="small_cnn", weights=None, image_size=32, study_types=("elbow",))
 
@@ -269,3 +269,18 @@ def test_a_predictions_table_cut_short_gets_a_sentence(tmp_path, length):
 def test_load_predictions_of_no_folder():
     with pytest.raises(FileNotFoundError, match=r"Received: no folder\."):
         load_predictions([])
+
+
+def test_each_root_must_hold_a_run(tmp_path):
+    """One that is misspelt would make the ensemble smaller without a word."""
+    for name in ("one/a", "one/b", "elsewhere/c"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "run.json").write_text("{}")
+    (tmp_path / "one/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "one/loop").symlink_to(tmp_path / "one")
+    found = folders_below(tmp_path / "one")
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == [
+        "one/a", "one/b", "one/linked/c"
+    ]  # fmt: skip
+    with pytest.raises(FileNotFoundError, match=r"no run.json below .*typo, expected at least one"):
+        folders_below([tmp_path / "one", tmp_path / "typo"])

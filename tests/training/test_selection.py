@@ -84,3 +84,20 @@ def test_the_order_of_a_table_does_not_matter(views):
     recipe = Recipe(select_on="holdout", holdout=0.25)
     shuffled = views.sample(frac=1, random_state=1)
     assert selected_views(shuffled, recipe).equals(selected_views(views, recipe))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda views: views.assign(label=views.label.astype(float)),
+        lambda views: views.assign(label=views.label.astype(bool)),
+        lambda views: views[views.columns[::-1]],
+        lambda views: views.assign(remark="of the user's own"),
+    ],
+)
+def test_a_views_table_is_the_same_however_it_is_typed(views, given):
+    pd.testing.assert_frame_equal(
+        selected_views(given(views), Recipe()), selected_views(views, Recipe())
+    )
+    numbers = views.assign(patient=pd.factorize(views.patient)[0])
+    assert selected_views(numbers, Recipe()).patient.map(type).eq(str).all()

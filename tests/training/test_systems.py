@@ -218,3 +218,15 @@ def test_of_several_systems_the_first_is_taken_and_others_as_good_are_named(writ
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert the_first(systems_of([whole, types[0]])).recipe.stage == "type"
+
+
+def test_another_run_beside_an_experiment_does_not_part_its_study_types(write, tmp_path):
+    """As a reader of the documentation trains one of their own into `demo`."""
+    runs = [write("all", data="all", stage="mura")]
+    runs += [write(one, data=one, stage="type", study_types=(one,)) for one in ("elbow", "wrist")]
+    VIEWS.to_csv(tmp_path / "views.csv", index=False)
+    assert [len(system.runs) for system in systems_of(runs)] == [2, 1]
+    mine = write("mine", data="mine", stage="mura", max_epochs=3)
+    found = systems_of([*runs, mine])
+    assert [len(system.runs) for system in found] == [2, 1, 1]
+    assert sorted(set(found[0].predictions.study_type)) == ["elbow", "wrist"]
