@@ -41,7 +41,7 @@ def plot_learning_curves(histories: list[pd.DataFrame], best_epochs: list[int]) 
         >>> mt.plot_learning_curves([run.history for run in runs], best).savefig("demo/curves.svg")
     """
     figure = Figure(figsize=(3.3, 2.9))
-    figure.subplots_adjust(left=0.1, right=0.99, top=0.92, bottom=0.15, hspace=0.42)
+    figure.subplots_adjust(left=0.14, right=0.99, top=0.92, bottom=0.15, hspace=0.42)
     loss, kappa = (calm_axes(axes) for axes in figure.subplots(2, sharex=True))
     for history, best_epoch in zip(histories, best_epochs, strict=True):
         chosen = history[history.epoch == best_epoch]
@@ -89,9 +89,9 @@ def plot_run_curves(runs: list[Run]) -> Figure:
         curves = np.transpose([history[column] for column in columns])
         stages = by_backbone.setdefault(run.recipe.backbone, {})
         stages.setdefault(run.recipe.stage, []).append((curves, run.info["best_epoch"]))
-    height = 1.7 * len(by_backbone) + 0.9
+    height = 1.7 * len(by_backbone) + 1.1
     figure = Figure(figsize=(5.2, height))
-    figure.subplots_adjust(0.07, 0.45 / height, 0.99, 1 - 0.7 / height, wspace=0.2, hspace=0.3)
+    figure.subplots_adjust(0.07, 0.45 / height, 0.99, 1 - 0.9 / height, wspace=0.2, hspace=0.3)
     grid = figure.subplots(len(by_backbone), 2, sharex=True, sharey="col", squeeze=False)
     for row, (backbone, stages) in zip(grid, by_backbone.items(), strict=True):
         for column, axes in enumerate(row, start=1):

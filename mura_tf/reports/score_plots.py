@@ -84,7 +84,7 @@ def plot_parameters(overall: pd.DataFrame) -> Figure:
         ValueError: more than seven systems.
     """
     _require_colours(len(overall))
-    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    figure = Figure(figsize=(5.2, 3.2 + 0.2 * len(overall)), layout="constrained")
     axes = calm_axes(figure.add_subplot())
     before: Counter[str] = Counter()
     for colour, (_, row) in zip(SYSTEM_COLOURS, overall.iterrows(), strict=False):
@@ -123,7 +123,7 @@ def plot_reliability(studies: pd.DataFrame, bins: int = 10) -> Figure:
     require_labels(studies)
     systems = studies.assign(repeat=0).groupby(system_key(studies), sort=False)
     _require_colours(systems.ngroups)
-    figure = Figure(figsize=(5.2, 5.2), layout="constrained")
+    figure = Figure(figsize=(5.2, 5.0 + 0.2 * systems.ngroups), layout="constrained")
     axes = calm_axes(figure.add_subplot())
     axes.plot([0, 1], [0, 1], color=colour_of("muted"), linewidth=0.8)
     for colour, (_, rows) in zip(SYSTEM_COLOURS, systems, strict=False):

@@ -48,8 +48,8 @@ def test_an_unknown_backbone_is_named_before_anything_is_built(tmp_path):
 
 
 def test_a_markdown_table():
-    assert markdown_table(["a", "b"], [["1", "2|3"]]) == [
-        "| a | b |",
+    assert markdown_table(["a", "b|c"], [["1", "2|3"]]) == [
+        "| a | b\\|c |",
         "| --- | ---: |",
         "| 1 | 2\\|3 |",
     ]

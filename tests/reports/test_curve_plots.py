@@ -131,3 +131,19 @@ def test_a_rate_that_ends_at_0_is_drawn_on_its_own_scale():
         warnings.simplefilter("error")
         (axes,) = plot_learning_rates([history]).axes
     assert 1e-5 < axes.get_ylim()[0] < 0.0004
+
+
+def test_a_run_of_one_epoch_is_seen():
+    run = fake_run("xception", "type", epochs=7)
+    run.history, run.info = run.history.head(1), {"best_epoch": 1}
+    figures = [
+        plot_learning_curves([run.history], [1]),
+        plot_learning_rates([run.history]),
+        plot_run_curves([run]),
+    ]
+    for figure in figures:
+        figure.draw_without_rendering()
+        ticks = {tick for axes in figure.axes for tick in axes.get_xticks() if 0.5 < tick < 1.5}
+        assert ticks == {1}
+    for axes in (figures[0].axes[0], figures[1].axes[0]):
+        assert axes.lines[0].get_marker() == "_"

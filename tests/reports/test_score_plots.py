@@ -123,3 +123,23 @@ def test_a_notebooks_style_changes_no_background():
         figure = plot_kappa(overall_of([("small_cnn", "type")]).assign(study_type="overall"))
     colours = {figure.get_facecolor(), *(axes.get_facecolor() for axes in figure.axes)}
     assert colours == {to_rgba(colour_of("paper"))}
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b3", "a system of the user's own with a name " * 3])
+def test_no_name_is_cut_off(name):
+    rows = overall_of([(backbone, "type") for backbone in list(BACKBONES)[:7]])
+    rows["system"] = [f"{name}, fine-tuned per study type {index}" for index in range(7)]
+    rows = rows.assign(study_type="overall", n=9)
+    for figure in (plot_parameters(rows), plot_kappa(rows)):
+        figure.draw_without_rendering()
+        (box,) = [one.get_window_extent() for one in figure.legends]
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.bbox.y1
+        told = " ".join(" ".join(legend(figure)).split())
+        assert all(system.strip() in told for system in rows.system)
+
+
+def test_more_systems_than_colours_are_refused():
+    rows = overall_of([(backbone, "type") for backbone in list(BACKBONES)[:8]])
+    with pytest.raises(ValueError, match="a plot tells 7 systems apart. Received: 8"):
+        plot_parameters(rows)
