@@ -108,6 +108,7 @@ def _replace(part: str, path: Path) -> None:
             return os.replace(part, path)
         except PermissionError as error:
             if error.errno != errno.EACCES:  # as Windows and its shares refuse what is open
+                error.filename, error.filename2 = os.fspath(path), None
                 raise
             if time.monotonic() > deadline or path.is_dir():
                 raise PermissionError(

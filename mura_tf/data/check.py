@@ -58,8 +58,11 @@ def check_dataset(root: str | os.PathLike[str], progress: bool = False) -> pd.Da
     if is_csv(root):
         try:
             views = read_views(root)
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             return _table([Finding(str(root), "no data set", str(error))])
+        except OSError as error:
+            reason = f"{error.strerror}; expected a views table, a CSV that can be read"
+            return _table([Finding(str(root), "no data set", reason)])
         return check_views(views, progress)
     try:
         folder = find_dataset(root)

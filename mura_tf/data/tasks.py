@@ -44,7 +44,7 @@ def class_of(views: pd.DataFrame, task: str) -> pd.Series:
     """The class of each view."""
     if task == "study_type":
         return views.study_type
-    return views.label.map(dict(enumerate(_WORDS))) + views.study_type
+    return views.label.map(dict(enumerate(_WORDS))) + views.study_type.astype(str)
 
 
 def targets_of(views: pd.DataFrame, task: str, classes: tuple[str, ...]) -> np.ndarray:

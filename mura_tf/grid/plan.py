@@ -331,12 +331,13 @@ def _require_start(run: PlannedRun, trained: Container[Path]) -> None:
     initial = run.recipe.initial
     if initial is None:
         require_weights(run.recipe.backbone, run.recipe.weights)
-    elif run.needs not in trained and not (run.folder / initial).is_file():
-        raise FileNotFoundError(
-            f"{run.folder} starts from another run's model, and there is no "
-            f"{os.path.normpath(run.folder / initial)}. Restore it, or delete that run's folder, "
-            "and it is trained again where the plan has it."
-        )
+    elif run.needs not in trained:
+        start = os.path.normpath(run.folder / initial)  # of a folder that may not be there yet
+        if not os.path.isfile(start):
+            raise FileNotFoundError(
+                f"{run.folder} starts from another run's model, and there is no {start}. Restore "
+                "it, or delete that run's folder, and it is trained again where the plan has it."
+            )
 
 
 def _execute(

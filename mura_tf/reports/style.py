@@ -63,7 +63,8 @@ def draw_legend(
         _LINE + max(map(len, part), default=0) for part in np.array_split(names, columns)
     ):
         columns -= 1
-    wrapped = ["\n".join(wrap(name, max(1, letters // columns - _LINE))) for name in names]
+    width = max(1, letters // columns - _LINE)
+    wrapped = ["\n".join(wrap(name, width, break_on_hyphens=False)) for name in names]
     legend = figure.legend(
         handles,
         wrapped,

@@ -63,8 +63,10 @@ def test_pixels_are_dcmtks(tmp_path):
     for path in grey_frames():
         try:
             dataset = parsed(path.read_bytes(), path)
-            ours, _ = dicom._shown(dataset)  # also of other modalities
+            ours, note = dicom._shown(dataset)  # also of other modalities
         except (BadRadiographError, UnreadableImageError):
+            continue
+        if note:  # dcmtk shows the bits that no value uses, too
             continue
         source = path
         if dataset.file_meta.TransferSyntaxUID in JPEG_LS:
@@ -376,7 +378,10 @@ def test_a_voi_table_in_every_encoding_is_dcmtks(tmp_path, syntax):
     table = Dataset()
     entries = np.linspace(0, 4095, 4096).astype(np.uint16) // 7 * 7
     table.LUTDescriptor = [4096, -1000 + 2**16, 12]
-    dataset = pydicom.dcmread(io.BytesIO(radiograph(RAMP, RescaleSlope=1, RescaleIntercept=-1000)))
+    read = pydicom.dcmread(io.BytesIO(radiograph(RAMP, RescaleSlope=1, RescaleIntercept=-1000)))
+    dataset = Dataset()  # a new one, which may be written in any order of bytes
+    dataset.update(read)
+    dataset.file_meta = read.file_meta
     little = pydicom.uid.UID(syntax).is_little_endian
     order = "<u2" if little else ">u2"
     table.add_new("LUTData", "OW", entries.astype(order).tobytes())

@@ -437,7 +437,7 @@ def test_views_csvs_of_other_programs(mura, change):
         ),
         (lambda views: views.assign(path="a\0.png"), "Received: a path that is no text on line 2"),
         (lambda views: views.assign(study_type="overall"), "study type is named 'overall'"),
-        (lambda views: views.assign(study_type="Overall"), "study type is named 'overall'"),
+        (lambda views: views.assign(study_type="Overall"), "study type is named 'Overall'"),
         (lambda views: pd.concat([views, views[:1]]), "more than one row; expected one row per"),
         (lambda views: views.assign(view="image1.png"), "patient00001/study1/image1.png"),
         (lambda views: views.assign(label=[0, *views.label[1:]]), "study1 of patient00001 has lab"),

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mura_tf.inference import sources, zips
+from mura_tf.inference import sources, walk, zips
 from mura_tf.inference.sources import find_studies
 
 TYPES = ("elbow", "wrist")
@@ -412,7 +412,7 @@ def test_what_an_earlier_call_has_written_is_no_radiograph(tmp_path, png):
     put(tmp_path, ["visit/1.png", "visit/studies/visit.png", "visit/dicom/a.png"], png)
     names = sorted(name for name, *_ in told(tmp_path / "visit"))
     assert names == ["visit", "visit/dicom", "visit/studies"]  # folders of that name alone are not
-    put(tmp_path / "visit", sources.WRITTEN, b"")
+    put(tmp_path / "visit", walk.WRITTEN, b"")
     assert told(tmp_path / "visit") == [("visit", "", ["1.png"])]
 
 
@@ -428,7 +428,7 @@ def test_an_uploaded_folder_is_read_as_one_on_disk(tmp_path, png):
     put(tmp_path, ["CD/wrist/1.png", "CD/wrist/Thumbs.db", "CD/wrist/2"], png)
     put(tmp_path, [f"CD/viewer/{number}.dll" for number in range(120)], b"MZ")
     put(tmp_path, ["CD/wrist/._1.png", "CD/.thumbs/1.png", "CD/found/studies/1.png"], png)
-    put(tmp_path / "CD/found", sources.WRITTEN, b"")
+    put(tmp_path / "CD/found", walk.WRITTEN, b"")
     uploads = [
         (str(path.relative_to(tmp_path)), path)
         for path in sorted((tmp_path / "CD").rglob("*"))

@@ -141,5 +141,5 @@ def test_no_name_is_cut_off(name):
 
 def test_more_systems_than_colours_are_refused():
     rows = overall_of([(backbone, "type") for backbone in list(BACKBONES)[:8]])
-    with pytest.raises(ValueError, match="a plot tells 7 systems apart. Received: 8"):
+    with pytest.raises(ValueError, match=r"a plot tells 7 systems apart. Received: 8"):
         plot_parameters(rows)
