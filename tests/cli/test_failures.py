@@ -18,7 +18,7 @@ def test_an_error_is_a_sentence_without_a_traceback(tmp_path):
 
 def test_an_error_of_the_system_names_the_file(mura, tmp_path):
     (tmp_path / "views.csv").mkdir()
-    result = call("check", tmp_path / "views.csv")
+    result = call("prepare", tmp_path / "views.csv")
     assert result.exit_code == 1
     assert result.stderr == (
         f"Error: {tmp_path / 'views.csv'}: Is a directory. Give another path, or mend this one.\n"
