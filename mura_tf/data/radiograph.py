@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -167,6 +167,15 @@ def padded_box(height: int, width: int, size: int) -> tuple[int, int, int, int]:
     top = max(0, int((np.float32(size) - inner_height) / np.float32(2)))
     left = max(0, int((np.float32(size) - inner_width) / np.float32(2)))
     return top, left, max(1, int(inner_height)), max(1, int(inner_width))
+
+
+def padded_boxes(paths: Iterable[str | os.PathLike[str]], size: int) -> np.ndarray:
+    """`padded_box` of each file's image: int (n, 4); nothing is decoded.
+
+    Raises:
+        BadRadiographError: a file is missing or no image.
+    """
+    return np.array([padded_box(*read_size(path), size) for path in paths], int).reshape(-1, 4)
 
 
 def os_reason(error: OSError) -> str:

@@ -10,7 +10,7 @@ from trainings import RECIPE
 
 from mura_tf.data.boxes import box_masks, boxes_above
 from mura_tf.data.pipeline import load_images
-from mura_tf.data.radiograph import padded_box, read_size
+from mura_tf.data.radiograph import padded_boxes
 from mura_tf.data.views import load_mura
 from mura_tf.explain.heatmaps import heatmaps
 from mura_tf.models.build import build_model
@@ -111,7 +111,7 @@ def test_a_map_learns_where_lesions_are(lesions, tmp_path):
     assert lesion_logits(model).shape == (None, 8, 8, 1)
     seen = views[(views.split == "valid") & (views.label == 1)].reset_index(drop=True)
     images = load_images(seen, image_size=32, preprocessing=recipe.preprocessing_mode)
-    frames = np.array([padded_box(*read_size(path), 32) for path in seen.path])
+    frames = padded_boxes(seen.path, 32)
     heat = heatmaps(run, images, "learned", frames=frames)
     masks = box_masks(seen, boxes_above(seen), frames, 32)
     hits = [mask[one == one.max()].any() for mask, one in zip(masks, heat, strict=True)]
