@@ -68,7 +68,9 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             with suppress(OSError):
                 os.unlink(part)
         if isinstance(error, OSError) and (
-            error.errno in FULL if error.filename is None else _prefix() in str(error.filename)
+            error.errno in FULL
+            if error.filename is None
+            else part is None or os.fspath(error.filename) == part
         ):
             error.filename, error.filename2 = os.fspath(path), None
         raise

@@ -43,7 +43,7 @@ def _failures_as_sentences() -> Iterator[None]:
         try:
             yield
         finally:
-            if sys.stdout:  # which may be closed
+            if sys.stdout:  # which a parent may have left out
                 sys.stdout.flush()  # or Python itself would find the broken pipe, at its end
     except typer.Exit:  # a RuntimeError, too
         raise

@@ -181,7 +181,9 @@ def _padding(stored: np.ndarray, dataset: "Dataset") -> np.ndarray:
 
 def _is_inverse(dataset: "Dataset") -> bool:
     shape = _text(dataset, "PresentationLUTShape").upper()
-    return shape == "INVERSE" or (not shape and dataset.PhotometricInterpretation == "MONOCHROME1")
+    if shape in ("IDENTITY", "INVERSE"):
+        return shape == "INVERSE"
+    return bool(dataset.PhotometricInterpretation == "MONOCHROME1")
 
 
 def _by_table(values: np.ndarray, voi: "Dataset", words: str) -> np.ndarray:
@@ -195,8 +197,8 @@ def _by_table(values: np.ndarray, voi: "Dataset", words: str) -> np.ndarray:
     if first >= 2**15 and values.min() < 0:  # which a file without types says of a negative one
         first -= 2**16
     if isinstance(data, bytes):
-        padded = count + count % 2
-        table = np.frombuffer(data, np.uint8 if len(data) == padded else words)
+        is_bytes = len(data) in (count, count + count % 2)
+        table = np.frombuffer(data, np.uint8 if is_bytes else words)
     else:
         table = np.array(data, np.uint16)
     if len(table) < count:

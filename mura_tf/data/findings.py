@@ -21,6 +21,8 @@ HARMLESS = ("contradicting folder", "unlisted", "patient in two splits", *LOOKS)
 """Problems that leave every view usable."""
 JUNK = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
 """What systems put into folders, in lower case; names that begin with a dot are junk as well."""
+_JOINERS = "\u200c\u200d"
+"""What stands between letters in Persian, in Hindi and in emoji."""
 _ORDERS = ("Cc", "Cf", "Zl", "Zp")
 """Unicode's categories of what ends a line, moves the cursor or turns the direction of reading."""
 SPLIT_NAMES = {
@@ -203,9 +205,11 @@ def printable(path: str) -> str:
     """The path, with what is not UTF-8, or no letter but an order to a terminal, as backslash
     sequences."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(
-        one.encode("unicode_escape").decode() if category(one) in _ORDERS else one for one in text
-    )
+    return "".join(one.encode("unicode_escape").decode() if _is_order(one) else one for one in text)
+
+
+def _is_order(letter: str) -> bool:
+    return category(letter) in _ORDERS and letter not in _JOINERS
 
 
 def split_folders(folder: str | Path) -> dict[str, str]:

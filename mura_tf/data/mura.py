@@ -13,7 +13,6 @@ from mura_tf.data.findings import (
     children,
     contradicting_folders,
     images_in,
-    is_junk,
     nothing_found,
     repeated,
     split_folders,
@@ -100,7 +99,7 @@ def _other_folders(folder: Path, read: set[str]) -> list[Finding]:
             f"holds study types, so left out; expected one of {', '.join(SPLITS)}. Rename it",
         )
         for name in sorted(names - read)
-        if not is_junk(name) and _holds_studies(folder / name)
+        if _holds_studies(folder / name)
     ]
 
 

@@ -14,7 +14,7 @@ def scoring_findings(views: pd.DataFrame) -> list[Finding]:
     """Why a views table could be trained on and not be scored.
 
     One row per view, one label per study, one spelling per study type, and none that is named as
-    the row of all types.
+    the row of all types, or as no folder can be.
     """
     return [
         *_listed_twice(views),

@@ -35,7 +35,7 @@ def plain_views(views: pd.DataFrame) -> pd.DataFrame:
             f"{', '.join(lacking)}."
         )
     said = [*VIEW_KEY, "path"]
-    if (empty := views[said].isna()).any(axis=None):
+    if (empty := views[said].isna() | (views[said] == "")).any(axis=None):
         raise ValueError(
             f"each view must have {', '.join(said)}. Received: {empty.any(axis=1).sum()} without "
             f"{', '.join(empty.columns[empty.any()])}."
@@ -69,7 +69,8 @@ def as_labels(labels: pd.Series) -> pd.Series:
     >>> as_labels(pd.Series(["1", "", "0"])).tolist()
     [1, <NA>, 0]
     """
-    known = labels[labels.notna() & (labels.astype(str) != "")]
+    rows = labels.reset_index(drop=True)  # an index may name several
+    known = rows[rows.notna() & (rows.astype(str) != "")]
     try:
         numbers = pd.to_numeric(known).astype("Int64")
     except (ValueError, TypeError, OverflowError):
@@ -77,7 +78,7 @@ def as_labels(labels: pd.Series) -> pd.Series:
             "a label must be 1 (abnormal) or 0 (normal), or NaN or nothing where it is unknown. "
             f"Received: {', '.join(map(repr, known.unique()[:5]))}."
         ) from None
-    numbers = numbers.reindex(labels.index)
+    numbers = numbers.reindex(rows.index).set_axis(labels.index)
     return numbers if numbers.isna().any() else numbers.astype(int)
 
 

@@ -53,8 +53,13 @@ class Bootstrap:
     draws: np.ndarray
 
     def weights(self, rows: pd.MultiIndex) -> np.ndarray:
-        """float (1 + replicates, n), how often each row counts that names its patient."""
-        return self.draws[:, self.patients.get_indexer(rows.get_level_values("patient"))]
+        """float (1 + replicates, n), how often each row counts that names its patient; of rows of
+        one patient, NaN in the samples."""
+        places = self.patients.get_indexer(rows.get_level_values("patient"))
+        weights = self.draws[:, places]
+        if len(np.unique(places)) == 1:
+            weights[1:] = np.nan
+        return weights
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ def write_scores(
         ValueError: a `heatmap_scores.csv` with other columns; a layer that no method takes; see
             `score_heatmaps`, too.
     """
-    path, methods = Path(out) / "heatmap_scores.csv", methods and list(methods)
+    path = Path(out) / "heatmap_scores.csv"
+    methods = methods and list(methods)
     before = _scores_before(path)
     if layer and methods and not any(find_method(method).takes_layer for method in methods):
         raise ValueError(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
-from mura_tf.cores import threads
+from mura_tf.cores import threads, usable_cores
 from mura_tf.grid.worker import train_in_process
 from mura_tf.models.backend import keras_settings
 
@@ -49,7 +49,7 @@ class LocalEngine:
         self._pool = ThreadPoolExecutor(jobs)
         self._processes: list[subprocess.Popen[bytes]] = []
         self._closed = False
-        self._environment = _environment(jobs > 1, max(1, threads() // jobs))
+        self._environment = _environment(jobs > 1, min(threads(), usable_cores()) // jobs)
 
     def submit(self, order: Mapping[str, Any]) -> Future[None]:
         return self._pool.submit(train_in_process, order, self._environment, self._started)

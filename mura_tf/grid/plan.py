@@ -199,7 +199,8 @@ def run_plan(
         ValueError: before anything is trained: views that cannot be trained on, a run folder that
             holds another recipe or data set, an `out` whose runs are of other views, or what
             `require_backend` refuses; once all others are trained, runs that wait for each other.
-        OSError: before anything is trained: `out` cannot be written to.
+        OSError: before anything is trained: `out` cannot be written to; weights or a model to start
+            from that are not there.
     """
     plan = [PlannedRun(recipe, Path(os.path.normpath(folder))) for recipe, folder in plan]
     views_path = Path(out) / "views.csv"

@@ -66,7 +66,7 @@ def create_app(
         hosts: names under which it may be asked, without the port; others are refused, so that no
             page of another site can have a browser ask.
         workers: processes that read.
-        seconds: a reading that takes longer is ended.
+        seconds: see `Workers`.
         keep: a folder that gets every answer's findings and pictures; nothing is kept without.
 
     Raises:

@@ -29,7 +29,7 @@ from mura_tf.data.text import read_object, read_table
 from mura_tf.files import locked, remove_parts, sync, write_json
 from mura_tf.grid.engines import Engine, RayEngine
 from mura_tf.inference.bundle import Bundle, groups
-from mura_tf.inference.sources import Study, find_studies
+from mura_tf.inference.sources import Study, find_studies, require_apart
 from mura_tf.inference.walk import WRITTEN_FOLDERS
 from mura_tf.inference.write import Record, recorded, write_records
 from mura_tf.reports.picture_names import PictureNames
@@ -42,6 +42,8 @@ AHEAD = 1000
 RETRIES = 3
 """How often a shard goes to another process where its own has died."""
 SHARDS, RECORDS = ".shards", "records.jsonl"
+FORMAT = 2
+"""Of a shard's records; those of another are not looked at."""
 
 
 def read_into(
@@ -79,7 +81,7 @@ def read_into(
         FileNotFoundError, ValueError: see `Bundle.read`.
         RuntimeError: the processes that read a shard have died, `RETRIES` times over.
     """
-    engine, out = engine or _Here(bundle), Path(out)
+    engine, out, sources = engine or _Here(bundle), Path(out), list(sources)
     shards = out.absolute() / SHARDS
     order = {
         "model": bundle.source,
@@ -88,7 +90,7 @@ def read_into(
         "point": point,
         "dicom": dicom,
     }
-    mark = json.dumps([mura_tf.__version__, bundle.facts, order])
+    mark = json.dumps([FORMAT, mura_tf.__version__, bundle.facts, order])
     names, used, written = PictureNames(), list[Path](), set[str]()
 
     def orders(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
@@ -98,6 +100,7 @@ def read_into(
             yield order | {"folder": os.fspath(used[-1]), "studies": named}
 
     try:
+        require_apart(sources, out)
         out.mkdir(parents=True, exist_ok=True)
         with locked(out):
             remove_parts(out)

@@ -81,7 +81,7 @@ def find_studies(
     Raises:
         FileNotFoundError: a path where nothing is.
         OSError: a folder that cannot be listed.
-        ValueError: `out` itself; a folder, zip or CSV without a radiograph, a CSV without paths, a
+        ValueError: a folder, zip or CSV without a radiograph, a CSV without paths, a
             zip that is damaged or too large, or a study of more than `MOST_VIEWS` views.
     """
     found = _Found(study_types, each_file)
@@ -100,11 +100,6 @@ def find_studies(
                 "folders or zips of them, or a views CSV."
             )
         if path.is_dir():
-            if out is not None and path.resolve() == out.resolve():
-                raise ValueError(
-                    f"what is found must lie beside no originals. Received: {path}, to be read and "
-                    "to be written to. Give another folder for the results (--out)."
-                )
             _require_any(found.add_folder(path, name, here.parts, but=out), path)
         elif is_csv(path):
             _require_any(found.add_table(path), path)
@@ -115,6 +110,16 @@ def find_studies(
         else:
             found.add_file(path, name, None, here.parent.parts, (path.name, str(path)))
     return found.visits()
+
+
+def require_apart(sources: Iterable[Source], out: Path) -> None:
+    """ValueError where what is found would be written into a folder that is read."""
+    for source in sources:
+        if not isinstance(source, np.ndarray) and Path(source).resolve() == out.resolve():
+            raise ValueError(
+                f"what is found must lie beside no originals. Received: {source}, to be read and "
+                "to be written to. Give another folder for the results (--out)."
+            )
 
 
 def studies_of_uploads(
@@ -174,7 +179,7 @@ class _Found:
         self._each_file = each_file
         self._studies: dict[_Key, Study] = {}
         self._taken: set[object] = set()
-        self._instances: dict[tuple[str, str], Path] = {}
+        self._instances: dict[tuple[str, str], list[Path]] = {}
 
     def add_array(self, number: int, pixels: np.ndarray) -> None:
         """Adds a study of one view, uint8 (height, width)."""
@@ -284,14 +289,15 @@ class _Found:
         header = _header(path) if holds_dicom(path) else None
         if header is not None:
             if header.study and not as_keyed:
-                first = self._instances.setdefault((header.study, header.instance), path)
-                if first != path and header.instance and cmp(first, path, shallow=False):
+                copies = self._instances.setdefault((header.study, header.instance), [])
+                if header.instance and any(cmp(one, path, shallow=False) for one in copies):
                     return  # the same file again, in another folder
+                copies.append(path)
                 key, name, called = ("", header.study), header.study, anywhere
-            if header.study_type and not (as_typed and study_type):
-                own = header.part.lower() in self._known
-                study_type = header.part.lower() if own else header.study_type
-                type_from = "dicom"
+            part = header.part.lower()
+            said = part if part in self._known else header.study_type
+            if said and not (as_typed and study_type):
+                study_type, type_from = said, "dicom"
             if header.burned_in:
                 warnings.append("the header says that text is burned into the pixels")
             side = "" if as_typed else header.laterality

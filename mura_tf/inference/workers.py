@@ -54,7 +54,7 @@ class Workers:
     Args:
         model: of `Bundle`.
         count: of processes.
-        seconds: for a study, after which a request is given up and its process ended.
+        seconds: without an answer, after which a request is given up and its process ended.
 
     Raises:
         ValueError: a process cannot open the bundle.
@@ -214,7 +214,8 @@ def _serve(model: str, pipe: Connection) -> None:
 
 
 def _read(bundle: "Bundle", order: _Order, pipe: Connection) -> None:
-    """Sends the answers one by one, each when its study is read and, with `keep`, kept."""
+    """Sends the answers one by one, each when its study is read; with `keep` all are kept at the
+    end."""
     from mura_tf.inference.sources import studies_of_uploads
     from mura_tf.inference.write import write_findings
 

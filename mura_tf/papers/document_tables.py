@@ -45,7 +45,7 @@ def score_rows(
         for row in score(of_system).to_dict("records"):
             name, pools = row["study_type"], row["study_type"] == OVERALL
             if system.together and pools:
-                types = sorted(by_type)
+                types = sorted(by_type.keys() - {OVERALL})
                 name = " and ".join(types)
                 by_type[name] = pooled([by_type[each] for each in types])
             if name not in by_type:  # overall, of some types

@@ -58,6 +58,7 @@ def draw_legend(
     if handles is None or names is None:
         found = [axes.get_legend_handles_labels() for axes in figure.axes]
         handles, names = (list(chain(*parts)) for parts in zip(*found, strict=True))
+    columns = min(columns, len(names))
     letters = int(figure.get_figwidth() * 72 / (0.55 * fontsize))
     while columns > 1 and letters < sum(
         _LINE + max(map(len, part), default=0) for part in np.array_split(names, columns)

@@ -302,7 +302,8 @@ def load_predictions(run_dirs: RunFolders) -> pd.DataFrame:
 def folders_below(roots: RunFolders) -> list[Path]:
     """The run folders at and below `roots`, each once; FileNotFoundError of a root without any."""
     folders: dict[Path, Path] = {}
-    for root in (roots := run_folders(roots)):
+    roots = [root for root in run_folders(roots) if not root.is_file()]  # as `runs/*` names, too
+    for root in roots:
         below = {path.resolve(): path for path in sorted(_run_folders_below(root))}
         if not below:
             raise FileNotFoundError(
@@ -316,9 +317,10 @@ def folders_below(roots: RunFolders) -> list[Path]:
 
 
 def _run_folders_below(root: Path) -> Iterator[Path]:
-    """Also where a link leads, once."""
+    """Also where a link leads, once, and rather by its own name than by a link's."""
     seen: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+    for folder, folders, files in os.walk(root, onerror=_raise, followlinks=True):
+        folders.sort(key=lambda name: (os.path.islink(os.path.join(folder, name)), name))
         real = os.path.realpath(folder)
         if real in seen:
             folders.clear()
@@ -326,6 +328,10 @@ def _run_folders_below(root: Path) -> Iterator[Path]:
         seen.add(real)
         if "run.json" in files:
             yield Path(folder)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def finished_runs(run_dirs: RunFolders) -> list[Run]:

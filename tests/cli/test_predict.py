@@ -1,3 +1,5 @@
+import shutil
+
 import pandas as pd
 import pytest
 from command_line import assert_sentence, assert_wrong_usage, call
@@ -48,3 +50,13 @@ def test_nothing_there(bundle, tmp_path):
     assert_sentence(call("predict", tmp_path / "no.mura", tmp_path), "there is no bundle")
     told = call("predict", bundle.path, tmp_path / "nowhere.png")
     assert_sentence(told, "there is no file or folder")
+
+
+def test_no_study_that_is_read_exits_with_1(bundle, lesions, tmp_path):
+    knee = tmp_path / "XR_KNEE"
+    knee.mkdir()
+    shutil.copy(next((lesions / "valid/XR_WRIST").rglob("*.png")), knee)
+    for more in ([], ["--out", tmp_path / "found"]):
+        told = call("predict", bundle.path, knee, *more)
+        assert told.exit_code == 1 and "no study was read" in told.stderr
+        assert "knee: not read" in told.stdout

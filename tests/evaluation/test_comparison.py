@@ -405,3 +405,14 @@ def test_a_measure_of_views_needs_views():
     score = repeated_scores(studies_of(), TYPES, replicates=2)["xception", "type"]["overall"]
     with pytest.raises(ValueError, match=r"a measure of views needs views\. Received: studies"):
         score.values("view_accuracy")
+
+
+def test_a_study_type_of_one_patient_has_no_interval():
+    studies = studies_of()
+    wrist = studies.study_type == "wrist"
+    studies.loc[wrist, "study"] += studies.patient[wrist]
+    studies.loc[wrist, "patient"] = studies.patient.iloc[0]
+    (by_type,) = repeated_scores(studies, TYPES).values()
+    assert np.isnan(by_type["wrist"].interval("kappa")).all()
+    assert not np.isnan(by_type["wrist"].values("kappa")).any()
+    assert not np.isnan(by_type["elbow"].interval("kappa")).any()

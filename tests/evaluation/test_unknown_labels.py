@@ -315,3 +315,11 @@ def test_pages_show_them(members, lesions, tmp_path, eagerly):
     scores = score_systems(known.predictions)
     write_scored([system], scores, decisions_of([known]), tmp_path / "report.html")
     assert "labelled" in (tmp_path / "report.html").read_text()
+
+
+def test_labels_stay_with_their_rows_where_an_index_names_several():
+    """As that of two tables laid one below the other."""
+    known, unknown = pd.Series([1, 0]), pd.Series([None, None])
+    found = as_labels(pd.concat([known, unknown]))
+    assert found.isna().tolist() == [False, False, True, True]
+    assert found.index.tolist() == [0, 1, 0, 1] and found.tolist()[:2] == [1, 0]

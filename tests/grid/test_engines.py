@@ -79,10 +79,14 @@ def test_close_stops_a_process_that_is_just_being_started(endless, monkeypatch):
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 10**6])
-def test_jobs_share_the_cores_and_the_gpu(monkeypatch, jobs):
+@pytest.mark.parametrize("asked", ["", "1", "1000000"])
+def test_jobs_share_the_cores_and_the_gpu(monkeypatch, jobs, asked):
+    """The threads that OMP_NUM_THREADS allows, of the cores that there are."""
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
     monkeypatch.setattr(engines, "train_in_process", what_a_run_is_given)
     environment = LocalEngine(jobs).submit({}).result()
-    cores = str(max(1, usable_cores() // jobs))
+    allowed = 1 if asked == "1" else usable_cores()
+    cores = str(max(1, allowed // jobs))
     for name in engines.THREADS:
         assert environment[name] == cores
     assert ("XLA_PYTHON_CLIENT_PREALLOCATE" in environment) == (jobs > 1)

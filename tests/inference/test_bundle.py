@@ -258,6 +258,15 @@ def remade(bundle, path, change=None, **entries):
         (lambda facts: facts.update(classes=["normal"]), "has no class abnormal elbow"),
         (lambda facts: facts.update(study_types=[]), "has no study type"),
         (lambda facts: facts.update(operating_points=[]), "has no operating point paper"),
+        (lambda facts: facts["operating_points"].append(facts["operating_points"][0]), "or two"),
+        (
+            lambda facts: facts["operating_points"][-1].update(low=0.7, high=0.2),
+            "has an operating point doubt from 0.7 to 0.2",
+        ),
+        (
+            lambda facts: facts["inputs"].update(low=255.0, high=255.0),
+            "low is not below their high",
+        ),
     ],
 )
 def test_what_bundle_json_must_say(bundle, tmp_path, change, reason):

@@ -502,7 +502,7 @@ def test_a_pipe_is_not_waited_for(tmp_path, png):
 def test_results_do_not_go_beside_originals(tmp_path, png):
     put(tmp_path, ["s/1.png"], png)
     with pytest.raises(ValueError, match=r"beside no originals.* another folder .*--out"):
-        found(tmp_path / "s", out=tmp_path / "s")
+        sources.require_apart([tmp_path / "s"], tmp_path / "a/../s")
 
 
 def test_one_dicom_file_in_two_folders_is_one_view(tmp_path):
@@ -513,7 +513,8 @@ def test_one_dicom_file_in_two_folders_is_one_view(tmp_path):
     put(tmp_path, ["a/1.dcm", "b/1.dcm"], content)
     (study,) = found(tmp_path / "a", tmp_path / "b")
     assert study.views == [tmp_path / "a/1.dcm"]
-    put(tmp_path, ["b/1.dcm"], content + bytes(2))  # of the same name, and another picture
+    put(tmp_path, ["b/1.dcm"], content + bytes(2))  # of the same name, and other bytes
+    put(tmp_path, ["b/2.dcm"], content + bytes(2))
     assert len(found(tmp_path / "a", tmp_path / "b")[0].views) == 2
     assert len(found(tmp_path / "a", tmp_path / "b", each_file=True)) == 2
 

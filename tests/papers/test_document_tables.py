@@ -16,6 +16,21 @@ from mura_tf.training.run import Run
 from mura_tf.training.selection import dealt_views
 
 
+def test_one_model_of_all_types_has_the_row_of_these(tmp_path):
+    experiment = find_experiment("unified_vs_specialised")
+    views = views_of({"finger": (20, 16), "wrist": (24, 20)})
+    plan = experiment.plan(tmp_path, ["finger", "wrist"], systems=["cnn_first_together"])
+    for run in plan:
+        finish(run, views)
+        with_accuracies(run)
+    views.to_csv(experiment.folder(tmp_path) / "views.csv", index=False)
+    rows = report_comparison(experiment, plan, tmp_path).scores.set_index("study_type")
+    assert list(rows.index) == ["finger", "wrist", "finger and wrist"]
+    assert rows.published_accuracy["finger and wrist"] == 0.55
+    studies = rows.studies
+    assert studies["finger and wrist"] == studies["finger"] + studies["wrist"]
+
+
 def test_one_model_of_two_types_has_its_own_row(tmp_path):
     experiment = find_experiment("unified_vs_specialised")
     views = views_of({"finger": (20, 16), "hand": (20, 16), "wrist": (24, 20)})
