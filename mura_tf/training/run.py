@@ -302,16 +302,16 @@ def load_predictions(run_dirs: RunFolders) -> pd.DataFrame:
 def folders_below(roots: RunFolders) -> list[Path]:
     """The run folders at and below `roots`, each once; FileNotFoundError of a root without any."""
     folders: dict[Path, Path] = {}
-    roots = [root for root in run_folders(roots) if not root.is_file()]  # as `runs/*` names, too
-    for root in roots:
-        below = {path.resolve(): path for path in sorted(_run_folders_below(root))}
-        if not below:
+    given = [root for root in run_folders(roots) if not root.is_file()]  # as `runs/*` names, too
+    for root in given:
+        found = sorted(_run_folders_below(root)) if root.is_dir() else []
+        if not found:
             raise FileNotFoundError(
                 f"no run.json below {root}, expected at least one run folder. `mura-tf train` "
                 "makes them."
             )
-        folders |= below
-    if not roots:
+        folders |= {path.resolve(): path for path in found}
+    if not given:
         raise FileNotFoundError("no run folder was given, expected at least one.")
     return list(folders.values())
 

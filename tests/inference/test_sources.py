@@ -516,7 +516,7 @@ def test_one_dicom_file_in_two_folders_is_one_view(tmp_path):
     put(tmp_path, ["b/1.dcm"], content + bytes(2))  # of the same name, and other bytes
     put(tmp_path, ["b/2.dcm"], content + bytes(2))
     assert len(found(tmp_path / "a", tmp_path / "b")[0].views) == 2
-    assert len(found(tmp_path / "a", tmp_path / "b", each_file=True)) == 2
+    assert len(found(tmp_path / "a", tmp_path / "b", each_file=True)) == 3
 
 
 def test_a_bundles_own_study_type_goes_before_what_a_body_part_is_taken_for(tmp_path):
