@@ -130,6 +130,15 @@ def whole_path(path: str | os.PathLike[str]) -> str:
     return (os.path.realpath if os.pardir in Path(path).parts else os.path.abspath)(path)
 
 
+def walked(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` that follows links, and raises what it cannot list."""
+    return os.walk(folder, onerror=_raise, followlinks=True)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def remove_parts(folder: str | os.PathLike[str]) -> None:
     """Removes what others had begun to write into `folder`, where nobody else can be at it."""
     _remove(Path(folder).glob(".part-*"))

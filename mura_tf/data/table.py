@@ -29,11 +29,7 @@ def plain_views(views: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: a column is lacking, or empty in a row, but that of the label; see `as_labels`.
     """
-    if lacking := [name for name in VIEW_COLUMNS if name not in views]:
-        raise ValueError(
-            f"views must be a views table, with {', '.join(VIEW_COLUMNS)}. Received one without "
-            f"{', '.join(lacking)}."
-        )
+    require_columns(views, VIEW_COLUMNS, "views must be a views table")
     said = [*VIEW_KEY, "path"]
     if (empty := views[said].isna() | (views[said] == "")).any(axis=None):
         raise ValueError(
@@ -42,6 +38,14 @@ def plain_views(views: pd.DataFrame) -> pd.DataFrame:
         )
     views = views[VIEW_COLUMNS].astype(dict.fromkeys(said, str))
     return views.assign(label=as_labels(views.label))
+
+
+def require_columns(table: pd.DataFrame, names: list[str], expected: str) -> None:
+    """ValueError, which begins with what is expected, where a table lacks one of the columns."""
+    if lacking := [name for name in names if name not in table]:
+        raise ValueError(
+            f"{expected}, with {', '.join(names)}. Received one without {', '.join(lacking)}."
+        )
 
 
 def as_views(table: pd.DataFrame) -> pd.DataFrame:

@@ -180,8 +180,10 @@ def operating_points(studies: pd.DataFrame) -> list[OperatingPoint]:
         [[normal - false_positive, false_positive], [abnormal - true_positive, true_positive]]
     )
     kappas = kappa_of_confusion(np.moveaxis(confusion, -1, 0).astype(float))
-    best = cuts[kappas >= kappas.max() - 1e-12] if kappas.max() > 1e-12 else cuts[:0]
-    best = float(best[np.argmin(np.abs(best - THRESHOLD))]) if len(best) else THRESHOLD
+    best = THRESHOLD
+    if kappas.max() > 1e-12:
+        highest = cuts[kappas >= kappas.max() - 1e-12]
+        best = float(highest[np.argmin(np.abs(highest - THRESHOLD))])
     low = float(cuts[true_positive >= LEAST * abnormal].max(initial=0.0))
     high = float(cuts[normal - false_positive >= LEAST * normal].min())
     if low > high:

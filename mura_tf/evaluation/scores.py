@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from mura_tf.data.table import STUDY_KEY, VIEW_KEY
+from mura_tf.data.table import STUDY_KEY, VIEW_KEY, require_columns
 from mura_tf.evaluation.metrics import (
     THRESHOLD,
     bootstrap_blocks,
@@ -100,7 +100,8 @@ def study_probabilities(predictions: pd.DataFrame) -> pd.DataFrame:
 def _require_predictions(predictions: pd.DataFrame) -> None:
     system = system_key(predictions)
     keys = [*VIEW_KEY, *system, "member"]
-    _require_columns(predictions, [*keys, "label", "probability"], "a predictions table")
+    names = [*keys, "label", "probability"]
+    require_columns(predictions, names, "expected a predictions table")
     if (empty := predictions[keys].isna()).any(axis=None):
         raise ValueError(
             f"a prediction must have {', '.join(keys)}. Received: {empty.any(axis=1).sum()} rows "
@@ -113,13 +114,6 @@ def _require_predictions(predictions: pd.DataFrame) -> None:
         raise ValueError(
             f"probabilities must lie in [0, 1]. Received: {wrong.probability.iloc[0]} for "
             f"{_name(wrong.iloc[0])}, the first of {len(wrong)}."
-        )
-
-
-def _require_columns(table: pd.DataFrame, names: list[str], what: str) -> None:
-    if lacking := [name for name in names if name not in table]:
-        raise ValueError(
-            f"expected {what}, with {', '.join(names)}. Received one without {', '.join(lacking)}."
         )
 
 
@@ -300,7 +294,8 @@ def _require_one_system(studies: pd.DataFrame) -> None:
             "view. Average first: mura_tf.study_probabilities(predictions)."
         )
     key = system_key(studies)
-    _require_columns(studies, [*STUDY_KEY, "label", *key, "probability"], "a table of studies")
+    names = [*STUDY_KEY, "label", *key, "probability"]
+    require_columns(studies, names, "expected a table of studies")
     systems = studies[[*key, "split"]].drop_duplicates()
     if len(systems) > 1:
         raise ValueError(

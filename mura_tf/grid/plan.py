@@ -310,7 +310,7 @@ def _check(
     for recipe, folder in track(plan, "Checking the runs", shown=verbose):
         run = Run(folder)
         run.require_recipe(recipe)
-        if not run.finished:
+        if folder in trained:
             _require_start(PlannedRun(recipe, folder), trained)
         key = tuple(getattr(recipe, name) for name in SELECTING)
         if key not in known:

@@ -1,11 +1,11 @@
 """Folders -> the files in them that are taken for radiographs, before anything is read."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mura_tf.data.findings import is_junk
 from mura_tf.data.radiograph import DICOM_SUFFIXES, PLAIN_SUFFIXES
+from mura_tf.files import walked
 
 IMAGE_SUFFIXES = (*PLAIN_SUFFIXES, *DICOM_SUFFIXES)
 """What is taken for a radiograph in a folder, besides images without a suffix and DICOM under any,
@@ -26,7 +26,7 @@ def radiographs(folder: Path, but: Path | None = None) -> Iterator[tuple[Path, l
     """
     root = folder.resolve()
     over = {folder: {root, but and but.resolve()}}  # what a link may not lead back to
-    for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+    for parent, folders, files in walked(folder):
         above_it, names = over.pop(Path(parent)), sorted(folders)
         folders.clear()
         if set(WRITTEN) <= set(files):  # what an earlier call has found
@@ -46,10 +46,6 @@ def radiographs(folder: Path, but: Path | None = None) -> Iterator[tuple[Path, l
                 if not is_junk(file) and _is_radiograph(Path(parent, file), file)
             ],
         )
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def is_passed_over(parts: Sequence[str], path: Path, names: set[tuple[str, ...]]) -> bool:

@@ -119,10 +119,10 @@ def _begun_split(experiment: Reproducible, folder: Path, asked: str | None) -> d
     """
     if not (isinstance(experiment, Comparison) and experiment.rest):
         return {}
-    path, begun = folder / SPLIT_FILE, asked or "text"
-    if (folder / "views.csv").exists():
-        begun = "text"
-    if path.exists() and (folder / "views.csv").exists():
+    if not (folder / "views.csv").exists():
+        return {"split": asked or "text"}
+    path, begun = folder / SPLIT_FILE, "text"
+    if path.exists():
         begun = read_object(path).get("split", "nothing")
         if begun not in experiment.splits:
             raise ValueError(

@@ -17,6 +17,7 @@ import pandas as pd
 from mura_tf.data.cache import picture_marks
 from mura_tf.data.text import read_object, read_text
 from mura_tf.evaluation.predictions import PREDICT_AGAIN, read_predictions
+from mura_tf.files import walked
 from mura_tf.models.specs import weighs_views
 from mura_tf.training.recipe import Recipe
 
@@ -319,7 +320,7 @@ def folders_below(roots: RunFolders) -> list[Path]:
 def _run_folders_below(root: Path) -> Iterator[Path]:
     """Also where a link leads, once, and rather by its own name than by a link's."""
     seen: set[str] = set()
-    for folder, folders, files in os.walk(root, onerror=_raise, followlinks=True):
+    for folder, folders, files in walked(root):
         folders.sort(key=lambda name: (os.path.islink(os.path.join(folder, name)), name))
         real = os.path.realpath(folder)
         if real in seen:
@@ -328,10 +329,6 @@ def _run_folders_below(root: Path) -> Iterator[Path]:
         seen.add(real)
         if "run.json" in files:
             yield Path(folder)
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def finished_runs(run_dirs: RunFolders) -> list[Run]:
