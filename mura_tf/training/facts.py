@@ -90,16 +90,17 @@ def write_facts(runs: list[Run], folder: Path, *, report_only: bool = False) -> 
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         commands = list(dict.fromkeys([*commands, command]))
     infos = [run.info for run in runs]
+    places = [place for info in infos for place in (*info.get("earlier", ()), info)]
     facts = {
         "commands": commands,
         "recipes": [recipe.written() for recipe in {_shared(run.recipe): None for run in runs}],
         "data_fingerprints": sorted({info["data_fingerprint"] for info in infos}),
         "versions": {
-            name: sorted({info["versions"][name] for info in infos if name in info["versions"]})
-            for name in dict.fromkeys(name for info in infos for name in info["versions"])
+            name: sorted({place["versions"][name] for place in places if name in place["versions"]})
+            for name in dict.fromkeys(name for place in places for name in place["versions"])
         },
         "backends": sorted({info["backend"] for info in infos}),
-        "devices": sorted({info["device"] for info in infos}),
+        "devices": sorted({place["device"] for place in places}),
         "runs": len(runs),
         "epochs": sum(len(info["seconds_per_epoch"]) for info in infos),
         "training_seconds": round(sum(info["seconds"] for info in infos)),

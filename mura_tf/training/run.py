@@ -33,6 +33,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "versions": dict,
     "backend": str,
     "device": str,
+    "earlier": list,
     "data_fingerprint": str,
     "views": dict,
     "classes": list,

@@ -116,7 +116,7 @@ def train(
             best = run.path / "best.keras"
             if best.is_file() or Checkpoint(run.path).path.exists():
                 run.require_backend(info["backend"])
-                _warn_of_other_place(run, info)
+                info |= _earlier_places(run, info)
             if run.info.get("finished") and best.is_file():
                 _predict(run, run.model(), recipe, usable, cache_dir)
             else:
@@ -154,8 +154,13 @@ def measure_step(recipe: Recipe, steps: int = 5) -> tuple[float, int]:
     return steps * recipe.batch_size / (time.perf_counter() - started), model.count_params()
 
 
-def _warn_of_other_place(run: Run, info: dict[str, Any]) -> None:
-    """Of a run that goes on with other versions or on another device than it was begun."""
+def _earlier_places(run: Run, info: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Where a run that goes on was before, if anywhere else; another place than the last is told.
+
+    Returns:
+        As `earlier`, the device and the versions of each, the first one first.
+    """
+    earlier = run.info.get("earlier", [])
     known = {"device": run.info.get("device"), **run.info.get("versions", {})}
     now = {"device": info["device"], **info["versions"]}
     changed = [
@@ -164,12 +169,14 @@ def _warn_of_other_place(run: Run, info: dict[str, Any]) -> None:
         if known.get(name) not in (None, value)
     ]
     if changed:
+        earlier = [*earlier, {name: run.info[name] for name in ("device", "versions")}]
         warnings.warn(
             f"{run.path} goes on where it was not begun: {'; '.join(changed)}. Its last bits may "
             "be others than of a run that was never stopped.",
             Notice,
             stacklevel=3,
         )
+    return {"earlier": earlier} if earlier else {}
 
 
 class _Inputs(TypedDict):

@@ -27,6 +27,7 @@ from trainings import (
 from mura_tf.data.views import load_mura
 from mura_tf.terminal import Notice
 from mura_tf.training.checkpoint import Checkpoint
+from mura_tf.training.facts import write_facts
 from mura_tf.training.run import Run
 from mura_tf.training.train import train
 
@@ -261,11 +262,16 @@ def test_a_checkpoint_cut_short_is_named_and_nothing_is_lost(mura, folder, eager
     assert train(recipe, views, folder, verbose=0).finished
 
 
-def test_a_run_that_goes_on_elsewhere_is_told(mura, tmp_path):
-    views = load_mura(mura)
-    interrupted(views, tmp_path, ("history.csv", 1, "after"), TWO_EPOCHS)
-    told = json.loads((tmp_path / "run.json").read_text())
-    told |= {"device": "another", "versions": told["versions"] | {"keras": "3.0"}}
-    (tmp_path / "run.json").write_text(json.dumps(told))
+def test_a_run_that_goes_on_elsewhere_is_told_and_says_where_it_was(mura, tmp_path):
+    views, folder = load_mura(mura), tmp_path / "run"
+    interrupted(views, folder, ("history.csv", 1, "after"), TWO_EPOCHS)
+    here = json.loads((folder / "run.json").read_text())
+    another = {"device": "another", "versions": here["versions"] | {"keras": "3.0"}}
+    (folder / "run.json").write_text(json.dumps(here | another))
     with pytest.warns(Notice, match="device another before, .* keras 3.0 before, .* now"):
-        train(TWO_EPOCHS, views, tmp_path, verbose=0)
+        run = train(TWO_EPOCHS, views, folder, verbose=0)
+    assert run.info["earlier"] == [another] and run.info["device"] == here["device"]
+    write_facts([run], tmp_path)
+    facts = json.loads((tmp_path / "experiment.json").read_text())
+    assert facts["devices"] == sorted(["another", here["device"]])
+    assert facts["versions"]["keras"] == sorted(["3.0", here["versions"]["keras"]])
