@@ -134,22 +134,34 @@ def study_picture(finding: Finding, facts: Mapping[str, Any]) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     said = "blue" if finding.decision == "normal" else "orange"
     whose = f"{CAPTION} {facts['name']} {facts['version']}."
-    for x, y, text, colour, size in (
-        (GAP, 8, finding.study, "ink", 17),
-        (GAP, 32, finding.headline, said, 17),
-        (GAP, sheet.height - 22, whose, "muted", 13),
+    large, small = ImageFont.load_default(17), ImageFont.load_default(13)
+    for y, text, colour, font in (
+        (8, _ending(finding.study, large, sheet.width - 2 * GAP), "ink", large),
+        (32, finding.headline, said, large),
+        (sheet.height - 22, whose, "muted", small),
     ):
-        draw.text((x, y), text, COLOURS[colour][1], ImageFont.load_default(size))
+        draw.text((GAP, y), text, COLOURS[colour][1], font)
     left = GAP
     for view, column, width in zip(views, columns, widths, strict=True):
-        told = f"{view.file}  {number_text(view.probability, '.2f')}"
-        draw.text((left, 58), told, COLOURS["muted"][1], ImageFont.load_default(13))
+        probability = f"  {number_text(view.probability, '.2f')}"
+        room = (sheet.width - 2 * GAP if len(views) == 1 else width) - small.getlength(probability)
+        told = _ending(view.file, small, room) + probability
+        draw.text((left, 58), told, COLOURS["muted"][1], small)
         top = 80
         for part in column:
             sheet.paste(Image.fromarray(part), (left, top))
             top += part.shape[0] + GAP
         left += width + GAP
     return sheet
+
+
+def _ending(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+    """A text, or as much of its end as fits into so many pixels: of a path, what tells it apart."""
+    end = text
+    while end and font.getlength(text) > width:
+        end = end[1:]
+        text = f"…{end}"
+    return text
 
 
 def _pictures(view: View, side: int) -> list[np.ndarray]:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from pages import Page
 
+from mura_tf.data.radiograph import fitted
 from mura_tf.inference import write
 from mura_tf.inference.findings import FINDING_COLUMNS, VIEW_COLUMNS
 from mura_tf.inference.write import study_picture, write_findings
@@ -108,3 +109,22 @@ def test_the_heat_is_drawn_on_the_radiograph(bundle):
     scale = write.SIDE / 32
     assert rows.mean() + 560 - 80 - write.SIDE - write.GAP == pytest.approx(12 * scale, abs=scale)
     assert columns.mean() - write.GAP == pytest.approx(20 * scale, abs=scale)
+
+
+def test_what_is_said_of_a_view_stays_above_it_and_tells_it_apart(bundle, lesions):
+    findings = bundle.findings([lesions / "valid/XR_WRIST"])
+    finding = next(one for one in findings if len(one.views) > 1)
+    finding.study = "of a study/" * 30 + "1"
+    for number, view in enumerate(finding.views):
+        view.file = "as PACS name them/" * 20 + f"IM{number}"
+    sheet = study_picture(finding, bundle.facts)
+    edge = np.asarray(sheet.convert("L"))[:78]
+    paper = edge[0, 0]
+    assert (edge[:30, -write.GAP :] == paper).all()
+    left, captions = write.GAP, []
+    for view in finding.views:
+        right = left + fitted(view.radiograph, write.SIDE).shape[1]
+        assert (edge[56:, right : right + write.GAP] == paper).all()
+        captions.append((edge[56:, left:right] != paper).tobytes())
+        left = right + write.GAP
+    assert any(captions[0]) and captions[0] != captions[1]
