@@ -4,6 +4,8 @@
 """
 
 import os
+import re
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,7 +22,16 @@ class Commands(TyperGroup):
 
     # typer's own kind of context, which it takes here, is private
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """`--verbose` is the app's, and may stand behind the command as well."""
+        """`--verbose` is the app's, and may stand behind the command as well.
+
+        An empty path would be this folder, and an empty list everything.
+        """
+        empty = any(re.fullmatch("(--[a-z-]+=)?", one) for one in args)
+        if empty and not ctx.resilient_parsing:  # which a shell's completion asks for
+            raise typer.BadParameter(
+                "an argument is empty, as a variable that is not set leaves it. Expected a value "
+                f"for each. Received: {shlex.join(args)}"
+            )
         return super().parse_args(ctx, sorted(args, key=lambda one: one != "--verbose"))
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]

@@ -102,8 +102,8 @@ def require_ray(engine: str, **given: bool) -> None:
 
 
 def listed(text: str | None) -> tuple[str, ...] | None:
-    """The parts between commas; None for an option that was not given, or is empty."""
-    return tuple(part.strip() for part in text.split(",")) if text else None
+    """The parts between commas; None for an option that was not given."""
+    return tuple(part.strip() for part in text.split(",")) if text is not None else None
 
 
 def skipping(skip_bad: bool, max_skipped: float | None) -> bool | float:
@@ -125,7 +125,7 @@ def settings_of(recipe: str | None, given: dict[str, Any]) -> dict[str, Any]:
         settings["weights"] = None
     if isinstance(settings.get("augment"), str):
         augment = settings["augment"]
-        settings["augment"] = () if augment in ("", "none") else listed(augment)
+        settings["augment"] = () if augment == "none" else listed(augment)
     return settings
 
 

@@ -97,6 +97,16 @@ def test_the_other_statuses(tmp_path):
     assert call("check", "--help").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("", "out"), ("data", ""), ("data", "out", "--types", ""), ("data", "out", "--cache-dir=")],
+)
+def test_an_empty_argument_is_neither_this_folder_nor_everything(arguments):
+    result = call("train", *arguments)
+    assert result.exit_code == 2
+    assert "an argument is empty" in " ".join(result.stderr.split())
+
+
 def test_what_nobody_has_foreseen_keeps_its_traceback(tmp_path, monkeypatch):
     def broken(*arguments, **settings):
         raise KeyError("a mistake of ours")
