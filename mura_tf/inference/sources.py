@@ -139,11 +139,12 @@ def studies_of_uploads(
     found = _Found(study_types, each_file)
     named = [(_parts(name), name, path) for name, path in uploads]
     names = {tuple(parts) for parts, *_ in named}
+    held = 0, 0
     for (*folders, file), name, path in named:
         if not folders and starts_with(path, SIGNATURE):
             folder = path.with_name(f"{path.name}-unpacked")
             folder.mkdir()
-            unpack(path, folder, told=file)
+            held = unpack(path, folder, file, held)
             stem = file.removesuffix(".zip")
             found.add_folder(folder, stem, (stem,), zipped=True)
             continue

@@ -13,7 +13,7 @@ from mura_tf.data.store import FileKey
 from mura_tf.files import is_refusal
 
 ZIP_BYTES = 4 * 2**30
-"""What a zip may hold, unpacked."""
+"""What a zip may hold, unpacked; of an upload, all its zips together."""
 ZIP_FILES = 100_000
 SIGNATURE = b"PK\x03\x04"
 """What a zip begins with."""
@@ -35,11 +35,17 @@ def unpacked_once(path: Path, unpacked: Path) -> Path:
     return folder
 
 
-def unpack(path: Path, folder: Path, told: str = "") -> None:
+def unpack(
+    path: Path, folder: Path, told: str = "", before: tuple[int, int] = (0, 0)
+) -> tuple[int, int]:
     """Unpacks a zip into a folder.
 
     Args:
         told: what it is called in errors, if not by its path.
+        before: files and bytes that were unpacked for the same request, and count as its own.
+
+    Returns:
+        Files and bytes, with those before.
 
     Raises:
         ValueError: one that is damaged, has a password, or holds too much.
@@ -47,20 +53,22 @@ def unpack(path: Path, folder: Path, told: str = "") -> None:
     told = told or str(path)
     with _zip_errors_explained(told), zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-    size = sum(entry.file_size for entry in entries)
+    count, size = before[0] + len(entries), before[1] + sum(one.file_size for one in entries)
     if any(entry.compress_type not in _BOUNDED for entry in entries):
         raise ValueError(
             f"a zip's files must be stored or deflated: others can grow without bound. Received: "
             f"{told}, packed otherwise. Pack it again, or unpack it and give the folder."
         )
-    if len(entries) > ZIP_FILES or size > ZIP_BYTES:
+    if count > ZIP_FILES or size > ZIP_BYTES:
+        others = ", with the zips before it" if any(before) else ""
         raise ValueError(
             f"a zip may hold {ZIP_FILES:,} files and {ZIP_BYTES / 2**30:g} GiB. Received: "
-            f"{told} with {len(entries):,} files and {size / 2**30:.1f} GiB. Unpack it and "
+            f"{told} with {count:,} files and {size / 2**30:.1f} GiB{others}. Unpack it and "
             "give the folder."
         )
     with _zip_errors_explained(told), zipfile.ZipFile(path) as archive:
         archive.extractall(folder)  # which keeps every entry inside
+    return count, size
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import tempfile
 import zipfile
 from pathlib import Path
@@ -94,6 +95,19 @@ def test_a_zip_has_limits_and_may_be_damaged(tmp_path, png, monkeypatch):
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(ValueError, match="must be a whole zip"):
         told(path)
+
+
+def test_the_zips_of_an_upload_have_their_limits_together(tmp_path, png, monkeypatch):
+    uploads = [(f"{number}.zip", tmp_path / f"upload{number}") for number in range(3)]
+    for _, path in uploads:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("1.png", png)
+    monkeypatch.setattr(zips, "ZIP_BYTES", 2 * len(png))
+    assert len(sources.studies_of_uploads(uploads[:2], TYPES)) == 2
+    shutil.rmtree(tmp_path / "upload0-unpacked")
+    shutil.rmtree(tmp_path / "upload1-unpacked")
+    with pytest.raises(ValueError, match=r"2\.zip with 3 files .*with the zips before it\. Unpack"):
+        sources.studies_of_uploads(uploads, TYPES)
 
 
 def test_a_table_names_views_and_what_is_known_of_them(tmp_path, png):
