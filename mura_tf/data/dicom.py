@@ -6,7 +6,7 @@ Needs the extra `mura-tf[dicom]`: pydicom, with pylibjpeg's decoders for compres
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -142,6 +142,7 @@ def _shown(dataset: "Dataset") -> tuple[np.ndarray, str]:
     from pydicom.pixels.processing import apply_modality_lut
 
     with _refused_as("DICOM with pixels that cannot be read"), np.errstate(all="ignore"):
+        _require_packed_size(dataset)
         stored = dataset.pixel_array
         padding = _padding(stored, dataset)
         values, note = np.asarray(apply_modality_lut(stored, dataset), float), ""
@@ -314,6 +315,34 @@ def _require_pixels(dataset: "Dataset") -> None:
         raise UnreadableImageError(
             f"DICOM whose highest bit is {highest} of {stored} stored; expected {int(stored) - 1}: "
             "its pixels do not begin at the lowest bit"
+        )
+
+
+def _require_packed_size(dataset: "Dataset") -> None:
+    """UnreadableImageError for packed pixels that are more or fewer than the header says.
+
+    The decoders make room for them before pydicom counts.
+    """
+    from pydicom import uid
+    from pydicom.encaps import get_frame
+
+    syntax = dataset.file_meta.TransferSyntaxUID
+    packed: Mapping[str, object]
+    if syntax in uid.JPEG2000TransferSyntaxes:
+        from openjpeg.utils import get_parameters as jpeg_2000_parameters
+
+        packed = jpeg_2000_parameters(get_frame(dataset.PixelData, 0, number_of_frames=1))
+    elif syntax in (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes):
+        from libjpeg.utils import get_parameters as jpeg_parameters
+
+        packed = jpeg_parameters(get_frame(dataset.PixelData, 0, number_of_frames=1))
+    else:
+        return
+    height, width = packed["rows"], packed["columns"]
+    if (height, width) != (dataset.Rows, dataset.Columns):
+        raise UnreadableImageError(
+            f"damaged: {height} x {width} packed pixels, where its header says {dataset.Rows} x "
+            f"{dataset.Columns}"
         )
 
 

@@ -289,6 +289,34 @@ def test_pixels_that_are_not_as_many_as_the_header_says_are_refused():
         decode_radiograph(shifted, "x")
 
 
+@pytest.mark.parametrize("packing", ["JPEG2000Lossless", "JPEGLSLossless", "JPEGBaseline8Bit"])
+def test_more_packed_pixels_than_the_header_says_are_refused_unread(packing, monkeypatch):
+    from pydicom import encaps, uid
+
+    dataset = parsed(radiograph(np.arange(2400, dtype=np.uint8).reshape(40, 60)), "x")
+    if packing == "JPEG2000Lossless":
+        dataset.compress(uid.JPEG2000Lossless)
+    elif packing == "JPEGLSLossless":
+        pytest.importorskip("jpeg_ls", reason="needs pyjpegls")
+        dataset.compress(uid.JPEGLSLossless)
+    else:
+        _, packed = cv2.imencode(".jpg", dataset.pixel_array)
+        dataset.PixelData = encaps.encapsulate([packed.tobytes()])
+        dataset["PixelData"].VR = "OB"
+        dataset.file_meta.TransferSyntaxUID = uid.JPEGBaseline8Bit
+
+    def content():
+        target = io.BytesIO()
+        dataset.save_as(target, enforce_file_format=True)
+        return target.getvalue()
+
+    assert decode_radiograph(content(), "x").shape == (40, 60)
+    dataset.Rows, dataset.Columns = 60, 40
+    monkeypatch.setattr(pydicom.Dataset, "pixel_array", None)
+    with pytest.raises(BadRadiographError, match=r"40 x 60 packed .* its header says 60 x 40"):
+        decode_radiograph(content(), "x")
+
+
 def test_a_byte_lost_from_run_lengths_is_no_panic_of_the_decoder():
     from pydicom import uid
 
