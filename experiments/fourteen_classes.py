@@ -130,6 +130,12 @@ EXPERIMENT = Comparison(
     },
     claims=(
         Claim(
+            text="Unfreezing the last layer is slightly ahead of the frozen network",
+            source="003, below Fig. 28",
+            statistic=system_ahead("exp_2", "exp_1"),
+            measure="class_accuracy",
+        ),
+        Claim(
             text="Unfreezing the last layers with regularization is ahead of the frozen network",
             source="003, Fig. 28",
             statistic=system_ahead("exp_4", "exp_1"),

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from mura_tf import Recipe
 from mura_tf.papers.claims import Claim, system_ahead
-from mura_tf.papers.documents import PADDED, Comparison, System
+from mura_tf.papers.documents import OF_PYTORCH, PADDED, Comparison, System
 
 LINEAR = Recipe(
     backbone="resnet18",
@@ -116,6 +116,7 @@ EXPERIMENT = Comparison(
         "keras-hub's, made from timm's a1_in1k; those that PyTorch brings had another training.",
         "What is not pretrained begins as in Keras: Glorot uniform kernels, Glorot normal in the "
         "output layer. PyTorch draws both otherwise, and the document names nothing else.",
+        OF_PYTORCH,
         "It does not say whether the batch normalization of frozen layers goes on averaging; here "
         "it keeps ImageNet's statistics, as in inference.",
         "Its stratified sampling is not described; here every view counts once an epoch.",

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from mura_tf import Recipe
 from mura_tf.papers.claims import Claim, system_ahead
-from mura_tf.papers.documents import PADDED, Comparison, System
+from mura_tf.papers.documents import OF_PYTORCH, PADDED, Comparison, System
 
 SCRATCH = Recipe(
     backbone="cnn_2",
@@ -177,8 +177,7 @@ EXPERIMENT = Comparison(
         "images; here nothing is augmented.",
         "It does not say which validation measure stops a run; here the loss.",
         "It resizes to a size that it does not name; here {image_size} pixels.",
-        "It trained with PyTorch, whose batch norm keeps unbiased variances; Keras' are smaller by "
-        "one part in as many as a batch has places.",
+        OF_PYTORCH,
         "It trains on logits; here the loss is of the sigmoid's output, which Keras computes from "
         "the logits on TensorFlow, and from the clipped probability on JAX and PyTorch.",
         'Its table has one column "ResNet"; here ResNet-18 and ResNet-50 have a row each.',

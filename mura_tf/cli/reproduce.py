@@ -147,7 +147,7 @@ def reproduce(
     if dry_run and report_only:
         raise typer.BadParameter("--dry-run and --report-only exclude each other. Give one.")
     given = {
-        "weights": weights or None,
+        "weights": weights,
         "image_size": image_size,
         "max_epochs": max_epochs,
         "select_on": select_on,

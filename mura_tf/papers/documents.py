@@ -19,6 +19,11 @@ PADDED = (
     "their shape and are padded with black to a square."
 )
 """Of a document's choices, the last."""
+OF_PYTORCH = (
+    "It trained with PyTorch, whose batch norm keeps unbiased variances; Keras' are smaller by one "
+    "part in as many as a batch has places."
+)
+"""Of the choices of what is trained here with the settings of PyTorch's batch norm."""
 _SET_HERE = SET_HERE | {
     "stage": "each system has its own (--systems)",
     "repeat": "`members` (--members) says how many models there are",
@@ -60,6 +65,15 @@ class System:
     beside: tuple[str, ...] = ()
     published: str | None = None
     left_open: tuple[str, ...] = ()
+
+    def is_scored_on(self, name: str) -> bool:
+        """Whether a row that a document calls so is of one of its models; `OVERALL`, of one on all.
+
+        Several types together are named as in "finger and wrist".
+        """
+        if self.together:
+            return name == " and ".join(sorted(self.study_types or ()))
+        return " and " not in name and (name == OVERALL) != self.per_type
 
 
 @dataclass(frozen=True)
@@ -252,7 +266,7 @@ class Comparison:
             values = {
                 name: value
                 for (one, name), value in found.items()
-                if one == system.published and (name == OVERALL) != system.per_type
+                if one == system.published and system.is_scored_on(name)
             }
             if len(values) > 1:
                 texts[system.title] = (

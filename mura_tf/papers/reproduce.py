@@ -103,7 +103,9 @@ def reproduce(
         )
         if isinstance(experiment, Comparison):
             compose(experiment, finished_systems(experiment, plan)[0], views, out, cache_dir)
-    elif any(options.get(name) for name in ("settings", "backbones", "split_by")):
+    elif options.get("settings") or (
+        isinstance(experiment, Comparison) and (options.get("backbones") or options.get("split_by"))
+    ):  # of a table, whose runs lie below their backbones' names, --backbones chooses among them
         _require_recipes(plan)
     with waiting("Writing the report", shown=progress):
         if isinstance(experiment, Experiment):

@@ -157,6 +157,17 @@ def test_report_only_tells_what_is_missing(begun):
         assert f"Missing: {folder}: repeat 0 lacks 2 of 2 members" in result.stdout
 
 
+def test_report_only_of_tables_trained_by_another_recipe(begun):
+    """As where each backbone had its own file of weights: folders tell them apart."""
+    for path in begun.rglob("recipe.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"batch_size": 16}))
+    result = call("reproduce", "table_v", "--out", begun, "--report-only", *SMALL)
+    assert result.exit_code == 0 and "Missing" not in result.stdout
+    other = ["--image-size", "64"]
+    result = call("reproduce", "table_v", "--out", begun, "--report-only", *SMALL, *other)
+    assert_sentence(result, "holds a run of another recipe")
+
+
 def test_report_only_of_some_types(begun):
     result = call(
         "reproduce", "table_v", "--out", begun, "--report-only", *SMALL, "--types", "wrist"

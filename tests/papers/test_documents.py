@@ -294,6 +294,9 @@ def test_published_results_are_of_test_data_where_there_are_any():
     of_001 = find_experiment("unified_vs_specialised").published_results()
     assert of_001["DenseNet-121, unified"] == "accuracy 0.783, overall"
     assert of_001["4 convolutions, specialised"] == "accuracy 0.684, wrist"
+    assert of_001["the first CNN, specialised"] == "accuracy 0.510, elbow"
+    together = of_001["the first CNN, one for two study types"]
+    assert together == "accuracy 0.550, finger and wrist"
     assert of_001["15 layers, specialised"] == "accuracy 0.464 to 0.589 by type"
 
 
