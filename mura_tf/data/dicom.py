@@ -6,12 +6,13 @@ Needs the extra `mura-tf[dicom]`: pydicom, with pylibjpeg's decoders for compres
 import io
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
+from mura_tf.data.jpeg import frame_size
 from mura_tf.data.radiograph import is_dicom, naming
 from mura_tf.data.stored_image import (
     MAX_PIXELS,
@@ -327,18 +328,15 @@ def _require_packed_size(dataset: "Dataset") -> None:
     from pydicom.encaps import get_frame
 
     syntax = dataset.file_meta.TransferSyntaxUID
-    packed: Mapping[str, object]
     if syntax in uid.JPEG2000TransferSyntaxes:
-        from openjpeg.utils import get_parameters as jpeg_2000_parameters
+        from openjpeg.utils import get_parameters
 
-        packed = jpeg_2000_parameters(get_frame(dataset.PixelData, 0, number_of_frames=1))
+        said = get_parameters(get_frame(dataset.PixelData, 0, number_of_frames=1))
+        height, width = said["rows"], said["columns"]
     elif syntax in (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes):
-        from libjpeg.utils import get_parameters as jpeg_parameters
-
-        packed = jpeg_parameters(get_frame(dataset.PixelData, 0, number_of_frames=1))
+        height, width = frame_size(get_frame(dataset.PixelData, 0, number_of_frames=1))
     else:
         return
-    height, width = packed["rows"], packed["columns"]
     if (height, width) != (dataset.Rows, dataset.Columns):
         raise UnreadableImageError(
             f"damaged: {height} x {width} packed pixels, where its header says {dataset.Rows} x "

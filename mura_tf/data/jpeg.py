@@ -2,6 +2,7 @@
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import cv2
@@ -47,6 +48,19 @@ def read_jpeg(content: bytes) -> StoredImage:
     )
 
 
+def frame_size(content: bytes) -> tuple[int, int]:
+    """Height and width of a JPEG or JPEG-LS of any kind, by its frame; nothing more is looked at.
+
+    Raises:
+        UnreadableImageError: it has no frame.
+    """
+    for code, segment, _ in _segments(content):
+        if code in _FRAMES:
+            _, height, width, _ = _frame_of(segment)
+            return height, width
+    raise UnreadableImageError("damaged JPEG (without a frame)")
+
+
 @dataclass
 class _Markers:
     """What the markers of a JPEG say.
@@ -69,18 +83,11 @@ class _Markers:
 
 
 def _walked(content: bytes) -> _Markers:
-    markers, position, progressive = _Markers(), 2, False
-    while found := _MARKER.search(content, position):
-        code, position = found[1][0], found.end()
+    markers, progressive = _Markers(), False
+    for code, segment, end in _segments(content):
         if code == _END:
-            markers.end = position
-            break
-        length = int.from_bytes(content[position : position + 2], "big")
-        segment = content[position + 2 : position + length]
-        if len(segment) != length - 2:
-            break
-        position += length
-        if code == 0xE1 and segment.startswith(b"Exif\0\0"):
+            markers.end = end
+        elif code == 0xE1 and segment.startswith(b"Exif\0\0"):
             markers.exif = markers.exif or segment[6:]
         elif code in _FRAMES:
             progressive = code in _PROGRESSIVE
@@ -94,12 +101,34 @@ def _walked(content: bytes) -> _Markers:
     return markers
 
 
-def _read_frame(markers: _Markers, code: int, segment: bytes) -> None:
+def _segments(content: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Marker, what its segment holds, and where that ends, up to the image's end or its damage."""
+    position = 2
+    while found := _MARKER.search(content, position):
+        code, position = found[1][0], found.end()
+        if code == _END:
+            yield code, b"", position
+            return
+        length = int.from_bytes(content[position : position + 2], "big")
+        segment = content[position + 2 : position + length]
+        if len(segment) != length - 2:
+            return
+        position += length
+        yield code, segment, position
+
+
+def _frame_of(segment: bytes) -> tuple[int, int, int, int]:
+    """Bits, height, width and how many components."""
     try:
-        bits, markers.height, markers.width, count = struct.unpack_from(">BHHB", segment)
-        components = segment[6 : 6 + 3 * count : 3]
+        bits, height, width, count = struct.unpack_from(">BHHB", segment)
     except struct.error:
         raise UnreadableImageError("damaged JPEG (its frame is cut short)") from None
+    return bits, height, width, count
+
+
+def _read_frame(markers: _Markers, code: int, segment: bytes) -> None:
+    bits, markers.height, markers.width, count = _frame_of(segment)
+    components = segment[6 : 6 + 3 * count : 3]
     kind = _FRAMES[code] or (f"{bits}-bit" if bits != 8 else "")
     if kind:
         raise UnreadableImageError(
