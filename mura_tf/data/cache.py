@@ -174,7 +174,7 @@ def prepare_readable(
             raise ValueError(
                 f"{sentence}. --skip-bad leaves out {share:.0%} at most. Mend them, or allow more "
                 "with --max-skipped (in Python skip_bad=0.5, a share)."
-            ) from None
+            ) from error
         warnings.warn(f"{sentence}.", Notice, stacklevel=2)
         views = readable
         prepared = prepare(views, image_size, cache_dir, resize=resize, progress=progress)

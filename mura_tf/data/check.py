@@ -13,6 +13,7 @@ from mura_tf.data.findings import (
     children,
     identical_files,
     is_junk,
+    is_loop,
     is_plain,
     printable,
     split_folders,
@@ -160,11 +161,13 @@ def _unlisted(folder: Path, known: set[str]) -> list[Finding]:
 
 def _visible_files(folder: Path, known: set[str]) -> Iterator[str]:
     """The files in and below `folder` that are not `known`, nor below a known folder."""
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(
             name
             for name in folders
-            if not is_junk(name) and os.path.join(parent, name) not in known
+            if not is_junk(name)
+            and (below := os.path.join(parent, name)) not in known
+            and not (os.path.islink(below) and is_loop(below))
         )
         paths = (os.path.join(parent, name) for name in sorted(files) if not is_junk(name))
         yield from (path for path in paths if not {path, printable(path)} & known)
@@ -175,10 +178,12 @@ def _no_validation_split(views: pd.DataFrame) -> list[Finding]:
     if views.empty or "valid" in splits:
         return []
     reason = (
-        f"the only splits are: {', '.join(splits)}; expected valid as well, to select epochs on"
+        f"the only splits are: {', '.join(splits)}; expected valid as well, to select epochs on. "
+        "Deal patients to it: --split patient:0.15, in Python load_views(..., "
+        "split='patient:0.15')"
     )
     where = common_folder(views["path"])
-    return [Finding(where, "no validation split", f"{reason}. See patient_split")]
+    return [Finding(where, "no validation split", reason)]
 
 
 def _one_class(views: pd.DataFrame) -> list[Finding]:

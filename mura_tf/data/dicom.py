@@ -157,9 +157,10 @@ def _shown(dataset: "Dataset") -> tuple[np.ndarray, str]:
         else:
             bits = most = int(dataset.BitsStored)
             image = stored[~padding]
-            signed = bool(dataset.PixelRepresentation) and (most < 16 or image.min() < 0)
+            has_sign = bool(dataset.PixelRepresentation)
+            signed = has_sign and (most < 16 or image.min() < 0)
             if not signed:
-                bits = used_bits(image, most)
+                bits = min(used_bits(image, most), most - has_sign)
             note = bits_note(bits, most)
             low, high = _possible_range(dataset, bits, signed)
             shown = (values - low) / (high - low)

@@ -72,7 +72,8 @@ def find_dataset(
             )
         if found:
             return found[0]
-        _require_its_csv(level)
+        if is_fracatlas in layouts:  # whose images alone would be taken for folders of classes
+            _require_its_csv(level)
         level = [Path(path) for folder in level for path in children(folder, [], folders=True)]
     raise FileNotFoundError(
         f"no data set in '{root}' or up to {_DEPTH} folders below it. Expected {expected}. "

@@ -78,7 +78,8 @@ def read_cells(text: str) -> "pd.DataFrame":
     """The cells of a CSV's text, as text; commas, semicolons or tabs part them.
 
     Returns:
-        The columns under their names in lower case.
+        The columns under their names in lower case; the index counts lines, also empty ones, which
+        are left out.
 
     Raises:
         ValueError: see `read_table`; a column twice.
@@ -92,9 +93,11 @@ def read_cells(text: str) -> "pd.DataFrame":
     names = [name.strip().lower() for name in cells]
     if again := [name for name in dict.fromkeys(names) if name and names.count(name) > 1]:
         raise ValueError(f"the column {again[0]} twice")
-    table = read_table(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
+    table = read_table(
+        io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skip_blank_lines=False
+    )
     table.columns = table.columns.str.strip().str.lower()
-    return table
+    return table[table.apply(lambda column: column.str.strip() != "").any(axis=1)]
 
 
 def beside(folder: str | os.PathLike[str], path: str) -> str:

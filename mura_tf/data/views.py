@@ -156,7 +156,7 @@ def load_grazpedwri(
 
     Args:
         root: the folder with `dataset.csv`, or one up to two folders above it; the radiographs lie
-            beside it, in folders whose names hold "images", or in `yolov5/images`.
+            beside it, in `images`, in `images_part1` and so on, or in `yolov5/images`.
         seed: of the split.
         fractions: of the images in train, valid and test; positive, with sum 1; by default 0.70,
             0.15 and 0.15.
@@ -241,7 +241,7 @@ def _table(text: str) -> pd.DataFrame:
             raise ValueError(f"{column} {unknown[0]!r}")
     if ((views["split"] == "train") & (views["label"] == "")).any():
         raise ValueError("no label in the split train")
-    return views
+    return views.reset_index(drop=True)
 
 
 def _accept(folder: Path, views: pd.DataFrame, findings: list[Finding]) -> pd.DataFrame:

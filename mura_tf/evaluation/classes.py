@@ -112,9 +112,14 @@ def score_classes(
             f"{systems.to_dict('records')}. Select one."
         )
     split = reported_split(predictions)
+    if task == "study_type" and not (predictions.split == split).any():
+        split = "test"  # which needs no labels for it
     rows = predictions[predictions.split == split]
     if rows.empty:
-        raise ValueError(f"predictions holds no view of a test or valid split to score: {split}.")
+        raise ValueError(
+            "predictions must hold views of test with labels, or of valid, to score. Received: "
+            f"none. Its splits are {', '.join(predictions.split.unique()) or 'none'}."
+        )
     if rows[columns].isna().any(axis=None):
         raise ValueError(
             "every view needs a probability for every class. Received: a table that lacks some; "

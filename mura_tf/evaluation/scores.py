@@ -245,6 +245,7 @@ def score_systems(
         >>> scores[["stage", "members"]].drop_duplicates().values.tolist()
         [['type', 2], ['mura', 1]]
     """
+    _require_predictions(predictions)
     tables, key = [], system_key(predictions)
     for system, rows in track(predictions.groupby(key, sort=False), "Scoring", shown=progress):
         split = reported_split(rows)

@@ -286,7 +286,12 @@ def _lacking(data: pd.DataFrame, views: pd.DataFrame) -> pd.Series:
     """bool, for each of `views` whether the data set has no such view."""
     key = unsplit_key(data)
     there = pd.MultiIndex.from_frame(data[key])
-    return ~pd.Series(pd.MultiIndex.from_frame(views[key]).isin(there), views.index)
+    return ~pd.Series(pd.MultiIndex.from_frame(_undealt(views)[key]).isin(there), views.index)
+
+
+def _undealt(views: pd.DataFrame) -> pd.DataFrame:
+    """Views under the split of their data set, which a run may have held some out of."""
+    return views.assign(split=views.split.replace("holdout", "train"))
 
 
 def _with_paths_of(
@@ -294,7 +299,8 @@ def _with_paths_of(
 ) -> pd.DataFrame:
     """`views` with the paths of the data set as it lies now."""
     key = unsplit_key(data)
-    found = views.drop(columns="path").merge(data[[*key, "path"]], on=key, how="left")
+    found = _undealt(views).drop(columns="path").merge(data[[*key, "path"]], on=key, how="left")
+    found["split"] = views.split.to_numpy()
     lacking = found.path.isna()
     if lacking.any():
         first = "/".join(found[lacking].iloc[0][VIEW_KEY])

@@ -73,7 +73,8 @@ class PlannedRun(NamedTuple):
             return None
         needed = Path(os.path.normpath(self.folder / self.recipe.initial)).parent
         if needed.is_absolute() and not self.folder.is_absolute():
-            return Path(os.path.relpath(needed))
+            with suppress(ValueError):  # on another drive of Windows
+                return Path(os.path.relpath(needed))
         return needed
 
 

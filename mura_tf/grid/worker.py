@@ -79,6 +79,11 @@ def train_in_process(
     Raises:
         RunError: it failed, was killed or ran out of memory.
     """
+    if not os.path.isdir(order["directory"]):
+        raise RunError(
+            f"the command was started in {order['directory']}, which is no folder on "
+            f"{platform.node()}. Expected one that every node sees. Start it from there."
+        )
     folder = Path(order["directory"], order["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     package = os.path.abspath(mura_tf.__file__)
@@ -176,11 +181,11 @@ def _is_final(error: Exception) -> bool:
         return True
     cause: BaseException | None = error
     while cause:
-        if isinstance(cause, TimeoutError) or (isinstance(cause, OSError) and cause.errno):
+        refused = isinstance(cause, OSError) and cause.errno
+        if refused or isinstance(cause, TimeoutError | BadViewsError):
             return False
         cause = cause.__cause__
-    final = ValueError | ImportError | OSError | NonFiniteLossError
-    return isinstance(error, final) and not isinstance(error, BadViewsError)
+    return isinstance(error, ValueError | ImportError | OSError | NonFiniteLossError)
 
 
 def _train(order: Mapping[str, Any]) -> None:

@@ -23,8 +23,8 @@ class CohenKappa(keras.metrics.Metric):
 
     `y_true` holds class numbers, (B,) or (B, 1), or one-hot rows (B, K); what is mixed of two
     labels counts as the nearer one. `sample_weight` (B,) counts a row more than once or in part.
-    A label that is no class, such as NaN, makes kappa NaN; predictions of another width than
-    `num_classes` are a ValueError.
+    A label that is no class, such as NaN, makes kappa NaN, and so does a prediction that is no
+    number; predictions of another width than `num_classes` are a ValueError.
 
     Source: the paper, section V-E.
 
@@ -72,14 +72,17 @@ class CohenKappa(keras.metrics.Metric):
         else:
             predicted = ops.argmax(predictions, axis=-1)
         if self.num_classes and len(labels.shape) == 2 and labels.shape[-1] == side:
-            labels = ops.argmax(labels, axis=-1)
+            labels = ops.where(ops.max(labels, axis=-1) > 0, ops.argmax(labels, axis=-1), -1)
         labels = ops.cast(_nearest(ops.reshape(labels, (-1,))), self.dtype)
         known = ops.logical_and(labels >= 0, labels < side)  # before NaN is cast to some number
+        finite = ops.isfinite(predictions)
+        said = ops.all(finite, axis=-1) if len(predictions.shape) > 1 else finite
+        known = ops.logical_and(known, said)
         rows = ops.one_hot(ops.cast(ops.where(known, labels, 0), "int32"), side, dtype=self.dtype)
         if sample_weight is not None:
             masked = ops.reshape(ops.convert_to_tensor(sample_weight), (-1,)) == 0
             known = ops.logical_or(known, masked)
-        rows = ops.where(known[:, None], rows, float("nan"))  # a label that is none is no view less
+        rows = ops.where(known[:, None], rows, float("nan"))  # what is no class is no view less
         columns = ops.one_hot(predicted, side, dtype=self.dtype)
         if sample_weight is not None:
             columns *= ops.reshape(ops.cast(sample_weight, self.dtype), (-1, 1))

@@ -117,7 +117,8 @@ class Checkpoint(keras.callbacks.Callback):
                 states = [arrays[f"state_{index}"] for index in range(len(_state(model)))]
                 count = len(model.weights) if "best_0" in arrays else 0
                 best = [arrays[f"best_{index}"] for index in range(count)]
-                own = [arrays[f"generator_{index}"] for index in range(len(_generators()))]
+                count = sum(name.startswith("generator_") for name in arrays.files)
+                own = [arrays[f"generator_{index}"] for index in range(count)]
             for variable, value in zip(_state(model), states, strict=True):
                 variable.assign(value)
         except Exception as error:
@@ -165,13 +166,14 @@ def _generators() -> list[np.ndarray]:
 
 
 def _set_generators(states: list[np.ndarray]) -> None:
-    """Sets back what `_generators` has given, if anything."""
+    """Sets back what `_generators` has given, if anything, of the devices that are here."""
     if states:
         import torch
 
         cpu, *gpus = map(torch.from_numpy, states)
         torch.set_rng_state(cpu)
-        torch.cuda.set_rng_state_all(gpus)
+        for device, state in zip(range(torch.cuda.device_count()), gpus, strict=False):
+            torch.cuda.set_rng_state(state, device)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import as_file, files
-from pathlib import Path
+from pathlib import PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -319,7 +319,7 @@ class Recipe:
     @property
     def weights_name(self) -> str | None:
         """`weights`, or the file's name alone: where it lies makes no other recipe."""
-        return self.weights and Path(self.weights).name
+        return self.weights and PureWindowsPath(self.weights).name  # which knows both separators
 
     @property
     def preprocessing_mode(self) -> str:

@@ -16,7 +16,6 @@ import pandas as pd
 
 from mura_tf.data.counts import class_weights
 from mura_tf.data.pipeline import input_statistics, make_dataset
-from mura_tf.data.table import STUDY_KEY
 from mura_tf.data.tasks import class_names, targets_of
 from mura_tf.evaluation.predictions import EVALUATION_BATCH, predict_views, write_predictions
 from mura_tf.files import locked, remove_parts, write_json, written_whole
@@ -200,8 +199,6 @@ def _train_and_predict(
 ) -> None:
     splits = split_views(views, recipe)
     weighed = weighs_views(recipe.head)
-    if weighed:  # batches of whole studies are validated
-        splits["select"] = splits["select"].sort_values(STUDY_KEY, kind="stable", ignore_index=True)
     classes = class_names(views, recipe.task)
     first_sizes = parse_sizes(recipe.first_sizes)
     if first_sizes:  # a size that cannot be is told before another has trained
@@ -336,11 +333,13 @@ class _StopOnNonFiniteLoss(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def refused_by_torch(self) -> Iterator[None]:
-        """torch's cross entropy gives no NaN back for a probability that is NaN, but raises."""
+        """torch's cross entropy gives no NaN back for a probability that is NaN, but raises: on a
+        GPU that something asserted is false."""
         try:
             yield
         except RuntimeError as error:
-            if "all elements of input should be between 0 and 1" not in str(error):
+            sentences = "all elements of input should be between 0 and 1", "device-side assert"
+            if not any(sentence in str(error) for sentence in sentences):
                 raise
             self._require_finite(np.nan)
 

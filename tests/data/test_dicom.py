@@ -158,6 +158,13 @@ def test_without_a_window_twelve_used_bits_of_sixteen_are_no_black_picture():
     assert np.abs(signed.astype(int) - expected).max() <= 1 and said == note
 
 
+def test_a_sign_that_no_value_has_is_no_bit_that_is_used():
+    bright = np.int16(RAMP) * 8  # up to 32,760, of 32,767 that are possible
+    image, note = read_dicom(radiograph(bright, BitsStored=16, HighBit=15)).grey()
+    assert image.max() == 255 and note == "15 of 16 bits are used, and scaled to all grey levels"
+    assert np.abs(image - bright / 32767 * 255).max() <= 1
+
+
 @pytest.mark.parametrize("colour", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize("limit", [{}, {"PixelPaddingRangeLimit": 60000}])
 def test_what_pads_the_image_is_black_and_no_grey_level_of_it(colour, limit):

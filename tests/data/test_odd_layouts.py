@@ -227,6 +227,11 @@ def test_linked_folders_are_read(mura, tmp_path):
     (mura / "train/XR_ELBOW").rename(tmp_path / "elsewhere")
     (mura / "train/XR_ELBOW").symlink_to(tmp_path / "elsewhere")
     same(load_mura(mura), views)
+    assert check_dataset(mura).empty
+    (tmp_path / "elsewhere/notes.png").touch()
+    (tmp_path / "elsewhere/above").symlink_to(tmp_path / "elsewhere")
+    found = check_dataset(mura)
+    assert str(mura / "train/XR_ELBOW/notes.png") in set(found[found.problem == "unlisted"].path)
 
 
 def test_names_that_are_not_utf_8(mura):
@@ -352,6 +357,14 @@ def test_fracatlas_without_its_csv(tmp_path):
     assert load_views(folder / "images").label.tolist() == [1, 0]
 
 
+def test_mura_beside_fracatlas_without_its_csv(mura, tmp_path):
+    for name in ("Fractured", "Non_fractured"):
+        picture(tmp_path / "all/FracAtlas/images" / name / "IMG1.jpg", len(name))
+    (tmp_path / "all/x").mkdir()
+    shutil.move(mura, tmp_path / "all/x/MURA-v1.1")
+    assert len(load_mura(tmp_path / "all")) == 11
+
+
 # Train alone
 
 
@@ -429,6 +442,12 @@ def test_views_csvs_of_other_programs(mura, change):
     [
         (lambda views: views[:0], "Received: a header and no row"),
         (lambda views: views.assign(patient=""), "Received: no patient on line 2"),
+        (
+            lambda views: pd.concat(
+                [views[:2], views[:1].map(lambda _: None), views[2:3].assign(patient="")]
+            ),
+            "Received: no patient on line 5",
+        ),
         (lambda views: views.rename(columns={"label": "class"}), "Received: no column label in"),
         (lambda views: views.assign(Patient="p"), "Received: the column patient twice"),
         (
@@ -449,6 +468,7 @@ def test_views_csvs_of_other_programs(mura, change):
     ids=[
         "header",
         "empty",
+        "below an empty line",
         "column",
         "Again",
         "again",

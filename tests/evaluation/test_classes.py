@@ -182,7 +182,7 @@ def test_one_class_at_all():
             lambda table: pd.concat([table.assign(system=name) for name in ("a", "b")]),
             "takes one system",
         ),
-        (lambda table: table.assign(split="train"), "no view of a test or valid split"),
+        (lambda table: table.assign(split="train"), "none. Its splits are train."),
         (lambda table: table.assign(**{"p:normal hand": np.nan}), "a probability for every class"),
         (
             lambda table: table.assign(study_type=table.study_type.str.replace("hand", "knee")),

@@ -250,9 +250,17 @@ def test_one_prediction_that_cannot_be(wrong, weight):
 def test_a_column_that_lacks(name):
     with pytest.raises(ValueError, match=f"expected a predictions table.* without {name}."):
         study_probabilities(predictions_of().drop(columns=name))
+    with pytest.raises(ValueError, match=f"expected a predictions table.* without {name}."):
+        score_systems(predictions_of().drop(columns=name))
     if name in (studies := study_probabilities(predictions_of())):
         with pytest.raises(ValueError, match=f"expected a table of studies.* without {name}."):
             score(studies.drop(columns=name))
+
+
+def test_a_system_without_a_name_is_not_left_out():
+    one = predictions_of()
+    with pytest.raises(ValueError, match=f"Received: {len(one)} rows without system"):
+        score_systems(pd.concat([one.assign(system="A"), one]))
 
 
 def test_a_study_of_no_patient():

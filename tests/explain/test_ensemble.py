@@ -59,6 +59,27 @@ def test_views_that_a_document_dealt_anew(copies, lesions):
     assert len(boxes) == (valid.label == 1).sum()
 
 
+@pytest.mark.filterwarnings("ignore::mura_tf.terminal.Notice")
+def test_views_held_out_of_a_data_set_whose_splits_share_names(copies, lesions, tmp_path):
+    views = load_mura(lesions).query("split == 'valid'")
+    data = tmp_path / "views.csv"
+    shutil.copytree(lesions / "valid", tmp_path / "others")
+    others = views.path.str.replace(str(lesions / "valid"), str(tmp_path / "others"))
+    pd.concat([views, views.assign(split="train", path=others)]).to_csv(data, index=False)
+    for copy in copies:
+        table = pd.read_csv(copy / "predictions.csv", dtype=str)
+        both = pd.concat([table, table.assign(split="holdout")])
+        both.to_csv(copy / "predictions.csv", index=False)
+        info = json.loads((copy / "run.json").read_text())
+        change_json(copy / "run.json", views=info["views"] | {"holdout": len(table)})
+    ensemble = Ensemble(copies, data)
+    assert set(ensemble.views.split) == {"valid", "holdout"}
+    assert ensemble.views.groupby("split").path.agg(set).to_dict() == {
+        "valid": {*views.path},
+        "holdout": {*others},
+    }
+
+
 def test_its_probabilities_are_the_means_of_the_predictions(members, ensemble):
     predictions = load_predictions(sorted(members.iterdir()))
     studies = study_probabilities(predictions).set_index(STUDY_KEY).probability

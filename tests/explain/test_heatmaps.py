@@ -103,10 +103,10 @@ def test_further_training_changes_the_maps(classifier):
     methods = ("cam", "grad_cam", "saliency")
     before = {method: heatmaps(model, images, method, 0) for method in methods}
     kernel, bias = model.layers[-1].get_weights()
-    model.layers[-1].set_weights([-kernel, bias])
-    for method in methods[:2]:
+    others = kernel * np.linspace(-1, 1, len(kernel))[:, None]
+    model.layers[-1].set_weights([others, bias])
+    for method in methods:
         assert not np.allclose(heatmaps(model, images, method, 0), before[method], atol=0.1)
-    assert_maps_equal(heatmaps(model, images, "saliency", 0), before["saliency"])
 
 
 def test_cam_shows_the_bright_square():

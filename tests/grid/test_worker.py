@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
 from mura_tf.data.views import load_mura
@@ -113,6 +114,20 @@ def test_a_run_that_fails_says_why(order, change, sentence, final, tmp_path):
     folder = tmp_path / "runs/one"
     assert "Traceback" in (folder / "log.txt").read_text()
     assert {path.name for path in folder.iterdir()} == {"log.txt"}
+
+
+def test_pictures_may_be_there_on_another_node(order, tmp_path):
+    (tmp_path / pd.read_csv(tmp_path / "views.csv", dtype=str).path[0]).unlink()
+    with pytest.raises(RunError, match="leaves out 1% at most") as caught:
+        train_in_process(order | {"settings": {"cache_dir": "cache", "skip_bad": 0.01}}, {})
+    assert not caught.value.final
+
+
+def test_a_node_that_lacks_the_folder_of_the_command_says_so(order, tmp_path):
+    elsewhere = str(tmp_path / "of another node")
+    with pytest.raises(RunError, match=r"node, which is no folder .* Start it from") as caught:
+        train_in_process(order | {"directory": elsewhere}, {})
+    assert not caught.value.final
 
 
 def changed(order, **settings):

@@ -331,6 +331,24 @@ def test_a_label_that_is_none_is_no_view_less(classes, labels):
     assert np.isnan(float(metric.result()))
 
 
+@pytest.mark.parametrize(
+    ("classes", "labels", "predictions"),
+    [
+        (None, [0, 1, 1], [0.1, 0.9, np.nan]),
+        (None, [0, 1, 1], [[0.1], [0.9], [np.inf]]),
+        (2, [0, 1, 1], [[0.9, 0.1], [0.1, 0.9], [np.nan, 0.5]]),
+        (2, [[1, 0], [0, 1], [0, 0]], [[0.9, 0.1], [0.1, 0.9], [0.2, 0.8]]),
+        (2, [[1, 0], [0, 1], [np.nan, 1]], [[0.9, 0.1], [0.1, 0.9], [0.2, 0.8]]),
+    ],
+)
+def test_what_is_no_class_is_no_view_less(classes, labels, predictions):
+    metric = CohenKappa(num_classes=classes)
+    metric.update_state(np.float32(labels), np.float32(predictions), [1, 1, 0])
+    assert float(metric.result()) == pytest.approx(1)  # as it is masked
+    metric.update_state(np.float32(labels), np.float32(predictions))
+    assert np.isnan(float(metric.result()))
+
+
 def test_a_masked_label_counts_for_nothing():
     metric = CohenKappa()
     metric.update_state([0, 1, -1], [0.2, 0.8, 0.5], sample_weight=[1, 1, 0])
