@@ -8,6 +8,7 @@ import typer
 
 from mura_tf.cli.failures import wrong_usage
 from mura_tf.cli.options import MACHINE, EngineName, Model, RayAddress, require_ray
+from mura_tf.data.findings import printable
 from mura_tf.terminal import counted, waiting
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def predict(
 def _tell(study: str, headline: str, warnings: list[str]) -> None:
     print(f"{study}: {headline}", flush=True)
     for warning in warnings:
-        print(f"    {warning}")
+        print(f"    {printable(warning)}")
 
 
 def _ray(address: str | None, cpus: float, gpus: float) -> "Engine":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 
 from mura_tf.files import folder_aside, written_whole
-from mura_tf.inference.archive import installed_runtimes
+from mura_tf.inference.archive import hash_of, installed_runtimes
 from mura_tf.inference.members import KerasMember, OnnxMember, OpenVinoMember, Reading, as_reading
 from mura_tf.models.backend import require_backend
 
@@ -69,12 +69,18 @@ def export_bundle(
             "only ONNX graphs go into a bundle; everything else needs a folder of its own (--out). "
             f"Received: {to!r} and {bundle}."
         )
+    begun = into and opened.hash
     with tempfile.TemporaryDirectory() as aside:
         folder = Path(aside) if out is None else Path(out)
         exported = []
         for name, model, preprocessing in opened.models(Path(aside)):
             exported.append(export_member(model, preprocessing, to, folder, name))
         if into is not None:
+            if hash_of([into]) != begun:
+                raise ValueError(
+                    f"{into} must stay what it was while its members are exported. Received: "
+                    "another one, packed meanwhile. Repeat the command."
+                )
             _put_into(into, [one.path for one in exported])
     return exported
 

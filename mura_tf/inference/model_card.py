@@ -46,7 +46,6 @@ def _head(facts: dict[str, Any]) -> list[str]:
 
 
 def _use(facts: dict[str, Any]) -> list[str]:
-    file = f"{facts['name']}.mura"
     recogniser = facts["recogniser"]
     told = (
         f"The study type is recognised, among {', '.join(recogniser['classes'])}, where neither a "
@@ -58,7 +57,7 @@ def _use(facts: dict[str, Any]) -> list[str]:
         "## Use",
         "",
         "```console",
-        f"$ mura-tf predict {file} STUDY --out found",
+        "$ mura-tf predict BUNDLE.mura STUDY --out found",
         "```",
         "",
         told,

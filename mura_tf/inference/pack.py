@@ -102,6 +102,12 @@ def facts_of_runs(
     reported = system.split
     studies = study_probabilities(predictions)
     shown = studies[studies.split == reported]
+    if shown.empty:
+        raise ValueError(
+            "a bundle tells how its models score, on test where that has labels, otherwise on "
+            f"valid. Received: runs that predicted {', '.join(studies.split.unique())} alone, none "
+            "of it to score. Label test, or give them a valid split."
+        )
     views = predictions.drop_duplicates([*STUDY_KEY, "view"])
     per_study = views.groupby([*STUDY_KEY]).size().groupby("study_type").median()
     return {

@@ -4,7 +4,7 @@
 const at = (id) => document.getElementById(id);
 const RANK = { abnormal: 0, doubtful: 1, normal: 2, "not read": 3 };
 const MOST_FILES = 1000; // of a request, which the server's form parser takes
-const state = { studies: [], views: [], study: -1, view: 0, zoom: 1, x: 0, y: 0, plain: null, heat: null, missing: "", asked: 0, busy: false };
+const state = { studies: [], views: [], study: -1, view: 0, zoom: 1, x: 0, y: 0, plain: null, heat: null, missing: "", asked: 0, busy: "", waiting: [] };
 
 // ---------------------------------------------------------------------------------------------
 // The model
@@ -58,13 +58,17 @@ function chosen(event) {
 
 async function send(found) {
   found = found.filter(([name]) => !name.split("/").pop().startsWith("."));
-  if (!found.length || state.busy) return;
+  if (!found.length) return;
+  if (state.busy) {
+    state.waiting.push(found);
+    return;
+  }
   if (found.length > MOST_FILES) {
     tell(`Not read: ${found.length} files, and an upload has ${MOST_FILES} at most. Give a zip of the folder.`);
     return;
   }
-  state.busy = true;
   const token = crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slice(2);
+  state.busy = token;
   const form = new FormData();
   for (const [name, file] of found) form.append("files", file, name);
   form.append("study_type", at("type").value);
@@ -77,14 +81,15 @@ async function send(found) {
   tell(`Reading ${found.length} file${found.length === 1 ? "" : "s"} …`);
   const watch = setInterval(async () => {
     const done = await (await fetch(`/api/progress/${token}`)).json();
-    if (done.of) {
+    if (done.of && state.busy === token) { // the answer may have come meanwhile
       at("progress").value = done.studies / done.of;
       tell(`${done.studies} of ${done.of} studies read`);
     }
   }, 400);
   try {
     const answer = await fetch("/api/read", { method: "POST", body: form });
-    const content = await answer.json();
+    const isJson = (answer.headers.get("content-type") || "").includes("json");
+    const content = isJson ? await answer.json() : {};
     if (!answer.ok) throw new Error(typeof content.detail === "string" ? content.detail : "the upload was refused");
     arrived(content, decidedBy);
   } catch (error) {
@@ -92,7 +97,8 @@ async function send(found) {
   } finally {
     clearInterval(watch);
     at("progress").hidden = true;
-    state.busy = false;
+    state.busy = "";
+    if (state.waiting.length) send(state.waiting.shift());
   }
 }
 
@@ -213,6 +219,7 @@ async function look(place) {
     heat = view.heat ? grey(await loaded(view.heat)) : null;
   } catch {
     [plain, heat, missing] = [null, null, "This picture is forgotten by now: give the file again."];
+    tell(missing);
   }
   if (asked === state.asked) put(); // else another was asked for meanwhile
 }

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shutil
 import tempfile
 import threading
 import time
@@ -146,12 +147,16 @@ def create_app(
         """
         with tempfile.TemporaryDirectory() as folder:
             uploads = []
-            for number, upload in enumerate(files):
-                path = Path(folder, str(number))
-                with open(path, "wb") as target:
-                    while block := upload.file.read(2**20):
-                        target.write(block)
-                uploads.append((upload.filename or "file", path))
+            try:
+                for number, upload in enumerate(files):
+                    path = Path(folder, str(number))
+                    with open(path, "wb") as target:
+                        shutil.copyfileobj(upload.file, target)
+                    uploads.append((upload.filename or "file", path))
+            except OSError as error:
+                raise HTTPException(
+                    507, f"the upload could not be kept while it is read: {error.strerror}"
+                ) from None
             try:
                 found = pool.read(
                     uploads, study_type or None, each_file, point or None, token=token, keep=keep

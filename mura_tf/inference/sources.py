@@ -145,8 +145,8 @@ def studies_of_uploads(
             folder = path.with_name(f"{path.name}-unpacked")
             folder.mkdir()
             held = unpack(path, folder, file, held)
-            stem = file.removesuffix(".zip")
-            found.add_folder(folder, stem, (stem,), zipped=True)
+            stem = Path(file).stem
+            _require_any(found.add_folder(folder, stem, (stem,), zipped=True), Path(file))
             continue
         if folders and is_passed_over([*folders, file], path, names):
             continue
@@ -302,6 +302,7 @@ class _Found:
             if header.burned_in:
                 warnings.append("the header says that text is burned into the pixels")
             side = "" if as_typed else header.laterality
+        study_type = printable(study_type)
         study = Study(printable(name), [path], [printable(called)], study_type, type_from, warnings)
         self._put(_Key(key, study_type, side), study)
 

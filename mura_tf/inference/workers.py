@@ -72,6 +72,7 @@ class Workers:
         try:
             for worker in list(self._idle.queue):
                 worker.wait()
+            self._hash = worker.hash
         except ReadingFailedError as error:
             self.close()
             raise ValueError(str(error)) from None
@@ -95,6 +96,12 @@ class Workers:
         worker = self._idle.get()
         try:
             worker.wait()
+            if worker.hash != self._hash:
+                worker.kill()
+                raise ReadingFailedError(
+                    f"{self._model} is another one than when the server was started. Start it "
+                    "again."
+                )
             return self._ask(worker, order, token)
         finally:
             self._idle.put(worker if worker.alive else _Worker(self._model))
@@ -165,20 +172,20 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(model, theirs), daemon=True)
         self._process.start()
-        self._ready = False
+        self.hash = ""
         theirs.close()
 
     def wait(self) -> None:
-        """Until it has opened the bundle; ReadingFailedError where it cannot."""
-        if self._ready:
+        """Until it has opened the bundle, and told its hash; ReadingFailedError where it cannot."""
+        if self.hash:
             return
         try:
-            kind, reason = self.pipe.recv()
+            kind, told = self.pipe.recv()
         except (EOFError, OSError):
-            kind, reason = "failed", "the process that opens the bundle ended, for want of memory?"
+            kind, told = "failed", "the process that opens the bundle ended, for want of memory?"
         if kind == "failed":
-            raise ReadingFailedError(reason)
-        self._ready = True
+            raise ReadingFailedError(told)
+        self.hash = told
 
     @property
     def alive(self) -> bool:
@@ -200,7 +207,7 @@ def _serve(model: str, pipe: Connection) -> None:
         bundle.open()  # seconds, which the first request need not wait for
     except (ValueError, OSError, ImportError) as error:
         return pipe.send(("failed", str(error)))
-    pipe.send(("ready", ""))
+    pipe.send(("ready", bundle.hash))
     while True:
         try:
             order = pipe.recv()

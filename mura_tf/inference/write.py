@@ -6,6 +6,8 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +136,7 @@ def study_picture(finding: Finding, facts: Mapping[str, Any]) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     said = "blue" if finding.decision == "normal" else "orange"
     whose = f"{CAPTION} {facts['name']} {facts['version']}."
-    large, small = ImageFont.load_default(17), ImageFont.load_default(13)
+    large, small = _font(15), _font(12)
     for y, text, colour, font in (
         (8, _ending(finding.study, large, sheet.width - 2 * GAP), "ink", large),
         (32, finding.headline, said, large),
@@ -155,8 +157,25 @@ def study_picture(finding: Finding, facts: Mapping[str, Any]) -> Image.Image:
     return sheet
 
 
-def _ending(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
-    """A text, or as much of its end as fits into so many pixels: of a path, what tells it apart."""
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """Matplotlib's own, without importing it: Pillow's has few letters but those of ASCII."""
+    spec = find_spec("matplotlib")
+    assert spec is not None and spec.origin is not None  # it is installed with this package
+    path = Path(spec.origin).with_name("mpl-data") / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(path, size)
+
+
+def _ending(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """A text, or as much of its end as fits into so many pixels: of a path, what tells it apart.
+
+    Letters that the font has not are told by their numbers, as in \\u5c71.
+    """
+    unknown = bytes(font.getmask("\uffff"))
+    text = "".join(
+        one if one.isascii() or bytes(font.getmask(one)) != unknown else ascii(one)[1:-1]
+        for one in text
+    )
     end = text
     while end and font.getlength(text) > width:
         end = end[1:]

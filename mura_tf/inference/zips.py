@@ -60,11 +60,12 @@ def unpack(
             f"{told}, packed otherwise. Pack it again, or unpack it and give the folder."
         )
     if count > ZIP_FILES or size > ZIP_BYTES:
-        others = ", with the zips before it" if any(before) else ""
+        others, mend = "", "Unpack it and give the folder to mura-tf predict."
+        if any(before):
+            others, mend = ", with the zips before it", "Send fewer at a time."
         raise ValueError(
             f"a zip may hold {ZIP_FILES:,} files and {ZIP_BYTES / 2**30:g} GiB. Received: "
-            f"{told} with {count:,} files and {size / 2**30:.1f} GiB{others}. Unpack it and "
-            "give the folder."
+            f"{told} with {count:,} files and {size / 2**30:.1f} GiB{others}. {mend}"
         )
     with _zip_errors_explained(told), zipfile.ZipFile(path) as archive:
         archive.extractall(folder)  # which keeps every entry inside

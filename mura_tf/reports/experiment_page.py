@@ -240,6 +240,10 @@ def _system_section(systems: list[pd.DataFrame], index: int, key: str) -> str:
     if index:
         return f"<section>{title}{scores}</section>"
     compared = systems[: len(SYSTEM_COLOURS)]
+    if left := len(systems) - len(compared):
+        scores += (
+            f'<p class="note">The plot leaves out the last {left} of {len(systems)} systems.</p>'
+        )
     drawing = svg(plot_kappa(pd.concat(compared)), key)
     plot = inline_svg(drawing, key, "Kappa per study type with intervals")
     return f"""<section>{title}
@@ -348,13 +352,14 @@ def _view_figure(view: pd.Series, right: bool, predicted: set[str]) -> str:
 def _runs_section(systems: list[System], runs: list[Run]) -> str:
     seconds = sum(run.info["seconds"] for run in runs)
     epochs = sum(len(run.history) for run in runs)
-    versions = [" ".join(item) for run in runs for item in run.info["versions"].items()]
+    places = [place for run in runs for place in run.places]
+    versions = [" ".join(item) for place in places for item in place["versions"].items()]
     facts = {
         "Runs": f"{len(runs)}, {epochs} epochs in all",
         "Wall time": f"{duration(seconds)}, the sum over the runs",
         "Versions": distinct(versions),
         "Backend": distinct(run.info["backend"] for run in runs),
-        "Device": distinct(run.info["device"] for run in runs),
+        "Device": distinct(place["device"] for place in places),
         "Seed": distinct(run.info["seed"] for run in runs),
     }
     listed = "".join(f"<dt>{name}</dt><dd>{escaped(value)}</dd>" for name, value in facts.items())

@@ -90,7 +90,7 @@ def write_facts(runs: list[Run], folder: Path, *, report_only: bool = False) -> 
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         commands = list(dict.fromkeys([*commands, command]))
     infos = [run.info for run in runs]
-    places = [place for info in infos for place in (*info.get("earlier", ()), info)]
+    places = [place for run in runs for place in run.places]
     facts = {
         "commands": commands,
         "recipes": [recipe.written() for recipe in {_shared(run.recipe): None for run in runs}],

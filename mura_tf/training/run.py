@@ -155,6 +155,12 @@ class Run:
         )
 
     @property
+    def places(self) -> list[dict[str, Any]]:
+        """`device` and `versions` of each place that it was trained at, the first one first."""
+        info = self.info
+        return [*info.get("earlier", []), {name: info[name] for name in ("device", "versions")}]
+
+    @property
     def trained_on(self) -> str:
         """Its study types, in words."""
         return ", ".join(self.recipe.study_types or ["all study types"])

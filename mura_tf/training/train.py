@@ -168,7 +168,7 @@ def _earlier_places(run: Run, info: dict[str, Any]) -> dict[str, list[dict[str, 
         if known.get(name) not in (None, value)
     ]
     if changed:
-        earlier = [*earlier, {name: run.info[name] for name in ("device", "versions")}]
+        earlier = run.places
         warnings.warn(
             f"{run.path} goes on where it was not begun: {'; '.join(changed)}. Its last bits may "
             "be others than of a run that was never stopped.",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from eager import run_eagerly
 
@@ -92,6 +93,15 @@ def test_run_folders_read_as_their_bundle_does(bundle, members, study):
     from_runs = Bundle(sorted(path.parent for path in members.glob("*/run.json"))).read(study)
     packed = bundle.read(study)
     assert from_runs.probability.tolist() == pytest.approx(packed.probability.tolist(), rel=1e-5)
+
+
+def test_runs_that_nobody_can_score_make_no_bundle(members, tmp_path):
+    folders = shutil.copytree(members, tmp_path / "runs")
+    for path in folders.glob("*/predictions.csv"):
+        table = pd.read_csv(path, dtype=str)
+        table.assign(split="test", label="").to_csv(path, index=False)
+    with pytest.raises(ValueError, match="runs that predicted test alone, none of it to score"):
+        Bundle(folders)
 
 
 def test_heatmaps_are_those_of_explain(bundle, members, lesions, study):

@@ -13,7 +13,7 @@ from mura_tf.explain.maps import enlarged
 from mura_tf.inference import export
 from mura_tf.inference.archive import RUNTIMES, installed_runtimes
 from mura_tf.inference.bundle import Bundle
-from mura_tf.inference.export import FORMATS, SUFFIXES, export_bundle, export_member
+from mura_tf.inference.export import FORMATS, SUFFIXES, Exported, export_bundle, export_member
 from mura_tf.inference.members import KerasMember, OnnxMember, read_all
 from mura_tf.models.build import build_model
 from mura_tf.models.graph import in_float32
@@ -172,6 +172,20 @@ def test_graphs_go_into_the_bundle_and_are_used(bundle, lesions, tmp_path):
     ours, theirs = (one.read(lesions / "valid") for one in (bundle, exported))
     assert isinstance(exported._members[0], tuple(RUNTIMES.values()))
     assert theirs.probability.tolist() == pytest.approx(ours.probability.tolist(), abs=1e-4)
+
+
+def test_graphs_go_into_no_bundle_that_was_packed_meanwhile(bundle, tmp_path, monkeypatch):
+    path = tmp_path / "copy.mura"
+    path.write_bytes(bundle.path.read_bytes())
+
+    def replaced(model, preprocessing, to, out, name):
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(f"of {name}", "another one")
+        return Exported(tmp_path / f"{name}.onnx", 0.0)
+
+    monkeypatch.setattr("mura_tf.inference.export.export_member", replaced)
+    with pytest.raises(ValueError, match="another one, packed meanwhile. Repeat the command"):
+        export_bundle(path, "onnx")
 
 
 def test_other_formats_need_a_folder(bundle, members, tmp_path):

@@ -212,6 +212,14 @@ def test_names_are_text_and_what_cannot_be_read_is_told(page):
     assert page.locator("#name img").count() == 0
 
 
+def test_what_is_dropped_while_others_are_read_is_read_then(page, lesions):
+    page.select_option("#type", "wrist")
+    first, second, third = as_dropped(radiographs(lesions / "valid/XR_WRIST")[:3])
+    for one in (first, second, third):
+        page.evaluate(DROP, ["#drop", [one]])
+    playwright.expect(page.locator("#worklist li")).to_have_count(3)
+
+
 def test_an_upload_that_is_no_table_or_zip_is_told(page):
     import base64
 

@@ -1,5 +1,6 @@
 """The server's JSON, and what it refuses."""
 
+import errno
 import time
 import zipfile
 
@@ -189,6 +190,32 @@ def test_a_reading_that_takes_too_long_is_ended(bundle, lesions):
     finally:
         pool.close()
     assert answer.row["decision"] != "not read" and answer.report == b""
+
+
+def test_a_bundle_that_was_replaced_is_not_read_by_a_new_worker(bundle, lesions, tmp_path):
+    path = tmp_path / "copy.mura"
+    path.write_bytes(bundle.path.read_bytes())
+    pool = Workers(path, 1, seconds=0.0)
+    image = next(lesions.rglob("*.png"))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("LICENCE", "another one")
+    try:
+        for sentence in ("took longer", "is another one than when the server was started"):
+            with pytest.raises(ReadingFailedError, match=sentence):
+                pool.read([("a.png", image)], "wrist", False, None)
+    finally:
+        pool.close()
+
+
+def test_a_full_disk_is_told(client, lesions, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    image = next(lesions.rglob("*.png")).read_bytes()
+    answer = client.post("/api/read", files=[("files", ("a.png", image))])
+    assert answer.status_code == 507
+    assert answer.json()["detail"].endswith("while it is read: No space left on device")
 
 
 def test_a_worker_that_dies_is_replaced(bundle, lesions):

@@ -290,6 +290,25 @@ def test_a_cds_table_of_contents_is_no_radiograph(tmp_path, png):
     assert [one.files for one in sources.studies_of_uploads(uploads, TYPES)] == [["1.png"]]
 
 
+def test_an_uploaded_zip_is_named_and_asked_for_a_radiograph_as_any(tmp_path, png):
+    with zipfile.ZipFile(tmp_path / "upload", "w") as archive:
+        archive.writestr("1.png", png)
+    uploads = [("XR_WRIST.ZIP", tmp_path / "upload")]
+    (study,) = sources.studies_of_uploads(uploads, TYPES)
+    assert (study.name, study.study_type) == ("XR_WRIST", "wrist")
+    with zipfile.ZipFile(tmp_path / "empty", "w") as archive:
+        archive.writestr("1.tif", png)
+    uploads = [("a.zip", tmp_path / "empty"), ("1.png", tmp_path / "1.png")]
+    (tmp_path / "1.png").write_bytes(png)
+    with pytest.raises(ValueError, match=r"Received: a\.zip, which holds none"):
+        sources.studies_of_uploads(uploads, TYPES)
+
+
+def test_a_study_type_gives_a_terminal_no_orders(tmp_path, png):
+    put(tmp_path, ["XR_\x1b[2Jwrist\nother: normal/1.png"], png)
+    assert [study.study_type for study in found(tmp_path)] == [r"\x1b[2jwrist\nother: normal"]
+
+
 def test_no_two_studies_have_one_name(tmp_path, png):
     names = ["p1/s/1.png", "p2/s/1.png", "q/p2/s/1.png", "p1/x/1.png"]
     put(tmp_path, names, png)

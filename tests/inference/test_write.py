@@ -111,6 +111,16 @@ def test_the_heat_is_drawn_on_the_radiograph(bundle):
     assert columns.mean() - write.GAP == pytest.approx(20 * scale, abs=scale)
 
 
+def test_names_of_any_script_are_told_apart(bundle):
+    image = np.zeros((64, 64), np.uint8)
+    (finding,) = bundle.findings([image], study_type="wrist")
+    seen = set()
+    for name in ("Müller", "Moller", "Рука", "Нога", "山田", "山本", "–"):
+        finding.study = finding.views[0].file = name
+        seen.add(study_picture(finding, bundle.facts).crop((0, 0, 300, 28)).tobytes())
+    assert len(seen) == 7
+
+
 def test_what_is_said_of_a_view_stays_above_it_and_tells_it_apart(bundle, lesions):
     findings = bundle.findings([lesions / "valid/XR_WRIST"])
     finding = next(one for one in findings if len(one.views) > 1)

@@ -247,6 +247,15 @@ def test_a_split_that_shares_patients_with_training_is_told(make_run, tmp_path):
     assert "but 7 of its views are of patients that were trained on" in page.text
 
 
+def test_every_device_that_a_run_was_trained_on_is_told(make_run, tmp_path):
+    folder = make_run()
+    told = json.loads((folder / "run.json").read_text())
+    told |= {"earlier": [{"device": "a GPU", "versions": told["versions"] | {"keras": "3.0"}}]}
+    (folder / "run.json").write_text(json.dumps(told))
+    page = Page(write_report([folder], tmp_path / "r.html"))
+    assert "a GPU" in page.text and "keras 3.0" in page.text and told["device"] in page.text
+
+
 def test_text_from_outside_is_text(make_run, tmp_path):
     nasty = r'<script>alert("1")</script> & $x$_ \1 $\foo$'
     page = Page(write_report([make_run(study_types=("elbow", nasty))], tmp_path / "r.html"))
