@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -130,13 +130,30 @@ def whole_path(path: str | os.PathLike[str]) -> str:
     return (os.path.realpath if os.pardir in Path(path).parts else os.path.abspath)(path)
 
 
-def walked(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """`os.walk` that follows links, and raises what it cannot list."""
-    return os.walk(folder, onerror=_raise, followlinks=True)
-
-
 def _raise(error: OSError) -> None:
     raise error
+
+
+def walked(
+    folder: str | os.PathLike[str], on_error: Callable[[OSError], object] = _raise
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` that follows links, but for those back to a folder that it has come through.
+
+    Args:
+        folder: where to begin.
+        on_error: gets what says that a folder cannot be listed; by default it is raised.
+    """
+    above = {os.fspath(folder): {os.path.realpath(folder)}}
+    for parent, folders, files in os.walk(os.fspath(folder), onerror=on_error, followlinks=True):
+        through = above.pop(parent)
+        below: dict[str, set[str]] = {}
+        for name in folders:
+            real = os.path.realpath(os.path.join(parent, name))
+            if real not in through:
+                below[name] = through | {real}
+        folders[:] = below
+        yield parent, folders, files
+        above |= {os.path.join(parent, name): below[name] for name in folders}
 
 
 def remove_parts(folder: str | os.PathLike[str]) -> None:

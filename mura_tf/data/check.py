@@ -13,7 +13,6 @@ from mura_tf.data.findings import (
     children,
     identical_files,
     is_junk,
-    is_loop,
     is_plain,
     printable,
     split_folders,
@@ -31,6 +30,7 @@ from mura_tf.data.required import (
 from mura_tf.data.table import SPLITS, label_names, plain_views
 from mura_tf.data.text import is_csv
 from mura_tf.data.views import read_views
+from mura_tf.files import walked
 from mura_tf.terminal import track, waiting
 
 _SHOWN = 3
@@ -161,13 +161,11 @@ def _unlisted(folder: Path, known: set[str]) -> list[Finding]:
 
 def _visible_files(folder: Path, known: set[str]) -> Iterator[str]:
     """The files in and below `folder` that are not `known`, nor below a known folder."""
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in walked(folder, on_error=lambda error: None):  # told already
         folders[:] = sorted(
             name
             for name in folders
-            if not is_junk(name)
-            and (below := os.path.join(parent, name)) not in known
-            and not (os.path.islink(below) and is_loop(below))
+            if not is_junk(name) and os.path.join(parent, name) not in known
         )
         paths = (os.path.join(parent, name) for name in sorted(files) if not is_junk(name))
         yield from (path for path in paths if not {path, printable(path)} & known)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
-from mura_tf.data.jpeg import frame_size
+from mura_tf.data.jpeg import frame_shape
 from mura_tf.data.radiograph import is_dicom, naming
 from mura_tf.data.stored_image import (
     MAX_PIXELS,
@@ -326,23 +326,29 @@ def _require_packed_size(dataset: "Dataset") -> None:
     The decoders make room for them before pydicom counts.
     """
     from pydicom import uid
-    from pydicom.encaps import get_frame
+    from pydicom.encaps import generate_frames
 
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax in uid.JPEG2000TransferSyntaxes:
-        from openjpeg.utils import get_parameters
-
-        said = get_parameters(get_frame(dataset.PixelData, 0, number_of_frames=1))
-        height, width = said["rows"], said["columns"]
-    elif syntax in (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes):
-        height, width = frame_size(get_frame(dataset.PixelData, 0, number_of_frames=1))
-    else:
+    is_2000 = syntax in uid.JPEG2000TransferSyntaxes
+    if not (is_2000 or syntax in (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes)):
         return
-    if (height, width) != (dataset.Rows, dataset.Columns):
-        raise UnreadableImageError(
-            f"damaged: {height} x {width} packed pixels, where its header says {dataset.Rows} x "
-            f"{dataset.Columns}"
-        )
+    tables = tuple(dataset.get(f"ExtendedOffsetTable{kind}") for kind in ("", "Lengths"))
+    offsets = tables if all(tables) else None
+    frames = generate_frames(dataset.PixelData, number_of_frames=1, extended_offsets=offsets)
+    expected = dataset.Rows, dataset.Columns, 1
+    for place, frame in enumerate(frames):
+        if is_2000:
+            from openjpeg.utils import get_parameters
+
+            said = get_parameters(frame)
+            shape = said["rows"], said["columns"], said["samples_per_pixel"]
+        else:
+            shape = frame_shape(frame)
+        if place or shape != expected:
+            raise UnreadableImageError(
+                f"damaged: {' x '.join(map(str, shape))} packed pixels in frame {place + 1}, where "
+                f"its header says {' x '.join(map(str, expected))} in one"
+            )
 
 
 def _text(dataset: "Dataset", keyword: str) -> str:

@@ -182,7 +182,7 @@ def children(folder: str | Path, findings: list[Finding], folders: bool = False)
                 if not _is_text(entry.name):
                     reason = "its name is not UTF-8; expected one that a table can hold. Rename it"
                     findings.append(Finding(printable(entry.path), "name", reason))
-                elif entry.is_symlink() and is_loop(entry.path):
+                elif entry.is_symlink() and _is_loop(entry.path):
                     reason = "a link to itself, or to a folder above, so left out; expected a file"
                     findings.append(
                         Finding(entry.path, "unlisted", f"{reason} or folder. Remove it")
@@ -250,8 +250,7 @@ def _is_dicom(path: str) -> bool:
     return path.lower().endswith(DICOM_SUFFIXES)
 
 
-def is_loop(link: str) -> bool:
-    """Whether a link leads to itself, or to a folder above."""
+def _is_loop(link: str) -> bool:
     try:
         target = os.path.realpath(link, strict=True)
     except FileNotFoundError:

@@ -48,16 +48,15 @@ def read_jpeg(content: bytes) -> StoredImage:
     )
 
 
-def frame_size(content: bytes) -> tuple[int, int]:
-    """Height and width of a JPEG or JPEG-LS of any kind, by its frame; nothing more is looked at.
+def frame_shape(content: bytes) -> tuple[int, int, int]:
+    """Height, width and components of a JPEG or JPEG-LS of any kind, by its frame alone.
 
     Raises:
         UnreadableImageError: it has no frame.
     """
     for code, segment, _ in _segments(content):
         if code in _FRAMES:
-            _, height, width, _ = _frame_of(segment)
-            return height, width
+            return _frame_of(segment)[1:]
     raise UnreadableImageError("damaged JPEG (without a frame)")
 
 

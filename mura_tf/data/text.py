@@ -78,13 +78,14 @@ def read_cells(text: str) -> "pd.DataFrame":
     """The cells of a CSV's text, as text; commas, semicolons or tabs part them.
 
     Returns:
-        The columns under their names in lower case; the index counts lines, also empty ones, which
-        are left out.
+        The columns under their names in lower case; the index counts the lines below the first, as
+        long as no cell has several. Empty ones are left out.
 
     Raises:
         ValueError: see `read_table`; a column twice.
     """
-    header = re.split(r"[\r\n]", text, maxsplit=1)[0]
+    begun = text.lstrip("\r\n")
+    header = re.split(r"[\r\n]", begun, maxsplit=1)[0]
     separator = max(",;\t", key=header.count)
     try:
         cells = next(csv.reader([header], delimiter=separator), [])
@@ -94,8 +95,9 @@ def read_cells(text: str) -> "pd.DataFrame":
     if again := [name for name in dict.fromkeys(names) if name and names.count(name) > 1]:
         raise ValueError(f"the column {again[0]} twice")
     table = read_table(
-        io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skip_blank_lines=False
+        io.StringIO(begun), sep=separator, dtype=str, keep_default_na=False, skip_blank_lines=False
     )
+    table.index += len(text.splitlines()) - len(begun.splitlines())
     table.columns = table.columns.str.strip().str.lower()
     return table[table.apply(lambda column: column.str.strip() != "").any(axis=1)]
 

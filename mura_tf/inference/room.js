@@ -4,7 +4,7 @@
 const at = (id) => document.getElementById(id);
 const RANK = { abnormal: 0, doubtful: 1, normal: 2, "not read": 3 };
 const MOST_FILES = 1000; // of a request, which the server's form parser takes
-const state = { studies: [], views: [], study: -1, view: 0, zoom: 1, x: 0, y: 0, plain: null, heat: null, missing: "", asked: 0, busy: "", waiting: [] };
+const state = { studies: [], views: [], study: -1, view: 0, zoom: 1, x: 0, y: 0, plain: null, heat: null, missing: "", asked: 0, uploads: [] };
 
 // ---------------------------------------------------------------------------------------------
 // The model
@@ -56,19 +56,14 @@ function chosen(event) {
   event.target.value = "";
 }
 
-async function send(found) {
+function send(found) {
   found = found.filter(([name]) => !name.split("/").pop().startsWith("."));
   if (!found.length) return;
-  if (state.busy) {
-    state.waiting.push(found);
-    return;
-  }
   if (found.length > MOST_FILES) {
     tell(`Not read: ${found.length} files, and an upload has ${MOST_FILES} at most. Give a zip of the folder.`);
     return;
   }
   const token = crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slice(2);
-  state.busy = token;
   const form = new FormData();
   for (const [name, file] of found) form.append("files", file, name);
   form.append("study_type", at("type").value);
@@ -76,12 +71,26 @@ async function send(found) {
   form.append("point", at("point").value);
   form.append("token", token);
   const decidedBy = at("point").selectedOptions[0].textContent;
+  state.uploads.push({ token, form, decidedBy, count: found.length });
+  if (state.uploads.length === 1) readUploads();
+}
+
+/* One after the other; each stays in the queue while it is read. */
+async function readUploads() {
+  while (state.uploads.length) {
+    await readUpload(state.uploads[0]);
+    state.uploads.shift();
+  }
+}
+
+async function readUpload({ token, form, decidedBy, count }) {
+  let answered = false;
   at("progress").hidden = false;
   at("progress").removeAttribute("value");
-  tell(`Reading ${found.length} file${found.length === 1 ? "" : "s"} …`);
+  tell(`Reading ${count} file${count === 1 ? "" : "s"} …`);
   const watch = setInterval(async () => {
     const done = await (await fetch(`/api/progress/${token}`)).json();
-    if (done.of && state.busy === token) { // the answer may have come meanwhile
+    if (done.of && !answered) {
       at("progress").value = done.studies / done.of;
       tell(`${done.studies} of ${done.of} studies read`);
     }
@@ -90,15 +99,15 @@ async function send(found) {
     const answer = await fetch("/api/read", { method: "POST", body: form });
     const isJson = (answer.headers.get("content-type") || "").includes("json");
     const content = isJson ? await answer.json() : {};
+    answered = true;
     if (!answer.ok) throw new Error(typeof content.detail === "string" ? content.detail : "the upload was refused");
     arrived(content, decidedBy);
   } catch (error) {
+    answered = true;
     tell(`Not read: ${error.message}`);
   } finally {
     clearInterval(watch);
     at("progress").hidden = true;
-    state.busy = "";
-    if (state.waiting.length) send(state.waiting.shift());
   }
 }
 
@@ -219,9 +228,10 @@ async function look(place) {
     heat = view.heat ? grey(await loaded(view.heat)) : null;
   } catch {
     [plain, heat, missing] = [null, null, "This picture is forgotten by now: give the file again."];
-    tell(missing);
   }
-  if (asked === state.asked) put(); // else another was asked for meanwhile
+  if (asked !== state.asked) return; // another was asked for meanwhile
+  put();
+  if (missing) tell(missing);
 }
 
 function loaded(address) {

@@ -24,20 +24,18 @@ def radiographs(folder: Path, but: Path | None = None) -> Iterator[tuple[Path, l
     Args:
         but: a folder that is passed over.
     """
-    root = folder.resolve()
-    over = {folder: {root, but and but.resolve()}}  # what a link may not lead back to
+    root, over = folder.resolve(), but and but.resolve()
     for parent, folders, files in walked(folder):
-        above_it, names = over.pop(Path(parent)), sorted(folders)
+        names = sorted(folders)
         folders.clear()
         if set(WRITTEN) <= set(files):  # what an earlier call has found
             names = [one for one in names if one not in WRITTEN_FOLDERS]
         for one in names:
             below = Path(parent, one)
-            if is_junk(one) or (real := below.resolve()) in above_it:
+            if is_junk(one) or (real := below.resolve()) == over:
                 continue
             if not (below.is_symlink() and root in real.parents):  # which is walked anyway
                 folders.append(one)
-                over[below] = above_it | {real}
         yield (
             Path(parent),
             [

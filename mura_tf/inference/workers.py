@@ -205,9 +205,10 @@ def _serve(model: str, pipe: Connection) -> None:
     try:
         bundle = Bundle(model)
         bundle.open()  # seconds, which the first request need not wait for
+        opened = bundle.hash
     except (ValueError, OSError, ImportError) as error:
         return pipe.send(("failed", str(error)))
-    pipe.send(("ready", bundle.hash))
+    pipe.send(("ready", opened))
     while True:
         try:
             order = pipe.recv()

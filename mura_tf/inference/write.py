@@ -139,7 +139,7 @@ def study_picture(finding: Finding, facts: Mapping[str, Any]) -> Image.Image:
     large, small = _font(15), _font(12)
     for y, text, colour, font in (
         (8, _ending(finding.study, large, sheet.width - 2 * GAP), "ink", large),
-        (32, finding.headline, said, large),
+        (32, _ending(finding.headline, large, sheet.width - 2 * GAP), said, large),
         (sheet.height - 22, whose, "muted", small),
     ):
         draw.text((GAP, y), text, COLOURS[colour][1], font)

@@ -75,7 +75,7 @@ class CohenKappa(keras.metrics.Metric):
             labels = ops.where(ops.max(labels, axis=-1) > 0, ops.argmax(labels, axis=-1), -1)
         labels = ops.cast(_nearest(ops.reshape(labels, (-1,))), self.dtype)
         known = ops.logical_and(labels >= 0, labels < side)  # before NaN is cast to some number
-        finite = ops.isfinite(predictions)
+        finite = ops.isfinite(ops.cast(predictions, self.dtype))
         said = ops.all(finite, axis=-1) if len(predictions.shape) > 1 else finite
         known = ops.logical_and(known, said)
         rows = ops.one_hot(ops.cast(ops.where(known, labels, 0), "int32"), side, dtype=self.dtype)

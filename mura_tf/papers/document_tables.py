@@ -51,7 +51,7 @@ def score_rows(
             if name not in by_type:  # overall, of some types
                 continue
             low, high = by_type[name].interval("class_accuracy")
-            theirs = system.published if system.published and pools != system.per_type else ""
+            theirs = system.published if system.published and system.is_scored_on(name) else ""
             rows.append(
                 {
                     "system": system.name,

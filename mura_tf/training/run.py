@@ -156,7 +156,7 @@ class Run:
 
     @property
     def places(self) -> list[dict[str, Any]]:
-        """`device` and `versions` of each place that it was trained at, the first one first."""
+        """`device` and `versions` of each place that it was begun or went on at, in order."""
         info = self.info
         return [*info.get("earlier", []), {name: info[name] for name in ("device", "versions")}]
 

@@ -318,9 +318,14 @@ def test_more_packed_pixels_than_the_header_says_are_refused_unread(packing, mon
         return target.getvalue()
 
     assert decode_radiograph(content(), "x").shape == (40, 60)
+    frames = list(encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+    dataset.PixelData = encaps.encapsulate(frames * 2)
+    with pytest.raises(BadRadiographError, match=r"in frame 2, where its header says .* in one"):
+        decode_radiograph(content(), "x")
+    dataset.PixelData = encaps.encapsulate(frames)
     dataset.Rows, dataset.Columns = 60, 40
     monkeypatch.setattr(pydicom.Dataset, "pixel_array", None)
-    with pytest.raises(BadRadiographError, match=r"40 x 60 packed .* its header says 60 x 40"):
+    with pytest.raises(BadRadiographError, match=r"40 x 60 x 1 packed .* says 60 x 40 x 1 in one"):
         decode_radiograph(content(), "x")
 
 

@@ -230,6 +230,9 @@ def test_linked_folders_are_read(mura, tmp_path):
     assert check_dataset(mura).empty
     (tmp_path / "elsewhere/notes.png").touch()
     (tmp_path / "elsewhere/above").symlink_to(tmp_path / "elsewhere")
+    for one, other in ("ab", "ba"):  # which lead into each other
+        (tmp_path / "elsewhere" / one).mkdir()
+        (tmp_path / "elsewhere" / one / "link").symlink_to(tmp_path / "elsewhere" / other)
     found = check_dataset(mura)
     assert str(mura / "train/XR_ELBOW/notes.png") in set(found[found.problem == "unlisted"].path)
 
@@ -486,6 +489,15 @@ def test_a_views_csv_that_could_not_be_scored_is_refused_and_listed(mura, change
     with pytest.raises(ValueError, match=sentence):
         load_views(csv)
     assert check_dataset(csv).reason.str.contains(sentence).any()
+
+
+def test_empty_lines_above_the_header(mura):
+    views = load_mura(mura)
+    csv = written(views, mura / "views.csv", lambda text: "\n\n" + text)
+    same(load_views(csv), views)
+    written(views.assign(patient=""), csv, lambda text: "\r\n\r\n" + text)
+    with pytest.raises(ValueError, match="Received: no patient on line 4"):
+        load_views(csv)
 
 
 def test_rows_of_more_cells_than_the_header_are_refused(mura):

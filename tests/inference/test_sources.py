@@ -106,7 +106,7 @@ def test_the_zips_of_an_upload_have_their_limits_together(tmp_path, png, monkeyp
     assert len(sources.studies_of_uploads(uploads[:2], TYPES)) == 2
     shutil.rmtree(tmp_path / "upload0-unpacked")
     shutil.rmtree(tmp_path / "upload1-unpacked")
-    with pytest.raises(ValueError, match=r"2\.zip with 3 files .*with the zips before it\. Unpack"):
+    with pytest.raises(ValueError, match=r"2\.zip with 3 files .*with the zips before it\. Send"):
         sources.studies_of_uploads(uploads, TYPES)
 
 
