@@ -1,5 +1,6 @@
 """The views table: its columns, its keys and its order."""
 
+import hashlib
 import re
 
 import numpy as np
@@ -21,6 +22,12 @@ def unsplit_key(views: pd.DataFrame) -> list[str]:
     if not set(VIEW_KEY) <= set(views) or not views.drop_duplicates(VIEW_KEY).duplicated(key).any():
         return key
     return VIEW_KEY
+
+
+def views_mark(views: pd.DataFrame) -> str:
+    """Hexadecimal digits of which views a table has, with which labels, wherever their files lie."""
+    said = views[[*VIEW_KEY, "label"]].to_csv(index=False)
+    return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
 
 
 def plain_views(views: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from mura_tf.data.table import plain_views
+from mura_tf.data.table import plain_views, views_mark
 from mura_tf.data.text import beside
 from mura_tf.data.views import read_views
 from mura_tf.evaluation.scores import reported_split, require_labels
@@ -229,6 +229,7 @@ def run_plan(
             _require_same_views(views_path, views)  # another command may have begun meanwhile
             paths = [_unmistakable(path, out) for path in views.path]
             views.assign(path=paths).to_csv(part, index=False)
+        order["mark"] = views_mark(views)
         with Board(plan, images, name, verbose) as board:
             return _execute(plan, order, engine, board)
     finally:

@@ -71,8 +71,8 @@ def train_in_process(
     for whoever watches, the plan's name and the process' host and number in `started.json`.
 
     Args:
-        order: `recipe` (dict), `folder`, `views` (CSV of the views table), `settings` (of `train`),
-            `plan` (its name) and `directory`, from which all paths are seen.
+        order: `recipe` (dict), `folder`, `views` (CSV of the views table) and its `mark`, `settings`
+            (of `train`), `plan` (its name) and `directory`, from which all paths are seen.
         environment: variables of the process, added to this one's.
         on_start: called with the process, once it runs.
 
@@ -189,11 +189,17 @@ def _is_final(error: Exception) -> bool:
 
 
 def _train(order: Mapping[str, Any]) -> None:
+    from mura_tf.data.table import views_mark
     from mura_tf.data.views import read_views
     from mura_tf.models.backend import require_backend
     from mura_tf.training.recipe import Recipe
 
     recipe, views = Recipe.from_dict(order["recipe"]), read_views(order["views"])
+    if views_mark(views) != order["mark"]:
+        raise ValueError(
+            f"{order['views']} must hold the views that this run was planned with. Received: "
+            "others, of another command that has begun meanwhile. Give each a folder of its own."
+        )
     require_backend(training=True)
 
     from mura_tf.training.train import train  # Keras, only for what can be read

@@ -12,6 +12,7 @@ import sys
 import pandas as pd
 import pytest
 
+from mura_tf.data.table import views_mark
 from mura_tf.data.views import load_mura
 from mura_tf.grid import worker
 from mura_tf.grid.worker import FINAL, RunError, _failure, _is_final, train_in_process
@@ -34,6 +35,7 @@ def order(mura, tmp_path):
         "recipe": RECIPE.to_dict(),
         "folder": "runs/one",
         "views": "views.csv",
+        "mark": views_mark(views),
         "settings": {"cache_dir": "cache", "verbose": 2},
         "directory": str(tmp_path),
     }
@@ -114,6 +116,14 @@ def test_a_run_that_fails_says_why(order, change, sentence, final, tmp_path):
     folder = tmp_path / "runs/one"
     assert "Traceback" in (folder / "log.txt").read_text()
     assert {path.name for path in folder.iterdir()} == {"log.txt"}
+
+
+def test_other_views_than_were_planned_are_refused(order, tmp_path):
+    views = pd.read_csv(tmp_path / "views.csv", dtype=str)
+    views[1:].to_csv(tmp_path / "views.csv", index=False)
+    with pytest.raises(RunError, match="must hold the views that this run was planned") as caught:
+        train_in_process(order, {})
+    assert caught.value.final
 
 
 def test_pictures_may_be_there_on_another_node(order, tmp_path):
