@@ -25,7 +25,7 @@ def unsplit_key(views: pd.DataFrame) -> list[str]:
 
 
 def views_mark(views: pd.DataFrame) -> str:
-    """Hexadecimal digits of which views a table has, with which labels, wherever their files lie."""
+    """Hexadecimal digits of the views that a table has and their labels, wherever files lie."""
     said = views[[*VIEW_KEY, "label"]].to_csv(index=False)
     return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
 
