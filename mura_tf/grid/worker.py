@@ -72,7 +72,8 @@ def train_in_process(
 
     Args:
         order: `recipe` (dict), `folder`, `views` (CSV of the views table) and its `mark`,
-            `settings` (of `train`), `plan` (its name) and `directory`, from which all paths are seen.
+            `settings` (of `train`), `plan` (its name) and `directory`, from which all paths are
+            seen.
         environment: variables of the process, added to this one's.
         on_start: called with the process, once it runs.
 
