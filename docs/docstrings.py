@@ -11,6 +11,7 @@ REGISTRIES = {
     "specs.AUGMENTATIONS": "../recipe.md#augmentations",
     "specs.SCHEDULES": "../recipe.md#the-schedule",
     "specs.OPTIMIZERS": "../recipe.md#the-optimizer",
+    "specs.BATCH_NORMS": "../recipe.md#batch-normalization",
     "specs.TRAINABLE": "../recipe.md#which-layers-are-trained",
     "METHODS": "../heatmaps.md#methods",
     "ORDERS": "../heatmaps.md",

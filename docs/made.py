@@ -42,6 +42,10 @@ ROOMS = (
 BESIDE = {
     "BACKBONES": ["models.backbones.Backbone"],
     "prepare": ["data.cache.PreparedViews"],
+    "Bundle": [
+        *("inference.findings.Finding", "inference.findings.View"),
+        "evaluation.operating_points.OperatingPoint",
+    ],
     "score_classes": ["evaluation.classes.ClassScores"],
     "study_data": ["data.study.DataStudy"],
     "run_experiment": [

@@ -13,7 +13,11 @@ from mura_tf.terminal import waiting
 def evaluate(
     runs: Runs,
     out: Annotated[
-        Path | None, typer.Option(help="Where scores.csv and report.html go. [default: the first]")
+        Path | None,
+        typer.Option(
+            help="Gets scores.csv and report.html, in place of those there. [default: the first "
+            "of RUNS]"
+        ),
     ] = None,
 ) -> None:
     """Score finished runs as ensembles, from their predictions alone, and write the report."""

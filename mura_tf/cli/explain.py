@@ -53,21 +53,25 @@ def explain(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="cam, grad_cam, ..., see mura_tf.explain.methods.METHODS; one, or for --score "
-            "several. [default: cam; for --score all that can explain the runs]",
+            help="cam, grad_cam, grad_cam_plus_plus, score_cam, saliency, smoothgrad, attention or "
+            "learned; one, or for --score several, with commas. [default: cam; for --score all "
+            "that can explain the runs]",
             rich_help_panel=LOOKED,
         ),
     ] = None,
     layer: Annotated[
         str | None,
         typer.Option(
-            help="Whose feature maps. [default: those the head pools]", rich_help_panel=LOOKED
+            help="Whose feature maps grad_cam, grad_cam_plus_plus, score_cam or saliency explain. "
+            "[default: those the head pools]",
+            rich_help_panel=LOOKED,
         ),
     ] = None,
     of: Annotated[
         Literal["abnormal", "predicted"],
         typer.Option(
-            help="Of runs with classes: what is explained of a view.", rich_help_panel=LOOKED
+            help="Of runs with classes: a view's abnormal class, or the one it is taken for.",
+            rich_help_panel=LOOKED,
         ),
     ] = "abnormal",
     out: Annotated[

@@ -35,7 +35,10 @@ def predict(
     ] = False,
     point: Annotated[
         str | None,
-        typer.Option(help="Operating point that decides. [default: doubt if there is one, paper]"),
+        typer.Option(
+            help="Operating point that decides: paper (0.5), kappa (of the highest kappa) or doubt "
+            "(doubtful in between). [default: doubt if there is one, paper]"
+        ),
     ] = None,
     dicom: Annotated[
         bool,
@@ -51,7 +54,11 @@ def predict(
     ] = CPUS_PER_SHARD,
     gpus_per_shard: Annotated[
         float,
-        typer.Option(min=0, help="For Ray; 0.2 lets five share a GPU.", rich_help_panel=MACHINE),
+        typer.Option(
+            min=0,
+            help="For Ray; 0.2 lets five share a GPU, 0 assigns none.",
+            rich_help_panel=MACHINE,
+        ),
     ] = GPUS_PER_SHARD,
 ) -> None:
     """Read new radiographs: a line per study, and with --out tables, pictures and a page.

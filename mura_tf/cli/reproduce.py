@@ -66,16 +66,22 @@ def reproduce(
     cache_dir: CacheDir = None,
     backbones: Annotated[
         str | None,
-        typer.Option(help="Instead of those of the table.", rich_help_panel=TRAINED),
+        typer.Option(
+            help="Instead of the table's, with commas; of a document, one.", rich_help_panel=TRAINED
+        ),
     ] = None,
     systems: Annotated[
         str | None,
-        typer.Option(help="Some of a document's, by name. [default: all]", rich_help_panel=TRAINED),
+        typer.Option(
+            help="Some of a document's, by the names of --list, with commas. [default: all]",
+            rich_help_panel=TRAINED,
+        ),
     ] = None,
     types: Annotated[
         str | None,
         typer.Option(
-            help="Study types with a model of their own. [default: the document's]",
+            help="Study types with a model of their own, such as elbow,wrist. [default: the "
+            "document's]",
             rich_help_panel=TRAINED,
         ),
     ] = None,
@@ -96,7 +102,7 @@ def reproduce(
     split: Annotated[
         Literal["text", "document"] | None,
         typer.Option(
-            help="As a document tells, or as its own numbers are. [default: text]",
+            help="Of fourteen_classes: as its text tells, or as its figures are. [default: text]",
             rich_help_panel=TRAINED,
         ),
     ] = None,
@@ -115,12 +121,15 @@ def reproduce(
     jobs: Jobs = 1,
     ray_address: RayAddress = None,
     cpus_per_run: Annotated[
-        float, typer.Option(min=0, help="For Ray.", rich_help_panel=MACHINE)
+        float,
+        typer.Option(min=0, help="For Ray: cores, and threads, of a run.", rich_help_panel=MACHINE),
     ] = CPUS_PER_RUN,
     gpus_per_run: Annotated[
         float,
         typer.Option(
-            min=0, help="For Ray; 0.2 lets five runs share a GPU.", rich_help_panel=MACHINE
+            min=0,
+            help="For Ray: 0.2 lets five runs share a GPU, 0 assigns none.",
+            rich_help_panel=MACHINE,
         ),
     ] = GPUS_PER_RUN,
 ) -> None:

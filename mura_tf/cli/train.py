@@ -42,7 +42,8 @@ def train(
     types: Annotated[
         str | None,
         typer.Option(
-            help="Study types with a model of their own. [default: all]", rich_help_panel=TRAINED
+            help="Study types with a model of their own, such as elbow,wrist. [default: all]",
+            rich_help_panel=TRAINED,
         ),
     ] = None,
     members: Annotated[

@@ -42,7 +42,8 @@ class Ensemble:
             names others that are as good.
         data: the data set of the runs, where it lies now, see `load_views`.
         cache_dir: see `prepare`.
-        of: what is explained, of `OF`.
+        of: of models with classes, what is explained: "abnormal", the abnormal class of the view's
+            study type; "predicted", the class that the view is taken for.
         progress: whether to show a progress bar.
 
     Attributes:

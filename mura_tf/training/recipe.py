@@ -102,8 +102,9 @@ class Recipe:
         schedule: how the learning rate falls, see `specs.SCHEDULES`. The paper says "each time the
             training loss has stopped improving" and names no number of epochs: 1 is its literal
             reading.
-        monitor: what selects the epoch and stops the run, of `MONITORS`, at image level; where the
-            head weighs views, each view has its study's probability.
+        monitor: what selects the epoch and stops the run: "val_kappa", "val_loss", "val_accuracy",
+            "val_f1" (macro F1, of a task with classes) or "val_auroc" (abnormal against normal), at
+            image level; where the head weighs views, each view has its study's probability.
         patience: epochs without a better `monitor` that are tolerated; one more ends the run.
         max_epochs: the run ends here if it did not before. The paper has no such limit.
         mirrored: whether a view's probability is the mean of its own and its mirror image's.
@@ -113,7 +114,7 @@ class Recipe:
         select_on: where the epoch is selected: "valid", as in the paper, or "holdout", a part of
             the training split that is then not trained on.
         holdout: that part, a fraction.
-        holdout_by: of `SPLIT_BY`. By image, what is selected looks better than it is.
+        holdout_by: "patient" or "image". By image, what is selected looks better than it is.
         mixed_precision: whether layers compute in float16 (GPU) with float32 weights.
         seed: of everything random, together with `repeat` and `member`.
         stage: what the run starts from and trains on: "imagenet", "mura" or "type".

@@ -76,6 +76,7 @@ class Run:
 
     @cached_property
     def recipe(self) -> Recipe:
+        """The settings, of `recipe.json`."""
         path = self.path / "recipe.json"
         with _told(path, "hold the run's settings"):
             return Recipe.load(path)
