@@ -53,8 +53,8 @@ bench: $(VENV)/installed  ## the speed tables of benchmarks/README.md
 	$(BIN)/python benchmarks/scheduler.py
 	$(BIN)/python benchmarks/grid.py
 	$(BIN)/python benchmarks/size.py
-	$(BIN)/python benchmarks/explain.py
 	$(BIN)/python benchmarks/reading.py
+	$(BIN)/python benchmarks/explain.py
 
 clean:
 	rm -rf $(VENV) demo build site *.egg-info

@@ -211,7 +211,14 @@ def gain(runs: Sequence[Run], others: Sequence[Run], split: str) -> dict[str, fl
     """
     ours, theirs = studies_of(runs), studies_of(others)
     key = [*STUDY_KEY, "label"]
-    pairs = ours[ours.split == split].merge(theirs[[*key, "probability"]], on=key, validate="1:1")
+    sides = [table[table.split == split] for table in (ours, theirs)]
+    pairs = sides[0].merge(sides[1][[*key, "probability"]], on=key, validate="1:1")
+    if not len(pairs) == len(sides[0]) == len(sides[1]):
+        raise ValueError(
+            f"a system is compared on the same studies. Received: {len(sides[0])} and "
+            f"{len(sides[1])} of {split}, of which {len(pairs)} are in both. Give runs of one data "
+            "set."
+        )
     drawn = bootstrap_weights(pairs.patient, 2000, seed=0)
     weights = np.vstack([np.ones(len(pairs)), drawn])  # the studies as they are come first
     scores = []
@@ -261,7 +268,14 @@ def systems(
     names: Sequence[str], data: Path, weights: str, out: Path, beside: Path | None
 ) -> Iterator[tuple[str, list[Run], list[Path]]]:
     """Name, kept runs and where their models may be: each name trained where it is left."""
-    views = load_fracatlas(data)
+    views, first_run = load_fracatlas(data), Run(RESULTS / MODERN)
+    untrained = views["view"][views.split != "train"]
+    if first_run.finished and not first_run.predictions["view"].isin(untrained).all():
+        raise ValueError(
+            f"{data} must be split as when {RESULTS / MODERN} was trained: others are compared "
+            "with it on the same images. Received: images that are not there, or are trained on. "
+            f"Remove what is in {RESULTS}, to train all on these."
+        )
     for place, name in enumerate(names):
         if not is_kept(name, weights):
             recipe, first = recipe_of(name, weights), recipe_of(MODERN, weights)
@@ -295,6 +309,8 @@ def names_asked(arguments: argparse.Namespace) -> list[str]:
     beside = arguments.beside
     if beside and beside.name in {*known, *TOGETHER, ""}:
         raise ValueError(f"--beside must have a name of its own. Received: {beside}.")
+    if beside:
+        finished_runs(folders_below(beside))  # before hours of training
     if arguments.test:
         if arguments.only:
             raise ValueError(f"--test is of {', '.join(MEMBERS)}. Received: --only. Leave it out.")
@@ -310,10 +326,13 @@ def names_asked(arguments: argparse.Namespace) -> list[str]:
         if lost and not opened:
             raise ValueError(
                 f"--test scores where each member's map points, too. {out} has no model of "
-                f"{', '.join(lost)}: run this where they were trained, or train them anew."
+                f"{', '.join(lost)}: run this where they were trained, or remove their folders "
+                f"in {RESULTS}, to have them trained anew."
             )
         return list(MEMBERS)
     if names[:1] != [MODERN] and not is_kept(MODERN, weights):
+        kept = Run(RESULTS / MODERN)
+        kept.require_recipe(recipe_of(MODERN, weights))  # by the name of its weights, too
         raise ValueError(
             f"others are compared with {MODERN!r}, which is not trained. Train it first."
         )
@@ -338,13 +357,12 @@ def main() -> None:
     data, weights, out = arguments.data, arguments.weights, arguments.out
     try:
         names = names_asked(arguments)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     split, path = ("test", RESULTS / OPENED) if arguments.test else ("valid", RESULTS / TRIED)
     told = opened_systems() if arguments.test else set()
     RESULTS.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, object]] = []
-    together: list[Path] = []
     for name, runs, folders in systems(names, data, weights, out, arguments.beside):
         if name in told:
             continue
@@ -360,15 +378,13 @@ def main() -> None:
         if models:
             row |= located(folders, data, split)
         rows.append(row)
-        if not arguments.test:
-            with locked(RESULTS):
+        with locked(RESULTS):
+            if models and name == ENSEMBLE:
+                write_scores(explained(folders, data, split), data, RESULTS, METHODS)
+            if not arguments.test:
                 write_tries([row], path)
-        if models and name == ENSEMBLE:
-            together = folders
     if arguments.test:
         write_tries(rows, path)
-    if together:
-        write_scores(explained(together, data, split), data, RESULTS, METHODS)
     if path.exists():
         print(pd.read_csv(path).to_string())
 

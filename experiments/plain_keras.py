@@ -3,7 +3,7 @@
     python experiments/plain_keras.py FRACATLAS mobilenet_v2_035 WEIGHTS.h5
 
 One model, Adam 1e-4, horizontal flip, class weights, batch 16, 10 epochs at most, the epoch with
-the best validation AUROC. It borrows the split and the scores from mura_tf, and nothing else.
+the best validation AUROC. It borrows the split from mura_tf, and which files can be read.
 """
 
 import argparse

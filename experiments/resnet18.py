@@ -12,7 +12,14 @@ from dataclasses import replace
 
 from mura_tf import Recipe
 from mura_tf.papers.claims import Claim, system_ahead
-from mura_tf.papers.documents import OF_PYTORCH, PADDED, Comparison, System
+from mura_tf.papers.documents import (
+    FIRST_VALUES,
+    FROM_TIMM,
+    OF_PYTORCH,
+    PADDED,
+    Comparison,
+    System,
+)
 
 LINEAR = Recipe(
     backbone="resnet18",
@@ -112,10 +119,8 @@ EXPERIMENT = Comparison(
         "task's model recognises types, and each type has a model trained as the humerus'.",
         "It drops the last linear layer after the intermediate task, and does not say whether the "
         "other one is frozen with the network; here it is trained on.",
-        "ImageNet weights of ResNet-18, and of ResNet-50 as torchvision has it, are here "
-        "keras-hub's, made from timm's a1_in1k; those that PyTorch brings had another training.",
-        "What is not pretrained begins as in Keras: Glorot uniform kernels, Glorot normal in the "
-        "output layer. PyTorch draws both otherwise, and the document names nothing else.",
+        FROM_TIMM,
+        FIRST_VALUES,
         OF_PYTORCH,
         "It does not say whether the batch normalization of frozen layers goes on averaging; here "
         "it keeps ImageNet's statistics, as in inference.",

@@ -12,7 +12,14 @@ from dataclasses import replace
 
 from mura_tf import Recipe
 from mura_tf.papers.claims import Claim, system_ahead
-from mura_tf.papers.documents import OF_PYTORCH, PADDED, Comparison, System
+from mura_tf.papers.documents import (
+    FIRST_VALUES,
+    FROM_TIMM,
+    OF_PYTORCH,
+    PADDED,
+    Comparison,
+    System,
+)
 
 SCRATCH = Recipe(
     backbone="cnn_2",
@@ -162,10 +169,8 @@ EXPERIMENT = Comparison(
         "It names no settings of its DenseNet with Adam and AdamW but the optimizer; here all "
         "others are those of SGD, without weight decay for Adam.",
         "It does not say whether pretrained layers are trained; here all are.",
-        "ImageNet weights of ResNet-18, and of ResNet-50 as torchvision has it, are here "
-        "keras-hub's, made from timm's a1_in1k; those that PyTorch brings had another training.",
-        "What is not pretrained begins as in Keras: Glorot uniform kernels, Glorot normal in the "
-        "output layer. PyTorch draws both otherwise, and the document names nothing else.",
+        FROM_TIMM,
+        FIRST_VALUES,
         "It does not say how pixels are scaled; here as each backbone was pretrained, and for the "
         "CNNs as for Keras' torch mode.",
         "Its Appendix A shows the unified CNN up to epoch 10, on a volatile validation loss; here "

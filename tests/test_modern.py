@@ -22,6 +22,7 @@ from mura_tf.training.recipe import find_settings
         (["--only", "stride_9"], "--only must name some of modern, .* Received: 'stride_9'"),
         (["--only", "stride_8"], "compared with 'modern', which is not trained"),
         (["--test"], "Train modern, member_1, member_2 first"),
+        (["--beside", "nowhere/before"], "no run.json below nowhere/before"),
         (["--test", "--only", "longer"], "--test is of .* Received: --only. Leave it out"),
     ],
 )
@@ -62,6 +63,15 @@ def test_a_gain_is_of_the_same_studies_in_any_order(tmp_path):
     back = modern.gain([second], [first], "valid")
     assert back["gain"] == pytest.approx(-found["gain"])
     assert back["kappa_gain"] == pytest.approx(-found["kappa_gain"])
+
+
+def test_a_gain_on_a_part_of_the_studies_is_refused(tmp_path):
+    table = predictions_of()
+    whole = run_of(table, tmp_path / "whole")
+    part = run_of(table[table.patient != table.patient[0]], tmp_path / "part")
+    for pair in ((whole, part), (part, whole)):
+        with pytest.raises(ValueError, match="is compared on the same studies"):
+            modern.gain([pair[0]], [pair[1]], "valid")
 
 
 def best_kappa(studies):

@@ -41,7 +41,7 @@ def score_rows(
         of_system = studies[studies.backbone == system.name]
         if of_system.empty:
             continue
-        by_type = scored[system.name, ""]
+        by_type = dict(scored[system.name, ""])
         for row in score(of_system).to_dict("records"):
             name, pools = row["study_type"], row["study_type"] == OVERALL
             if system.together and pools:

@@ -19,6 +19,14 @@ PADDED = (
     "their shape and are padded with black to a square."
 )
 """Of a document's choices, the last."""
+FROM_TIMM = (
+    "ImageNet weights of ResNet-18, and of ResNet-50 as torchvision has it, are here keras-hub's, "
+    "made from timm's a1_in1k; those that PyTorch brings had another training."
+)
+FIRST_VALUES = (
+    "What is not pretrained begins as in Keras: Glorot uniform kernels, Glorot normal in the "
+    "output layer. PyTorch draws both otherwise, and the document names nothing else."
+)
 OF_PYTORCH = (
     "It trained with PyTorch, whose batch norm keeps unbiased variances; Keras' are smaller by one "
     "part in as many as a batch has places."

@@ -114,8 +114,8 @@ class Experiment:
                 self.folder(out),
                 types,
                 scheme=scheme,
-                members=members or self.members,
-                repeats=repeats or self.repeats,
+                members=self.members if members is None else members,
+                repeats=self.repeats if repeats is None else repeats,
             )
         ]
         return list(dict.fromkeys(plan))

@@ -30,10 +30,11 @@ def kappa_section(
     """
     every = pd.concat([scores, references])
     types = [*sorted(set(every.study_type) - {OVERALL}), OVERALL]
+    read = sorted(set(references.get("study_type", ())) - {OVERALL})
     rows, marked = [], False
     for title, group in every.groupby("title", sort=False):
         by_type = group.set_index("study_type").reindex(types)
-        if len(references) and by_type.kappa.drop(OVERALL).isna().any():
+        if by_type.kappa[read].isna().any():
             by_type.loc[OVERALL, ["kappa", "kappa_low", "kappa_high", "called_abnormal"]] = np.nan
         kappas = []
         for row in by_type.itertuples():
