@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memory import IMPORTED
+
 if TYPE_CHECKING:
     import pandas as pd
     import tensorflow as tf
@@ -105,24 +107,27 @@ def training(views: "pd.DataFrame", folder: Path, backbone: str) -> tuple[float,
     return _fastest(turns)
 
 
-def peak_memory(views: "pd.DataFrame", folder: Path) -> float:
-    """MiB that preparing 20,000 images adds to an interpreter with TensorFlow loaded."""
-    links = folder / "links"
-    links.mkdir()
-    paths = views.path.tolist()
+def peak_memory(folder: Path) -> float:
+    """MiB that preparing 20,000 images, each another, adds to a Python with TensorFlow loaded."""
+    import cv2
+    import numpy as np
+
+    images, rng = folder / "images", np.random.default_rng(0)
+    images.mkdir()
     for number in range(MEMORY_IMAGES):
-        (links / f"{number}.png").symlink_to(paths[number % len(paths)])
-    code = (
-        "import resource, sys, pandas, tensorflow\n"
+        noise = rng.integers(0, 256, (12, 9), np.uint8)
+        cv2.imwrite(str(images / f"{number}.png"), cv2.resize(noise, (384, 512)))
+    code = IMPORTED + (
+        "import pandas, tensorflow\n"
         "from pathlib import Path\n"
+        "from memory import most_resident\n"
         "from mura_tf import prepare\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = most_resident()\n"
         "views = pandas.DataFrame({'path': sorted(map(str, Path(sys.argv[1]).iterdir()))})\n"
         f"prepare(views, {SIDE}, sys.argv[2])\n"
-        "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "print((after - before) / 1024)\n"
+        "print(most_resident() - before)\n"
     )
-    command = [sys.executable, "-c", code, str(links), str(folder / "memory")]
+    command = [sys.executable, "-c", code, str(images), str(folder / "memory")]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -139,7 +144,7 @@ def _rate(batches: "Iterable[tuple[tf.Tensor, ...]]") -> float:
 
 
 def main() -> None:
-    from mura_tf import load_mura, write_synthetic_mura
+    from mura_tf import BACKBONES, load_mura, write_synthetic_mura
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -152,9 +157,9 @@ def main() -> None:
         _row("preparing, images/s", preparing(views, folder), "bare cv2.imread loop, one core")
         _row("feeding, images/s", feeding(views, folder), "tf.io.decode_png every epoch")
         for backbone in ("mobilenet_v2_035", "efficientnet_b0"):
-            name = f"fit {backbone}, images/s"
+            name = f"fit {backbone}, {BACKBONES[backbone].image_size} px, images/s"
             _row(name, training(views, folder, backbone), "bare step, batch in memory")
-        added = peak_memory(views, folder)
+        added = peak_memory(folder)
         _row(f"preparing {MEMORY_IMAGES:,} images, MiB added", (added, 1024), "the limit")
 
 

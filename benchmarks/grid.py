@@ -15,6 +15,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
+from memory import IMPORTED
 
 from mura_tf.experiments.tables_v_vi import EXPERIMENT
 from mura_tf.files import write_json
@@ -22,14 +23,14 @@ from mura_tf.grid.plan import PlannedRun
 from mura_tf.published import published_table
 from mura_tf.training.recipe import Recipe
 
-REPORT = """
-import resource, sys, time
+REPORT = f"""{IMPORTED}
+import time
+from memory import most_resident
 from mura_tf.papers.reproduce import find_experiment, reproduce
 start = time.perf_counter()
 reproduce(find_experiment("tables_v_vi"), sys.argv[1])
 seconds = time.perf_counter() - start
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(f"{seconds:.1f} s, {memory:.0f} MiB at most")
+print(f"{{seconds:.1f}} s, {{most_resident():.0f}} MiB at most")
 """
 
 PUBLISHED = published_table(*EXPERIMENT.published).set_index(["backbone", "study_type"]).kappa

@@ -12,7 +12,6 @@ seconds ~ rows^e.
 import argparse
 import json
 import math
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from grid import write_finished
+from memory import most_resident
 
 import mura_tf as mt
 from mura_tf.data.cache import data_fingerprint
@@ -105,7 +105,7 @@ def main() -> None:
         started = time.perf_counter()
         run()
         seconds = time.perf_counter() - started
-        print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+        print(json.dumps([seconds, most_resident()]))
         return
     with tempfile.TemporaryDirectory() as temporary:
         small, large = Path(temporary, "small"), Path(temporary, "large")
