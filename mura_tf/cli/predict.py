@@ -8,7 +8,6 @@ import typer
 
 from mura_tf.cli.failures import wrong_usage
 from mura_tf.cli.options import MACHINE, EngineName, Model, RayAddress, require_ray
-from mura_tf.data.findings import printable
 from mura_tf.terminal import counted, waiting
 
 if TYPE_CHECKING:
@@ -118,6 +117,8 @@ def predict(
 
 
 def _tell(study: str, headline: str, warnings: list[str]) -> None:
+    from mura_tf.data.findings import printable
+
     print(f"{study}: {headline}", flush=True)
     for warning in warnings:
         print(f"    {printable(warning)}")

@@ -17,7 +17,7 @@ def test_its_page_is_written(mura, tmp_path, bars):
         assert doing in bars.getvalue()
 
 
-@pytest.mark.parametrize("numbers", ["ten", "1,,2", "2.5", "", "0"])
+@pytest.mark.parametrize("numbers", ["ten", "1,,2", "2.5", "0"])
 def test_wrong_usage(mura, tmp_path, numbers):
     result = call("study", mura, "--out", tmp_path / "out", "--per-class", numbers)
     assert_wrong_usage(result, "--per-class must be whole numbers from 1 up, such as 10,1000.")

@@ -88,13 +88,6 @@ def test_a_label_that_is_not_known_is_no_normal_one():
     assert np.isnan(said["kappa"])
 
 
-def test_predictions_may_be_whole_numbers():
-    model = keras.Sequential([keras.Input((1,), dtype="int32"), keras.layers.Identity()])
-    model.compile(loss="mse", metrics=[CohenKappa()], jit_compile=False)
-    labels = np.int32([[0], [0], [1], [1]])
-    assert model.evaluate(labels, labels, return_dict=True, verbose=0)["kappa"] == 1
-
-
 def test_as_many_rows_as_classes_is_no_one_hot():
     scores = np.eye(3)[[0, 1, 2]]
     assert kappa_of(CohenKappa(num_classes=3), ([0, 1, 2], scores)) == pytest.approx(1)
