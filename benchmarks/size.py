@@ -58,8 +58,13 @@ def write_mura(root: Path) -> None:
 
 
 def times(views: pd.DataFrame, count: int) -> pd.DataFrame:
-    """So many such data sets, of other patients each."""
-    copies = [views.assign(patient=views.patient + f"x{number}") for number in range(count)]
+    """So many such data sets, of other patients each; the files of the first alone are there."""
+    copies = [
+        views.assign(
+            patient=views.patient + f"x{number}", path=views.path + f"?{number}" * bool(number)
+        )
+        for number in range(count)
+    ]
     return pd.concat(copies, ignore_index=True)
 
 
