@@ -331,8 +331,7 @@ def names_asked(arguments: argparse.Namespace) -> list[str]:
             )
         return list(MEMBERS)
     if names[:1] != [MODERN] and not is_kept(MODERN, weights):
-        kept = Run(RESULTS / MODERN)
-        kept.require_recipe(recipe_of(MODERN, weights))  # by the name of its weights, too
+        Run(RESULTS / MODERN).require_recipe(recipe_of(MODERN, weights))
         raise ValueError(
             f"others are compared with {MODERN!r}, which is not trained. Train it first."
         )

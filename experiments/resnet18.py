@@ -12,14 +12,7 @@ from dataclasses import replace
 
 from mura_tf import Recipe
 from mura_tf.papers.claims import Claim, system_ahead
-from mura_tf.papers.documents import (
-    FIRST_VALUES,
-    FROM_TIMM,
-    OF_PYTORCH,
-    PADDED,
-    Comparison,
-    System,
-)
+from mura_tf.papers.documents import OF_PYTORCH, PADDED, STARTS, Comparison, System
 
 LINEAR = Recipe(
     backbone="resnet18",
@@ -119,8 +112,7 @@ EXPERIMENT = Comparison(
         "task's model recognises types, and each type has a model trained as the humerus'.",
         "It drops the last linear layer after the intermediate task, and does not say whether the "
         "other one is frozen with the network; here it is trained on.",
-        FROM_TIMM,
-        FIRST_VALUES,
+        *STARTS,
         OF_PYTORCH,
         "It does not say whether the batch normalization of frozen layers goes on averaging; here "
         "it keeps ImageNet's statistics, as in inference.",

@@ -12,14 +12,7 @@ from dataclasses import replace
 
 from mura_tf import Recipe
 from mura_tf.papers.claims import Claim, system_ahead
-from mura_tf.papers.documents import (
-    FIRST_VALUES,
-    FROM_TIMM,
-    OF_PYTORCH,
-    PADDED,
-    Comparison,
-    System,
-)
+from mura_tf.papers.documents import OF_PYTORCH, PADDED, STARTS, Comparison, System
 
 SCRATCH = Recipe(
     backbone="cnn_2",
@@ -169,8 +162,7 @@ EXPERIMENT = Comparison(
         "It names no settings of its DenseNet with Adam and AdamW but the optimizer; here all "
         "others are those of SGD, without weight decay for Adam.",
         "It does not say whether pretrained layers are trained; here all are.",
-        FROM_TIMM,
-        FIRST_VALUES,
+        *STARTS,
         "It does not say how pixels are scaled; here as each backbone was pretrained, and for the "
         "CNNs as for Keras' torch mode.",
         "Its Appendix A shows the unified CNN up to epoch 10, on a volatile validation loss; here "

@@ -329,26 +329,31 @@ def _require_packed_size(dataset: "Dataset") -> None:
     from pydicom.encaps import generate_frames
 
     syntax = dataset.file_meta.TransferSyntaxUID
-    is_2000 = syntax in uid.JPEG2000TransferSyntaxes
-    if not (is_2000 or syntax in (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes)):
+    if syntax in uid.JPEG2000TransferSyntaxes:
+        shape_of = _shape_of_2000
+    elif syntax in (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes):
+        shape_of = frame_shape
+    else:
         return
     tables = tuple(dataset.get(f"ExtendedOffsetTable{kind}") for kind in ("", "Lengths"))
     offsets = tables if all(tables) else None
     frames = generate_frames(dataset.PixelData, number_of_frames=1, extended_offsets=offsets)
     expected = dataset.Rows, dataset.Columns, 1
     for place, frame in enumerate(frames):
-        if is_2000:
-            from openjpeg.utils import get_parameters
-
-            said = get_parameters(frame)
-            shape = said["rows"], said["columns"], said["samples_per_pixel"]
-        else:
-            shape = frame_shape(frame)
+        shape = shape_of(frame)
         if place or shape != expected:
             raise UnreadableImageError(
                 f"damaged: {' x '.join(map(str, shape))} packed pixels in frame {place + 1}, where "
                 f"its header says {' x '.join(map(str, expected))} in one"
             )
+
+
+def _shape_of_2000(content: bytes) -> tuple[int, int, int]:
+    """`frame_shape` of a JPEG 2000 codestream."""
+    from openjpeg.utils import get_parameters
+
+    said = get_parameters(content)
+    return int(said["rows"]), int(said["columns"]), int(said["samples_per_pixel"])
 
 
 def _text(dataset: "Dataset", keyword: str) -> str:

@@ -136,17 +136,17 @@ def study_picture(finding: Finding, facts: Mapping[str, Any]) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     said = "blue" if finding.decision == "normal" else "orange"
     whose = f"{CAPTION} {facts['name']} {facts['version']}."
-    large, small = _font(15), _font(12)
+    large, small, across = _font(15), _font(12), sheet.width - 2 * GAP
     for y, text, colour, font in (
-        (8, _ending(finding.study, large, sheet.width - 2 * GAP), "ink", large),
-        (32, _ending(finding.headline, large, sheet.width - 2 * GAP), said, large),
+        (8, _ending(finding.study, large, across), "ink", large),
+        (32, _ending(finding.headline, large, across), said, large),
         (sheet.height - 22, whose, "muted", small),
     ):
         draw.text((GAP, y), text, COLOURS[colour][1], font)
     left = GAP
     for view, column, width in zip(views, columns, widths, strict=True):
         probability = f"  {number_text(view.probability, '.2f')}"
-        room = (sheet.width - 2 * GAP if len(views) == 1 else width) - small.getlength(probability)
+        room = (across if len(views) == 1 else width) - small.getlength(probability)
         told = _ending(view.file, small, room) + probability
         draw.text((left, 58), told, COLOURS["muted"][1], small)
         top = 80

@@ -19,14 +19,13 @@ PADDED = (
     "their shape and are padded with black to a square."
 )
 """Of a document's choices, the last."""
-FROM_TIMM = (
+STARTS = (
     "ImageNet weights of ResNet-18, and of ResNet-50 as torchvision has it, are here keras-hub's, "
-    "made from timm's a1_in1k; those that PyTorch brings had another training."
-)
-FIRST_VALUES = (
+    "made from timm's a1_in1k; those that PyTorch brings had another training.",
     "What is not pretrained begins as in Keras: Glorot uniform kernels, Glorot normal in the "
-    "output layer. PyTorch draws both otherwise, and the document names nothing else."
+    "output layer. PyTorch draws both otherwise, and the document names nothing else.",
 )
+"""Of the choices of what began in PyTorch: pretrained layers, and new ones."""
 OF_PYTORCH = (
     "It trained with PyTorch, whose batch norm keeps unbiased variances; Keras' are smaller by one "
     "part in as many as a batch has places."
