@@ -3,12 +3,14 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from mura_tf.data.views import load_mura
 from mura_tf.experiment import report_runs, run_experiment
 from mura_tf.grid.plan import PlannedRun, require_reported_labels
+from mura_tf.inference.members import Reading
 from mura_tf.inference.pack import pack
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.train import train
@@ -28,7 +30,9 @@ def test_study_types_may_be_given_once(mura, tmp_path):
         )
 
 
-def test_runs_that_say_nothing_about_abnormality_are_left_out(members, lesions, tmp_path, eagerly):
+def test_runs_that_say_nothing_about_abnormality_are_left_out(
+    members, lesions, tmp_path, eagerly, monkeypatch
+):
     recipe = Recipe(
         "small_cnn", None, image_size=32, task="study_type", balance="none", max_epochs=1
     )
@@ -45,6 +49,14 @@ def test_runs_that_say_nothing_about_abnormality_are_left_out(members, lesions, 
     bundle = pack([members / "member0"], tmp_path / "one.mura", recogniser=run.path)
     path = shutil.copy(next((lesions / "valid").rglob("*.png")), tmp_path)
     assert bundle.read([path]).type_from.tolist() == ["recognised"]
+    assert bundle.facts["recogniser"]["mirrored"] is False
+
+    class Silent:
+        def read(self, squares):
+            return Reading(np.full((len(squares), 2), np.nan, np.float32), None, None)
+
+    monkeypatch.setattr(bundle, "_recogniser", Silent(), raising=False)
+    assert bundle.read([path]).type_from.tolist() == [""]  # no number is no study type
 
 
 def test_a_reported_split_without_labels_is_refused_before_training(lesions, tmp_path):

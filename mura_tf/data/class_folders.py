@@ -22,8 +22,8 @@ CLASS_LAYOUT = (
     "a folder per class (train/normal/image1.png and train/fractured/image2.png, the same for "
     "valid and test; or normal and fractured without splits)"
 )
-STUDY_TYPE = "bone"
-"""Of every view: the folders do not say which bone."""
+ANY_BONE = "bone"
+"""The study type of every view: the folders do not say which bone."""
 _NORMAL = {"normal", "negative", "nonfractured", "notfractured", "nofracture", "unfractured"}
 _NORMAL |= {"healthy", "nofinding"}
 _ABNORMAL = {"abnormal", "positive", "fractured", "fracture", "fractures", "broken"}
@@ -64,7 +64,7 @@ def scan_class_folders(folder: Path, progress: bool = False) -> tuple[pd.DataFra
     views["study"] = [_name(path, folder) for path in views["path"]]
     views["patient"] = [_name(first.get(path, path), folder) for path in views["path"]]
     views["view"] = [os.path.basename(path) for path in views["path"]]
-    views = as_views(views.assign(study_type=STUDY_TYPE))
+    views = as_views(views.assign(study_type=ANY_BONE))
     return views, findings + nothing_found(folder, CLASS_LAYOUT, views, findings)
 
 

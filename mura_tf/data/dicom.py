@@ -47,6 +47,7 @@ GENERAL_PARTS = (
     "UPPERLIMB",
 )
 """Values of BodyPartExamined, written in the same way, that name no study type and exclude none."""
+SIDES = ("L", "R", "B")
 _MOST_BYTES = 2 * MAX_PIXELS + 2**24
 """Of a file: the pixels of the largest radiograph, and a header."""
 _HEADER = "DICOM with a header that cannot be read"
@@ -62,7 +63,7 @@ class Header(NamedTuple):
         part: BodyPartExamined.
         study_type: of BodyPartExamined: a key of `BODY_PARTS`, "" for one of `GENERAL_PARTS`, or
             the part itself in lower case.
-        laterality: "L" or "R", the first letter of ImageLaterality or Laterality.
+        laterality: "L", "R" or "B" (both), the first letter of ImageLaterality or Laterality.
         burned_in: whether BurnedInAnnotation says that text was drawn into the pixels.
     """
 
@@ -120,14 +121,14 @@ def dicom_header(file: BinaryIO, path: str | os.PathLike[str]) -> Header:
 def header_of(dataset: "Dataset") -> Header:
     """`dicom_header` of a parsed file."""
     part = _text(dataset, "BodyPartExamined")
-    side = _text(dataset, "ImageLaterality") or _text(dataset, "Laterality")
+    side = (_text(dataset, "ImageLaterality") or _text(dataset, "Laterality"))[:1].upper()
     squeezed = "".join(letter for letter in part.upper() if letter.isalnum())
     return Header(
         study=_text(dataset, "StudyInstanceUID"),
         instance=_text(dataset, "SOPInstanceUID"),
         part=part,
         study_type="" if squeezed in GENERAL_PARTS else _TYPE_OF.get(squeezed, part.lower()),
-        laterality=side[:1].upper(),
+        laterality=side if side in SIDES else "",  # U, unpaired, is no side
         burned_in=_text(dataset, "BurnedInAnnotation").upper() == "YES",
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mura_tf.cores import threads
+from mura_tf.data.class_folders import ANY_BONE
 from mura_tf.data.colour import coloured_share
 from mura_tf.data.radiograph import (
     BadRadiographError,
@@ -31,6 +32,7 @@ from mura_tf.inference.findings import (
     FINDING_COLUMNS,
     VIEW_COLUMNS,
     Finding,
+    FindingsTable,
     View,
     as_table,
     picture_warnings,
@@ -50,7 +52,7 @@ class Bundle:
 
     Attributes:
         facts: of `bundle.json`.
-        study_types: those that it reads; () where one model reads all and none is known.
+        study_types: those that it reads.
         points: name -> `OperatingPoint`.
         path: of the `.mura` file; None where run folders were given.
         source: what was given, as absolute paths, from which it is opened again.
@@ -126,7 +128,7 @@ class Bundle:
         ):
             rows.append(finding.row)
             views += finding.view_rows
-        table = as_table(rows, FINDING_COLUMNS)
+        table = FindingsTable(as_table(rows, FINDING_COLUMNS))
         table.attrs["views"] = as_table(views, VIEW_COLUMNS)
         return table
 
@@ -208,12 +210,14 @@ class Bundle:
         return findings
 
     def _begun(self, study: Study, study_type: str | None) -> Finding:
-        said = study.study_type  # in small letters
+        said, said_by = study.study_type, study.type_from  # in small letters
+        if self.study_types == (ANY_BONE,):  # whichever it is said to be
+            said, said_by = ANY_BONE, ""
         as_packed = {name.lower(): name for name in self.study_types}.get(said, said)
         return Finding(
             study=study.name,
             study_type=as_packed if study_type is None else study_type,
-            type_from=study.type_from if study_type is None else "given",
+            type_from=said_by if study_type is None else "given",
             warnings=list(study.warnings),
             views=[View(*pair) for pair in zip(study.files, study.views, strict=True)],
         )
@@ -237,9 +241,12 @@ class Bundle:
             for view in finding.views
             if view.radiograph is not None
         ]
-        outputs = read_all(self._recogniser, np.stack(squares)).outputs
-        finding.study_type = recogniser["classes"][int(outputs.mean(axis=0).argmax())]
-        finding.type_from = "recognised"
+        mirrored = recogniser.get("mirrored", False)
+        outputs = read_all(self._recogniser, np.stack(squares), mirrored=mirrored).outputs
+        said = outputs[np.isfinite(outputs).all(axis=1)]
+        if len(said):
+            finding.study_type = recogniser["classes"][int(said.mean(axis=0).argmax())]
+            finding.type_from = "recognised"
 
     def _refusal(self, finding: Finding) -> str:
         """Why a study is not read; "" where it is."""
@@ -317,7 +324,7 @@ class Bundle:
         usual = self.facts["views_per_study"].get(finding.study_type, 1)
         if len(read) == 1 and usual >= 2:
             finding.warnings.append(
-                f"a single view; in training, studies of {finding.study_type} had {usual:g}"
+                f"a single view; the studies of {finding.study_type} it was tried on had {usual:g}"
             )
 
     def _calibrated(self, probability: float) -> float:

@@ -107,6 +107,22 @@ FINDING_COLUMNS = list(Finding("").row)
 VIEW_COLUMNS = ["study", "file", "view", "probability", "warnings", "heatmap"]
 
 
+class FindingsTable(pd.DataFrame):
+    """Findings, whose `attrs["views"]` is the table of their views; several tables that are put
+    together have none, where pandas would compare these and raise."""
+
+    @property
+    def _constructor(self) -> type["FindingsTable"]:
+        return FindingsTable
+
+    def __finalize__(
+        self, other: object, method: str | None = None, **settings: object
+    ) -> "FindingsTable":
+        if method in ("concat", "merge"):
+            return self
+        return super().__finalize__(other, method, **settings)
+
+
 def as_table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     """Rows as a table for CSV: lists become text, their entries parted by "; "."""
     table = pd.DataFrame(rows, columns=columns)

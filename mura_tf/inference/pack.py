@@ -62,17 +62,20 @@ def pack(
     require_suffix(path)
     facts = facts_of_runs(run_dirs, recogniser)
     facts |= {"name": name or path.stem, "version": version, "licence": licence}
-    with written_whole(path) as part, zipfile.ZipFile(part, "w") as archive:
+    with (
+        written_whole(path) as part,
+        zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive,
+    ):
         for number, member in enumerate(facts["members"]):
             member["file"] = _added(archive, member["file"], f"members/member{number}.keras")
         if facts["recogniser"]:
             model = facts["recogniser"]["file"]
             facts["recogniser"]["file"] = _added(archive, model, "members/recogniser.keras")
-        _add_text(archive, "bundle.json", json.dumps(facts, indent=2) + "\n")
+        archive.writestr("bundle.json", json.dumps(facts, indent=2) + "\n")
         card, drawing = model_card(facts)
-        _add_text(archive, "MODEL_CARD.md", card)
+        archive.writestr("MODEL_CARD.md", card)
         if drawing:
-            _add_text(archive, "calibration.svg", drawing)
+            archive.writestr("calibration.svg", drawing)
     return Bundle(path)
 
 
@@ -182,6 +185,7 @@ def _recogniser_facts(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "classes": list(run.info["classes"]),
         "image_size": run.recipe.side,
         "resize": run.recipe.resize,
+        "mirrored": run.recipe.mirrored,
         "preprocessing": run.recipe.preprocessing_mode,
         "recipe_hash": run.recipe.hash,
     }
@@ -206,7 +210,3 @@ def _added(archive: zipfile.ZipFile, source: str, name: str) -> str:
     """Stores a model, which is itself a zip, as it is; returns its name inside."""
     archive.write(source, name, zipfile.ZIP_STORED)
     return name
-
-
-def _add_text(archive: zipfile.ZipFile, name: str, text: str) -> None:
-    archive.writestr(name, text, zipfile.ZIP_DEFLATED)

@@ -215,7 +215,9 @@ async function look(place) {
   [...at("views").children].forEach((button, index) => button.setAttribute("aria-selected", index === place));
   const view = viewsOf(state.study)[place];
   const asked = state.asked += 1;
-  let [plain, heat, missing] = [null, null, view && view.radiograph ? "" : "This file could not be read."];
+  const unread = view?.probability == null;
+  const why = unread ? "This file could not be read." : "There were too many pictures to keep this one: give its study alone.";
+  let [plain, heat, missing] = [null, null, view?.radiograph ? "" : why];
   const put = () => {
     Object.assign(state, { plain, heat, missing, zoom: 1, x: 0, y: 0 });
     at("png").disabled = !plain;

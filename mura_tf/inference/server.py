@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from mura_tf.inference.bundle import Bundle
-from mura_tf.inference.workers import Answer, ReadingFailedError, Workers
+from mura_tf.inference.workers import KEPT_BYTES, Answer, ReadingFailedError, Workers
 
 try:
     from fastapi import FastAPI, Form, HTTPException, Request, UploadFile
@@ -38,8 +38,6 @@ KEPT_READINGS = 20
 KEPT_SECONDS = 3600
 FORGETTING_SECONDS = 60
 """Between two looks for what is too old, though nobody asks."""
-KEPT_BYTES = 2**30
-"""Of pictures and reports together; the last reading's are kept whatever they are."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -222,7 +220,7 @@ class _Readings:
         if time.monotonic() - since > KEPT_SECONDS or len(self._kept) > KEPT_READINGS:
             return True
         size = sum(len(one) for _, contents in self._kept.values() for one in contents.values())
-        return len(self._kept) > 1 and size > KEPT_BYTES
+        return len(self._kept) > 1 and size > KEPT_BYTES  # the last one's are asked for next
 
 
 def _answer(found: list[Answer], readings: _Readings) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from mura_tf.grid.engines import Engine, RayEngine
 from mura_tf.inference.bundle import Bundle, groups
 from mura_tf.inference.sources import Study, find_studies, require_apart
 from mura_tf.inference.walk import WRITTEN_FOLDERS
-from mura_tf.inference.write import Record, recorded, write_records
+from mura_tf.inference.write import Record, recorded, require_own_tables, write_records
 from mura_tf.reports.picture_names import PictureNames
 from mura_tf.terminal import waiting
 
@@ -103,6 +103,7 @@ def read_into(
         require_apart(sources, out)
         out.mkdir(parents=True, exist_ok=True)
         with locked(out):
+            require_own_tables(out)
             remove_parts(out)
             with waiting("Looking for studies"):
                 studies = find_studies(
@@ -280,7 +281,7 @@ def _pictured(out: Path, shards: Path) -> set[str]:
     """
     names, note = PictureNames(), shards / "before.json"
     found: set[str] = set()
-    with suppress(OSError, ValueError, AttributeError):  # there are none, or a person's own
+    with suppress(OSError, ValueError):  # there are none, or damaged ones
         table = read_table(out / "findings.csv", dtype=str, keep_default_na=False)
         found |= {names(study) for study in table.study}
     with suppress(OSError, ValueError):

@@ -113,12 +113,15 @@ def find_studies(
 
 
 def require_apart(sources: Iterable[Source], out: Path) -> None:
-    """ValueError where what is found would be written into a folder that is read."""
+    """ValueError where what is found would be written into a folder of what is read."""
     for source in sources:
-        if not isinstance(source, np.ndarray) and Path(source).resolve() == out.resolve():
+        if isinstance(source, np.ndarray):
+            continue
+        folder = Path(source) if os.path.isdir(source) else Path(source).parent
+        if folder.resolve() == out.resolve():
             raise ValueError(
-                f"what is found must lie beside no originals. Received: {source}, to be read and "
-                "to be written to. Give another folder for the results (--out)."
+                f"what is found must lie beside no originals. Received: {out} for the results, and "
+                f"{source} to be read. Give another folder for the results (--out)."
             )
 
 
@@ -287,7 +290,10 @@ class _Found:
         """
         type_from, side, warnings = "given" if study_type else "", "", []
         called, anywhere = told
-        header = _header(path) if holds_dicom(path) else None
+        is_dicom = holds_dicom(path)
+        header = _header(path) if is_dicom else None
+        if is_dicom and header is None and not as_keyed:  # a CT's slice, say, is no view of others
+            key, name = (whole_path(path),), anywhere
         if header is not None:
             if header.study and not as_keyed:
                 copies = self._instances.setdefault((header.study, header.instance), [])

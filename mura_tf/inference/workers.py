@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 KEPT_TOKENS = 1000
 """Requests whose progress is remembered."""
+KEPT_BYTES = 2**30
+"""Of pictures: a request's that is larger is answered without the last of them."""
 
 
 class ReadingFailedError(RuntimeError):
@@ -32,12 +34,12 @@ class ReadingFailedError(RuntimeError):
 
 
 class Answer(NamedTuple):
-    """What is told of a study, as it leaves the process that read it: nothing is large.
+    """What is told of a study, as it leaves the process that read it.
 
     Attributes:
         row, views: see `Finding.row` and `Finding.view_rows`.
         pictures: of each view, PNG: its "radiograph", if it could be read, and its "heat", if there
-            is any, as grey levels of the same frame.
+            is any, as grey levels of the same frame; none beyond `KEPT_BYTES` of a request.
         report: of a DICOM study, the bytes of its structured report; b"" of others, and without the
             extra.
     """
@@ -228,12 +230,15 @@ def _read(bundle: "Bundle", order: _Order, pipe: Connection) -> None:
     from mura_tf.inference.write import write_findings
 
     studies = studies_of_uploads(order.uploads, bundle.study_types, each_file=order.each_file)
+    sent = 0
 
     def found() -> Iterator[Finding]:
+        nonlocal sent
         for finding in bundle.findings_of(studies, study_type=order.study_type, point=order.point):
             report = _report(bundle, finding, order.point)
             yield finding
-            pictures = [_pictures(view) for view in finding.views]
+            pictures = [_pictures(view) if sent < KEPT_BYTES else {} for view in finding.views]
+            sent += sum(len(one) for pair in pictures for one in pair.values())
             answer = Answer(finding.row, finding.view_rows, pictures, report)
             pipe.send(("study", (answer, len(studies))))
 

@@ -76,6 +76,17 @@ def recorded(
     return Record(finding.row, views, finding.headline, finding.unreadable, section, written)
 
 
+def require_own_tables(out: Path) -> None:
+    """ValueError where a table in `out`, which another takes the place of, is none of findings."""
+    for name, columns in (("findings.csv", FINDING_COLUMNS), ("views.csv", VIEW_COLUMNS)):
+        path = out / name
+        if path.exists() and path.read_bytes().splitlines()[:1] != [",".join(columns).encode()]:
+            raise ValueError(
+                f"{path} must be of an earlier call, whose findings these take the place of. "
+                "Received: another table. Give another folder for the results (--out)."
+            )
+
+
 def write_findings(
     findings: Iterable[Finding], out: str | os.PathLike[str], facts: Mapping[str, Any]
 ) -> Counter[str]:

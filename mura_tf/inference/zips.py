@@ -68,7 +68,9 @@ def unpack(
             f"{told} with {count:,} files and {size / 2**30:.1f} GiB{others}. {mend}"
         )
     with _zip_errors_explained(told), zipfile.ZipFile(path) as archive:
-        archive.extractall(folder)  # which keeps every entry inside
+        for entry in archive.infolist():
+            entry.filename = entry.filename.replace("\\", "/")  # of old programs of Windows
+            archive.extract(entry, folder)  # which keeps every entry inside
     return count, size
 
 

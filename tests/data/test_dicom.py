@@ -110,6 +110,8 @@ def test_a_body_part_names_the_study_type(part, study_type):
     assert header.laterality == "L"
     assert not header.burned_in
     assert dicom_header(io.BytesIO(radiograph(RAMP, BurnedInAnnotation="YES")), "x").burned_in
+    unpaired = radiograph(RAMP, ImageLaterality="U")
+    assert dicom_header(io.BytesIO(unpaired), "x").laterality == ""
 
 
 def test_a_window_without_a_centre_is_none():

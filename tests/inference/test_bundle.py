@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from eager import run_eagerly
 
+from mura_tf.data.class_folders import ANY_BONE
 from mura_tf.data.radiograph import read_content
 from mura_tf.data.views import load_mura
 from mura_tf.evaluation.scores import study_probabilities
@@ -59,6 +60,21 @@ def test_a_study_type_may_have_capitals(bundle, monkeypatch):
     given = bundle._begun(Study("s", study_type="wrist", type_from="given"), None)
     assert (given.study_type, given.type_from) == ("Wrist", "given")
     assert bundle._begun(Study("s", study_type="knee"), None).study_type == "knee"
+
+
+def test_where_no_bone_is_known_none_that_is_said_matters(bundle, monkeypatch):
+    """A bundle of a folder per class."""
+    monkeypatch.setattr(bundle, "study_types", (ANY_BONE,))
+    for said in (Study("s", study_type="wrist", type_from="dicom"), Study("s")):
+        begun = bundle._begun(said, None)
+        assert (begun.study_type, begun.type_from) == (ANY_BONE, "")
+
+
+def test_findings_of_several_calls_are_put_together(bundle, study):
+    first, second = bundle.read(study), bundle.read(study)
+    assert pd.concat([first, second]).study.tolist() == [*first.study, *second.study]
+    assert len(first.merge(second, on="study")) == 1
+    assert len(first[first.views > 0].attrs["views"]) == first.views[0]
 
 
 def test_a_modern_recipe_is_read_as_it_predicted_and_shows_its_map(lesions, study, tmp_path):
@@ -316,7 +332,7 @@ def test_a_single_view_where_training_had_more(bundle, study, tmp_path):
         row = bundle.read(image, study_type="wrist").iloc[0]
     finally:
         bundle.facts = facts
-    assert "a single view; in training, studies of wrist had 3" in row.warnings
+    assert "a single view; the studies of wrist it was tried on had 3" in row.warnings
 
 
 def test_views_are_decoded_batch_by_batch(bundle, lesions, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import errno
 import time
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ pytest.importorskip("httpx", reason="needs the extra test")
 
 from fastapi.testclient import TestClient
 
-from mura_tf.inference import server
+from mura_tf.inference import server, workers
 from mura_tf.inference.findings import FINDING_COLUMNS, VIEW_COLUMNS
 from mura_tf.inference.server import create_app
 from mura_tf.inference.workers import ReadingFailedError, Workers
@@ -155,6 +156,20 @@ def test_pictures_are_forgotten_in_time_and_by_size(client, lesions, monkeypatch
     first, second = picture(), picture()
     monkeypatch.setattr(server, "KEPT_BYTES", 1)
     assert [client.get(one).status_code for one in (first, second)] == [404, 200]
+
+
+def test_a_request_keeps_no_more_pictures_than_fit(bundle, lesions, monkeypatch):
+    """What a process sends for one, which is answered with all its findings."""
+    sent = []
+    uploads = [(path.name, path) for path in sorted((lesions / "valid/XR_WRIST").rglob("*.png"))]
+    order = workers._Order(uploads[:3], "wrist", False, None, None)
+    monkeypatch.setattr(workers, "KEPT_BYTES", 1)
+    workers._read(bundle, order, SimpleNamespace(send=sent.append))
+    answers = [answer for kind, (answer, _) in sent]
+    assert [[bool(one) for one in answer.pictures] for answer in answers] == [
+        [True], [False], [False],
+    ]  # fmt: skip
+    assert all(answer.row["decision"] != "not read" for answer in answers)
 
 
 def test_pictures_are_forgotten_though_nobody_asks(bundle, lesions, monkeypatch):

@@ -93,6 +93,14 @@ def test_shards_say_what_read_says(bundle, lesions, tmp_path, small):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["views.csv", "findings.csv"])
+def test_a_table_of_somebody_else_is_not_replaced(bundle, lesions, tmp_path, name):
+    (tmp_path / name).write_text("study,path\ns,1.png\n")
+    with pytest.raises(ValueError, match=rf"{name} must be of an earlier call.* another folder"):
+        read_into(bundle, [lesions / "valid"], tmp_path)
+    assert (tmp_path / name).read_text() == "study,path\ns,1.png\n"
+
+
 def test_what_was_read_before_a_kill_is_not_read_again(bundle, lesions, tmp_path, small, decoded):
     sources, out = [lesions / "valid/XR_WRIST"], tmp_path / "out"
     read_into(bundle, sources, tmp_path / "undisturbed")

@@ -70,7 +70,19 @@ def test_a_zip_is_the_folder_that_it_holds(tmp_path, png):
         archive.writestr("../../outside.png", png)
     found = told(path)
     assert ("visit/XR_WRIST/s1", "wrist", ["1.png", "2.png"]) in found
-    assert not list(tmp_path.parent.glob("outside.png"))
+    assert ("visit", "", ["outside.png"]) in found  # it does not leave its folder
+
+
+def test_a_zip_of_an_old_program_of_windows_has_folders(tmp_path, png):
+    path = tmp_path / "visit.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for study in ("s1", "s2"):
+            entry = zipfile.ZipInfo()
+            entry.filename = f"XR_WRIST\\p\\{study}\\1.png"
+            archive.writestr(entry, png)
+    assert told(path) == [
+        (f"visit/XR_WRIST/p/{study}", "wrist", ["1.png"]) for study in ("s1", "s2")
+    ]
 
 
 def test_a_zip_whose_packed_bytes_are_damaged(tmp_path):
@@ -145,7 +157,7 @@ def test_a_full_disk_is_no_damaged_zip(tmp_path, png, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(zipfile.ZipFile, "extractall", full)
+    monkeypatch.setattr(zipfile.ZipFile, "extract", full)
     with pytest.raises(OSError, match="No space left"):
         told(path)
 
@@ -210,6 +222,18 @@ def test_body_parts_and_sides_are_not_averaged(tmp_path):
     assert sorted(found) == [("1.2.3", 2), ("visit hand", 1), ("visit wrist", 1)]
     (tmp_path / "views.csv").write_text("study,path\ns,visit/l.dcm\ns,visit/wrist.dcm\n")
     assert [len(files) for *_, files in told(tmp_path / "views.csv")] == [2]
+
+
+def test_slices_of_a_ct_are_no_views_of_the_radiographs_beside_them(tmp_path):
+    pytest.importorskip("pydicom")
+    from dicom_files import radiograph
+
+    pixels = np.zeros((8, 8), np.uint16)
+    uids = {"StudyInstanceUID": "1.2.3"}
+    put(tmp_path / "cd", ["1.dcm"], radiograph(pixels, **uids))
+    put(tmp_path / "cd", ["2.dcm", "3.dcm"], radiograph(pixels, Modality="CT", **uids))
+    names = [("1.2.3", 1), (f"{tmp_path}/cd/2.dcm", 1), (f"{tmp_path}/cd/3.dcm", 1)]
+    assert [(name, len(files)) for name, _, files in told(tmp_path / "cd")] == names
 
 
 @pytest.mark.parametrize("unsaid", ["", "EXTREMITY", "Upper Extremity"])
@@ -536,6 +560,9 @@ def test_results_do_not_go_beside_originals(tmp_path, png):
     put(tmp_path, ["s/1.png"], png)
     with pytest.raises(ValueError, match=r"beside no originals.* another folder .*--out"):
         sources.require_apart([tmp_path / "s"], tmp_path / "a/../s")
+    with pytest.raises(ValueError, match=r"beside no originals.*1\.png to be read"):
+        sources.require_apart([tmp_path / "s/1.png"], tmp_path / "s")
+    sources.require_apart([tmp_path / "s/1.png"], tmp_path)
 
 
 def test_one_dicom_file_in_two_folders_is_one_view(tmp_path):
