@@ -38,13 +38,22 @@ def run_demo(out: str | os.PathLike[str]) -> pd.DataFrame:
 
     Returns:
         Table of `score_systems`.
+
+    Raises:
+        ValueError: the data set in `out` is no synthetic one; see `run_experiment`.
     """
     out = Path(out)
-    if not (out / FOLDER).exists():
+    data = out / FOLDER
+    if not data.exists() or not any(data.iterdir()):
         write_synthetic_mura(out, STUDIES_PER_TYPE, seed=0, progress=True)
+    elif not (data / "lesions.csv").is_file():
+        raise ValueError(
+            f"the demonstration is of synthetic radiographs. Received: {data}, which is another "
+            "data set. Give another folder, or train on these with `mura-tf train`."
+        )
     return run_experiment(
         RECIPE,
-        out / FOLDER,
+        data,
         out,
         members=MEMBERS,
         engine=LocalEngine(min(usable_cores(), MOST_JOBS)),

@@ -72,7 +72,8 @@ def waiting(
         *times,
         console=_ERRORS,
         transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # what goes into a file or a pipe is no bar's affair
+        # what goes into a file or a pipe is no bar's affair
+        redirect_stdout=bool(sys.stdout and sys.stdout.isatty()),
     )
     with bars:
         yield partial(bars.advance, bars.add_task(doing, total=total))

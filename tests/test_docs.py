@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from string import Template
 
 import pytest
 import typer
@@ -97,11 +98,15 @@ def test_recipes_are_recipes():
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: f"{page.parent.name}-{page.stem}")
 def test_its_commands_parse(page):
+    variables = {"PWD": "/work"}
     for block in blocks(page, "console"):
         lines = block.replace("\\\n", " ").splitlines()
         for line in (line for line in lines if line.startswith("$ ")):
-            words = shlex.split(line[2:], comments=True)
-            if words[:1] == ["mura-tf"] and not re.search(r"\$[A-Z]|\.\.\.", line):
+            words = shlex.split(Template(line[2:]).substitute(variables), comments=True)
+            while words and (set_here := re.fullmatch("([A-Z_]+)=(.*)", words[0])):
+                variables[set_here[1]] = set_here[2]
+                words.pop(0)
+            if words[:1] == ["mura-tf"] and "..." not in words:
                 command = COMMANDS[words[1]]
                 command.make_context(words[1], words[2:], parent=typer.Context(command))
 

@@ -53,6 +53,12 @@ def test_nothing_is_shown_if_not_asked(bars):
     assert bars.getvalue() == ""
 
 
+def test_standard_output_may_be_closed(bars, monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    assert list(track([1, 2], "Reading")) == [1, 2]
+    assert "Reading" in bars.getvalue()
+
+
 def test_nothing_is_shown_in_a_pipe(capfd, monkeypatch):
     monkeypatch.setattr(terminal, "_ERRORS", Output(stderr=True, force_terminal=True))
     assert list(track([1, 2], "Reading")) == [1, 2]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mura_tf.cli.options import Runs, run_folders
+from mura_tf.cli.options import Runs, first_folder, run_folders
 from mura_tf.cli.printing import print_report
 from mura_tf.terminal import waiting
 
@@ -21,7 +21,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score finished runs as ensembles, from their predictions alone, and write the report."""
-    folders, out = run_folders(runs), out or runs[0]
+    folders = run_folders(runs)
+    out = out or first_folder(runs)
 
     with waiting("Starting"):
         from mura_tf.experiment import report_runs

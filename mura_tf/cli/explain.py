@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from mura_tf.cli.failures import wrong_usage
-from mura_tf.cli.options import DATA, CacheDir, Runs, listed, run_folders
+from mura_tf.cli.options import DATA, CacheDir, Runs, first_folder, listed, run_folders
 from mura_tf.cli.printing import print_table
 from mura_tf.terminal import counted, waiting
 
@@ -98,7 +98,8 @@ def explain(
     if not score and chosen and len(chosen) > 1:
         raise typer.BadParameter(f"a figure shows one method. Received: --methods {methods}.")
     order, count = _order(top or "wrong:20")
-    folders, out = run_folders(runs), out or runs[0] / "explained"
+    folders = run_folders(runs)
+    out = out or first_folder(runs) / "explained"
 
     with waiting("Starting"):
         from mura_tf.explain.ensemble import Ensemble, require_order

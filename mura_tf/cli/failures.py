@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import typer
 from typer.core import TyperGroup
 
-_SHORTAGE = "memory ran out. Give fewer files at a time."
+_SHORTAGE = "memory ran out. Free some, or give less at a time."
 
 
 class Commands(TyperGroup):
@@ -72,7 +72,7 @@ def _failures_as_sentences() -> Iterator[None]:
         print(f"Error: {_SHORTAGE}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        print("Stopped. The same command goes on from here.", file=sys.stderr)
+        print("Stopped. What is finished is kept; the same command does the rest.", file=sys.stderr)
         raise typer.Exit(128 + signal.SIGINT) from None
 
 

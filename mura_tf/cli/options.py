@@ -37,7 +37,8 @@ MaxSkipped = Annotated[
 CacheDir = Annotated[
     Path | None,
     typer.Option(
-        help="Where prepared images are kept. [default: $MURA_TF_CACHE or ~/.cache/mura_tf]",
+        help="Where prepared images are kept. [default: $MURA_TF_CACHE, else mura_tf in "
+        "$XDG_CACHE_HOME or ~/.cache]",
         rich_help_panel=DATA,
     ),
 ]
@@ -134,3 +135,8 @@ def run_folders(roots: list[Path]) -> list[Path]:
     from mura_tf.training.run import folders_below
 
     return folders_below(roots)
+
+
+def first_folder(roots: list[Path]) -> Path:
+    """Where what is made of `run_folders` goes by default: `runs/*` names files, too."""
+    return next(root for root in roots if not root.is_file())

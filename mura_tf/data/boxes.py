@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 
-from mura_tf.data.fracatlas import is_fracatlas
 from mura_tf.data.grazpedwri import annotations_of, is_grazpedwri
 from mura_tf.data.layouts import find_dataset
 from mura_tf.data.radiograph import read_size
@@ -56,7 +55,7 @@ def load_boxes(
     boxes = known_boxes(data, views, among)
     if boxes is None:
         raise FileNotFoundError(
-            f"maps are scored against boxes, and there is no {_box_file(data)}. Use a synthetic "
+            f"maps are scored against boxes, and there are none in {data}. Use a synthetic "
             "data set (mura-tf synthesize), which has a lesions.csv, FracAtlas with its "
             "Annotations, or GRAZPEDWRI-DX with its pascalvoc or yolov5."
         )
@@ -67,8 +66,8 @@ def known_boxes(
     data: str | os.PathLike[str], views: pd.DataFrame, among: pd.DataFrame | None = None
 ) -> pd.DataFrame | None:
     """`load_boxes`, or None where the data set has no boxes."""
-    path = _box_file(data)
-    if path.exists():
+    folder = Path(data).parent if is_csv(data) else find_dataset(data)
+    if path := _boxes_in(folder):
         return _read(path, views, among)
     if not is_csv(data) or (files := _box_files_above(views)).isna().all():
         return None
@@ -113,19 +112,12 @@ def boxes_above(
     return pd.concat(tables, ignore_index=True)
 
 
-def _box_file(data: str | os.PathLike[str]) -> Path:
-    """Where the boxes of a data set are, if it has any; beside a CSV, its `lesions.csv`.
-
-    A file, or GRAZPEDWRI-DX' folder of a file per view.
-    """
-    if is_csv(data):
-        return Path(data).with_name("lesions.csv")
-    folder = find_dataset(data)
-    if is_fracatlas(folder):
-        return folder / _COCO
-    if is_grazpedwri(folder):
-        return annotations_of(folder) or folder / "pascalvoc"
-    return folder / "lesions.csv"
+def _boxes_in(folder: Path) -> Path | None:
+    """What of a folder holds boxes: a file, or GRAZPEDWRI-DX' folder of a file per view."""
+    for path in (folder / "lesions.csv", folder / _COCO):
+        if path.is_file():
+            return path
+    return annotations_of(folder) if is_grazpedwri(folder) else None
 
 
 def _box_files_above(views: pd.DataFrame) -> pd.Series:
@@ -139,13 +131,7 @@ def _folder_of(path: str) -> str:
 
 
 def _box_file_above(folder: Path) -> Path | None:
-    for above in (folder, *folder.parents):
-        for path in (above / "lesions.csv", above / _COCO):
-            if path.is_file():
-                return path
-        if is_grazpedwri(above):
-            return annotations_of(above)
-    return None
+    return next(filter(None, map(_boxes_in, (folder, *folder.parents))), None)
 
 
 def _read_each(

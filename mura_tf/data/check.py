@@ -49,8 +49,8 @@ def check_dataset(root: str | os.PathLike[str], progress: bool = False) -> pd.Da
 
     Returns:
         See `check_views`; in addition the problems "no data set", "empty", "header", "encoding",
-        "malformed line", "no images", "no label", "name", "another name", "unlisted" and
-        "contradicting folder" (FracAtlas; of MURA "two labels"). No row: nothing is wrong.
+        "malformed line", "no images", "no label", "name", "unlisted" and "contradicting folder"
+        (FracAtlas; of MURA "two labels"). No row: nothing is wrong.
 
     Examples:
         >>> len(mt.check_dataset("demo/MURA-v1.1"))
@@ -86,8 +86,9 @@ def check_views(views: pd.DataFrame, progress: bool = False) -> pd.DataFrame:
         progress: whether to show a progress bar.
 
     Returns:
-        `path, problem, reason`, a row per problem. Files: "missing", "unreadable" (empty,
-        truncated, damaged, no image, a directory), and byte-identical to an earlier file:
+        `path, problem, reason`, a row per problem. Files: "missing", "another name" (that of another
+        suffix is there), "unreadable" (empty, truncated, damaged, no image, a directory), and
+        byte-identical to an earlier file:
         "contradiction" if the labels differ, else "leak" if the splits differ, else "duplicate".
         Pictures: "one grey level", "tiny range", "few bits" (scaled to all grey levels) and
         "inverted" (a bright border where most have a dark one). The table: "listed twice", "two
@@ -273,6 +274,7 @@ def _topmost_missing(path: str) -> str:
 
 def _odd_looks(seen: dict[str, tuple[Look, str]]) -> list[Finding]:
     findings = []
+    noted: dict[str, list[str]] = {}
     bright = [look.bright for look, _ in seen.values()]
     most_are_dark = sum(bright) <= len(bright) / 2
     for path, (look, note) in seen.items():
@@ -288,10 +290,14 @@ def _odd_looks(seen: dict[str, tuple[Look, str]]) -> list[Finding]:
             mend = "air. Invert it, if it is a negative"
             findings.append(Finding(path, "inverted", f"{reason} {mend}"))
         if note:
-            reason = f"{note}; expected values of all the bits"
-            findings.append(
-                Finding(path, "few bits", f"{reason}. Nothing is to be done if so meant")
-            )
+            noted.setdefault(note, []).append(path)
+    mend = "expected values of all the bits. Nothing is to be done if so meant"
+    for note, paths in noted.items():
+        where = paths[0]
+        if len(paths) > 1:
+            note += f": {len(paths)} files, the first {where}"
+            where = common_folder(paths)
+        findings.append(Finding(where, "few bits", f"{note}; {mend}"))
     return findings
 
 

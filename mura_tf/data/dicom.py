@@ -7,7 +7,7 @@ import io
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
@@ -144,6 +144,7 @@ def _shown(dataset: "Dataset") -> tuple[np.ndarray, str]:
     from pydicom.pixels.processing import apply_modality_lut
 
     with _refused_as("DICOM with pixels that cannot be read"), np.errstate(all="ignore"):
+        _require_decoder(dataset)
         _require_packed_size(dataset)
         stored = dataset.pixel_array
         padding = _padding(stored, dataset)
@@ -277,7 +278,7 @@ def _refused_as(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (UnreadableImageError, KeyboardInterrupt, SystemExit):
+    except (UnreadableImageError, ImportError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
         if is_refusal(error):
@@ -319,6 +320,18 @@ def _require_pixels(dataset: "Dataset") -> None:
             f"DICOM whose highest bit is {highest} of {stored} stored; expected {int(stored) - 1}: "
             "its pixels do not begin at the lowest bit"
         )
+
+
+def _require_decoder(dataset: "Dataset") -> None:
+    """ImportError where the extra lacks that unpacks these pixels."""
+    from pydicom.pixels import get_decoder
+
+    with suppress(NotImplementedError):  # of a syntax that pydicom does not know, as it says then
+        if not get_decoder(dataset.file_meta.TransferSyntaxUID).is_available:
+            raise ImportError(
+                "packed DICOM pixels, which need decoders. Install the extra: pip install "
+                "'mura-tf[dicom]'."
+            )
 
 
 def _require_packed_size(dataset: "Dataset") -> None:

@@ -25,8 +25,9 @@ def unsplit_key(views: pd.DataFrame) -> list[str]:
 
 
 def views_mark(views: pd.DataFrame) -> str:
-    """Hexadecimal digits of the views that a table has and their labels, wherever files lie."""
-    said = views[[*VIEW_KEY, "label"]].to_csv(index=False)
+    """Hexadecimal digits of a table's views and their labels, in whatever order, wherever files
+    lie."""
+    said = in_order(views)[[*VIEW_KEY, "label"]].to_csv(index=False)
     return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
 
 
@@ -34,7 +35,8 @@ def plain_views(views: pd.DataFrame) -> pd.DataFrame:
     """A views table as a file of it would say it: its columns alone, of text and `as_labels`.
 
     Raises:
-        ValueError: a column is lacking, or empty in a row, but that of the label; see `as_labels`.
+        ValueError: a column is lacking, or empty in a row, but that of the label, see `as_labels`; a
+            split that is not of `SPLITS`.
     """
     require_columns(views, VIEW_COLUMNS, "views must be a views table")
     said = [*VIEW_KEY, "path"]
@@ -44,6 +46,10 @@ def plain_views(views: pd.DataFrame) -> pd.DataFrame:
             f"{', '.join(empty.columns[empty.any()])}."
         )
     views = views[VIEW_COLUMNS].astype(dict.fromkeys(said, str))
+    if unknown := sorted(set(views.split) - {*SPLITS}):
+        raise ValueError(
+            f"split must be one of {', '.join(SPLITS)}. Received: {', '.join(unknown)}."
+        )
     return views.assign(label=as_labels(views.label))
 
 

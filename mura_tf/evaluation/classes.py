@@ -125,7 +125,12 @@ def score_classes(
             "every view needs a probability for every class. Received: a table that lacks some; "
             "do its members have the same classes?"
         )
-    members = int(study_probabilities(rows).members.min())  # and checks that all saw all views
+    members = study_probabilities(rows).members
+    if members.nunique() > 1:
+        raise ValueError(
+            "every member must have seen every study. Received: studies of "
+            f"{' and '.join(map(str, sorted(members.unique())))} members."
+        )
     means = dict.fromkeys(columns, "mean")
     views = rows.groupby(VIEW_KEY, sort=False).agg({"label": "first"} | means)
     views = views.reset_index()
@@ -150,7 +155,7 @@ def score_classes(
     curves = _curves(truth, probabilities, classes)
     return ClassScores(
         split=split,
-        members=members,
+        members=int(members.iloc[0]),
         confusion=pd.DataFrame(confusion, classes, classes),
         table=_table(truth, decisions, curves, accuracy, classes),
         accuracy=accuracy,

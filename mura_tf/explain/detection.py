@@ -56,7 +56,8 @@ def boxes_of(heat: ArrayLike, least: float = 0.5) -> pd.DataFrame:
             )
         ]
         rows += sorted(found, key=lambda row: -row[-1])
-    return pd.DataFrame(rows, columns=["view", *BOX, "confidence"])
+    kinds = dict.fromkeys(["view", *BOX], int) | {"confidence": float}
+    return pd.DataFrame(rows, columns=[*kinds]).astype(kinds)
 
 
 def average_precision(found: pd.DataFrame, true: pd.DataFrame, iou: float) -> float:

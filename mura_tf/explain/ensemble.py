@@ -170,7 +170,7 @@ class Ensemble:
             method, layer: see `explain.heatmaps`.
             progress: whether to show a progress bar.
         """
-        from mura_tf.explain.heatmaps import heatmaps
+        from mura_tf.explain.heatmaps import heatmaps, model_of
 
         images, frames = self.inputs(views)
         heat = np.zeros(images.shape[:3], np.float32)
@@ -182,7 +182,7 @@ class Ensemble:
                 for member in members:
                     maps.append(
                         heatmaps(
-                            member,
+                            model_of(member),
                             images[rows],
                             method,
                             of_class,

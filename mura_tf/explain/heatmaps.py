@@ -165,7 +165,7 @@ def probabilities(
 
 def methods_for(model: ModelOrRun) -> list[str]:
     """The methods of `METHODS` that can explain a `keras.Model` or `Run` on Keras' backend."""
-    model = _keras_model(model)
+    model = model_of(model)
     lacking = set() if attention_maps(model) else {"attention"}
     if lesion_logits(model) is None:
         lacking.add("learned")
@@ -174,6 +174,14 @@ def methods_for(model: ModelOrRun) -> list[str]:
     except ValueError:
         lacking.add("cam")
     return [name for name, one in METHODS.items() if one.works_here and name not in lacking]
+
+
+def model_of(model: ModelOrRun) -> keras.Model:
+    """A model, or a run's model, whose graph can be taken apart."""
+    if isinstance(model, Run):
+        model = _loaded(model.path.resolve(), model.model_path.stat().st_mtime_ns)
+    require_flat(model)
+    return model
 
 
 def frames_of(images: np.ndarray) -> np.ndarray:
@@ -210,7 +218,7 @@ def _opened(
     """The `keras.Model`, the number of the class and the images, all of them checked."""
     require_backend()
     info = model.info if isinstance(model, Run) else {}
-    model = _keras_model(model)
+    model = model_of(model)
     images = np.asarray(images, np.float32)
     expected = model.input_shape[1:]
     if images.ndim != 4 or any(
@@ -236,14 +244,6 @@ def _opened(
         return model, 0, images
     classes = tuple(info.get("classes", ()))
     return model, _class_index(of_class, model.outputs[0].shape[-1], classes), images
-
-
-def _keras_model(model: ModelOrRun) -> keras.Model:
-    """A model, or a run's model, whose graph can be taken apart."""
-    if isinstance(model, Run):
-        model = _loaded(model.path.resolve(), model.model_path.stat().st_mtime_ns)
-    require_flat(model)
-    return model
 
 
 @lru_cache(maxsize=8)

@@ -11,7 +11,7 @@ import pandas as pd
 from mura_tf.evaluation.metrics import bootstrap_weights, interval
 from mura_tf.published import OVERALL
 
-UNIFORM, BLOB = "uniform", "centred_blob"
+CHANCE = UNIFORM, BLOB = "uniform", "centred_blob"
 THRESHOLDS = np.arange(1, 20) / 20
 """Of a map's maximum; the fixed one is 0.5."""
 SCORES = {

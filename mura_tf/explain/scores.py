@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from mura_tf.data.table import VIEW_KEY
 from mura_tf.data.text import read_table
 from mura_tf.explain.detection import IOUS, average_precision, boxes_of
 from mura_tf.explain.ensemble import Ensemble
-from mura_tf.explain.heatmaps import ModelOrRun, heatmaps, methods_for, probabilities
+from mura_tf.explain.heatmaps import heatmaps, methods_for, model_of, probabilities
 from mura_tf.explain.localization import (
+    CHANCE,
     box_scores,
     chance_maps,
     frame_masks,
@@ -26,10 +27,12 @@ from mura_tf.explain.localization import (
 )
 from mura_tf.explain.methods import METHODS, find_method
 from mura_tf.explain.sanity import SHARES, deletion_and_insertion, randomized, rank_correlations
-from mura_tf.files import written_whole
+from mura_tf.files import locked, written_whole
 from mura_tf.terminal import waiting
 from mura_tf.training.facts import write_facts
 
+AT_ONCE = 256
+"""Views whose images and maps are held at a time."""
 DRAWS = 5
 """Random weights that maps are compared with: one network's may resemble a map by chance."""
 KEY = ["system", "members", "split", "layer", "study_type", "method", "score"]
@@ -64,7 +67,7 @@ def write_scores(
     """
     path = Path(out) / "heatmap_scores.csv"
     methods = methods and list(methods)
-    before = _scores_before(path)
+    _scores_before(path)  # which it refuses before an hour of scoring
     if layer and methods and not any(find_method(method).takes_layer for method in methods):
         raise ValueError(
             f"none of {', '.join(methods)} takes a layer. Received: layer {layer!r}. Leave it out."
@@ -77,11 +80,13 @@ def write_scores(
         "layer": [layer if layer and _takes_layer(one) else "" for one in scores.method],
     }
     table = scores.assign(**whose)[[*whose, *scores]]
-    if before is not None:
-        again = before.set_index(KEY).index.isin(table.set_index(KEY).index)
-        table = pd.concat([before[~again], table], ignore_index=True)
-    with written_whole(path) as part:
-        table.to_csv(part, index=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        if (before := _scores_before(path)) is not None:  # others may have written meanwhile
+            again = before.set_index(KEY).index.isin(table.set_index(KEY).index)
+            table = pd.concat([before[~again], table], ignore_index=True)
+        with written_whole(path) as part:
+            table.to_csv(part, index=False)
     write_facts(ensemble.runs, Path(out))
     return overview(scores)
 
@@ -124,56 +129,59 @@ def score_heatmaps(
             "expected at least one. Use a data set whose lesions are marked on that split."
         )
     methods = list(dict.fromkeys(methods or methods_for(ensemble.members(views.study_type[0])[0])))
-    layered = {method: find_method(method).takes_layer for method in methods}
-    images, frames = ensemble.inputs(views)
-    inside = frame_masks(frames, ensemble.side)
-    heat = {method: np.zeros(inside.shape, np.float32) for method in methods}
-    heat |= chance_maps(frames, ensemble.side)
-    values: dict[str, dict[str, np.ndarray]] = defaultdict(
-        lambda: defaultdict(lambda: np.zeros(len(views)))
-    )
-    groups = list(ensemble.groups(views))
+    layers = {method: layer if find_method(method).takes_layer else None for method in methods}
+    parts = [
+        (part, members, of_class)
+        for rows, members, of_class in ensemble.groups(views)
+        for part in np.array_split(rows, -(-len(rows) // AT_ONCE))
+    ]
     blanks: dict[Path, keras.Model] = {}  # run folder -> its network, for random weights
-    steps = len(methods) + (DRAWS * len(methods) + len(heat) if sanity else 0)
-    with waiting("Explaining", steps * len(groups), shown=progress) as step:
+    values: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
+    steps = len(methods) + (DRAWS * len(methods) + len(methods) + len(CHANCE) if sanity else 0)
+    with waiting("Explaining", steps * len(parts), shown=progress) as step:
+        for rows, runs, of_class in parts:
+            members = [model_of(run) for run in runs]
+            images, frames = ensemble.inputs(views.iloc[rows])
+            inside = frame_masks(frames, ensemble.side)
+            masks = box_masks(views.iloc[rows], boxes, frames, ensemble.side)
 
-        def maps_of(
-            models: Sequence[ModelOrRun], method: str, rows: np.ndarray, of_class: int | None
-        ) -> np.ndarray:
-            step()
-            taken = layer if layered[method] else None
-            return heatmaps(
-                models, images[rows], method, of_class, layer=taken, frames=frames[rows]
-            )
-
-        for rows, members, of_class in groups:
-            for method in methods:
-                heat[method][rows] = maps_of(members, method, rows, of_class)
-            if not sanity:
-                continue
-            for run in members:
-                if run.path not in blanks:  # a model of all study types is in every group
-                    blanks[run.path] = run.model()
-            blank = [blanks[run.path] for run in members]
-            for draw in range(DRAWS):
-                for number, model in enumerate(blank):
-                    drawn = randomized(model, seed + draw * len(blank) + number)
-                    model.set_weights(drawn.get_weights())  # what was traced of it stays
-                for method in methods:
-                    other = maps_of(blank, method, rows, of_class)
-                    correlations = rank_correlations(heat[method][rows], other, inside[rows])
-                    values[method]["randomized"][rows] += np.abs(correlations) / DRAWS
-            predict = partial(probabilities, members, of_class=of_class)
-            for method, maps in heat.items():
+            def maps_of(models: list[keras.Model], method: str) -> np.ndarray:
                 step()
-                curves = deletion_and_insertion(predict, images[rows], maps[rows], inside[rows])
-                for name, curve in zip(("deletion", "insertion"), curves, strict=True):
-                    values[method][name][rows] = trapezoid(curve, SHARES)
-    masks = box_masks(views, boxes, frames, ensemble.side)
-    by_method = {
-        method: box_scores(maps, masks, inside) | values[method] for method, maps in heat.items()
-    }
-    return score_table(by_method, views, seed=seed)
+                return heatmaps(
+                    models, images, method, of_class, layer=layers[method], frames=frames
+                )
+
+            heat = {method: maps_of(members, method) for method in methods}
+            heat |= chance_maps(frames, ensemble.side)
+            scores = {method: box_scores(maps, masks, inside) for method, maps in heat.items()}
+            if sanity:
+                for run in runs:
+                    if run.path not in blanks:  # a model of all study types is in every group
+                        blanks[run.path] = run.model()
+                blank = [blanks[run.path] for run in runs]
+                alike = {method: np.zeros(len(rows)) for method in methods}
+                for draw in range(DRAWS):
+                    for number, model in enumerate(blank):
+                        drawn = randomized(model, seed + draw * len(blank) + number)
+                        model.set_weights(drawn.get_weights())  # what was traced of it stays
+                    for method in methods:
+                        found = rank_correlations(heat[method], maps_of(blank, method), inside)
+                        alike[method] += np.abs(found) / DRAWS
+                for method in methods:
+                    scores[method]["randomized"] = alike[method]
+                predict = partial(probabilities, members, of_class=of_class)
+                for method, maps in heat.items():
+                    step()
+                    curves = deletion_and_insertion(predict, images, maps, inside)
+                    for name, curve in zip(("deletion", "insertion"), curves, strict=True):
+                        scores[method][name] = trapezoid(curve, SHARES)
+            for method, found in scores.items():
+                for name, of_rows in found.items():
+                    whole = values[method].setdefault(
+                        name, np.zeros((len(views), *of_rows.shape[1:]))
+                    )
+                    whole[rows] = of_rows
+    return score_table(values, views, seed=seed)
 
 
 def score_detections(
@@ -193,11 +201,16 @@ def score_detections(
         (boxes) and `found`.
     """
     views = ensemble.reported
-    frames = ensemble.inputs(views)[1]
+    parts = [views[start : start + AT_ONCE] for start in range(0, len(views), AT_ONCE)]
+    frames = np.concatenate([ensemble.inputs(part)[1] for part in parts])
     true = squares_of(views, load_boxes(data, views, ensemble.data_views), frames)
     rows = []
     for method in methods:
-        found = boxes_of(ensemble.heatmaps(views, method))
+        by_part = [boxes_of(ensemble.heatmaps(part, method)) for part in parts]
+        found = pd.concat(
+            [one.assign(view=one.view + place * AT_ONCE) for place, one in enumerate(by_part)],
+            ignore_index=True,
+        )
         found["confidence"] *= views.probability.to_numpy()[found.view]
         for iou in IOUS:
             precision = average_precision(found, true, iou)
@@ -212,7 +225,7 @@ def _takes_layer(method: str) -> bool:
 
 
 def _scores_before(path: Path) -> pd.DataFrame | None:
-    """The table at `path`, if there is one; read first, as scoring may take an hour."""
+    """The table at `path`, if there is one."""
     if not path.exists():
         return None
     try:

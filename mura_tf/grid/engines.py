@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from mura_tf.cores import threads, usable_cores
+from mura_tf.data.cache import default_cache_dir
 from mura_tf.grid.worker import train_in_process
 from mura_tf.models.backend import keras_settings
 
@@ -176,10 +177,10 @@ def _environment(shared: bool, cores: int) -> dict[str, str]:
 
 def _passed_on() -> dict[str, str]:
     """What the processes of other nodes would else take from their environment and keras.json."""
-    cache = os.environ.get("MURA_TF_CACHE")
-    return {"KERAS_BACKEND": keras_settings()["backend"]} | (
-        {"MURA_TF_CACHE": cache} if cache else {}
-    )
+    return {
+        "KERAS_BACKEND": keras_settings()["backend"],
+        "MURA_TF_CACHE": os.path.abspath(default_cache_dir()),
+    }
 
 
 def _require_listener(address: str) -> None:

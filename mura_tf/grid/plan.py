@@ -69,9 +69,10 @@ class PlannedRun(NamedTuple):
     def needs(self) -> Path | None:
         """The folder of the run whose model it starts from, if any; relative where its own is, so
         that it is known among a plan's, wherever that lies."""
-        if self.recipe.initial is None:
+        initial = self.recipe.initial_path(self.folder)
+        if initial is None:
             return None
-        needed = Path(os.path.normpath(self.folder / self.recipe.initial)).parent
+        needed = initial.parent
         if needed.is_absolute() and not self.folder.is_absolute():
             with suppress(ValueError):  # on another drive of Windows
                 return Path(os.path.relpath(needed))
@@ -331,16 +332,14 @@ def _check(
 
 def _require_start(run: PlannedRun, trained: Container[Path]) -> None:
     """What a run starts from has to be there, or to be `trained` by the plan."""
-    initial = run.recipe.initial
-    if initial is None:
+    start = run.recipe.initial_path(run.folder)
+    if start is None:
         require_weights(run.recipe.backbone, run.recipe.weights)
-    elif run.needs not in trained:
-        start = os.path.normpath(run.folder / initial)  # of a folder that may not be there yet
-        if not os.path.isfile(start):
-            raise FileNotFoundError(
-                f"{run.folder} starts from another run's model, and there is no {start}. Restore "
-                "it, or delete that run's folder, and it is trained again where the plan has it."
-            )
+    elif run.needs not in trained and not start.is_file():
+        raise FileNotFoundError(
+            f"{run.folder} starts from another run's model, and there is no {start}. Restore "
+            "it, or delete that run's folder, and it is trained again where the plan has it."
+        )
 
 
 def _execute(

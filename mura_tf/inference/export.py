@@ -303,9 +303,11 @@ def _quietly(*packages: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except ImportError as error:
-        if error.name and error.name.partition(".")[0] in packages:
+        package = (error.name or "").partition(".")[0]
+        if package in packages:
+            extras = "'mura-tf[onnx,openvino]'"
+            wanted = package.replace("_", "-") if package == "ai_edge_litert" else extras
             raise ImportError(
-                f"this format needs {error.name}, which is not installed. Install the extras: "
-                "pip install 'mura-tf[onnx,openvino]', or the package itself."
+                f"this format needs {error.name}, which is not installed: pip install {wanted}."
             ) from None
         raise

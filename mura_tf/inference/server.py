@@ -136,12 +136,13 @@ def create_app(
         point: Annotated[str, Form()] = "",
         token: Annotated[str, Form()] = "",
     ) -> dict[str, Any]:
-        """Reads radiographs: PNG, JPEG, DICOM, or zips of them.
+        """Reads radiographs: PNG, JPEG, DICOM, or zips of them, in the form's field `files`.
 
-        A file's name may have folders: those of one folder are a study. An upload has 1,000 files
-        at most, a zip more. `token` names the request for `/api/progress`. The answer has `studies`
-        and `views`, with the fields of
-        `findings.csv` and `views.csv`; a view's pictures are at `radiograph` and `heat`.
+        A file's name may have folders: those of one folder are a study, unless `each_file` is true.
+        An upload has 1,000 files at most, a zip more. `study_type` is said of all, `point` names
+        the operating point that decides, and `token` the request for `/api/progress`. The answer
+        has `studies` and `views`, with the fields of `findings.csv` and `views.csv`; a view's
+        pictures are at `radiograph` and `heat`.
         """
         with tempfile.TemporaryDirectory() as folder:
             uploads = []

@@ -183,7 +183,7 @@ def _block(name: str) -> str | None:
 
 
 def _norm_as_torch(model: keras.Model, from_scratch: bool) -> None:
-    """PyTorch's momentum everywhere, and its epsilon where no pretrained weights expect another."""
+    """PyTorch's momentum everywhere, and its epsilon where there are no pretrained weights."""
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = 0.9  # of what was; PyTorch's 0.1 is of what is new

@@ -155,11 +155,13 @@ def _why_they_disagree(claim: Claim, scores: Scores, titles: Mapping[System, str
     Between the two stand other measures; each differs from the one before in one thing, and the
     first that changes sides tells which.
     """
+    if claim.measure == "kappa":
+        return ""
     steps = list(MEASURES)
     steps = steps[steps.index(claim.measure) : steps.index("kappa") + 1]
     asked = [claim.statistic(scores, measure) for measure in steps]
     found = [one for one in asked if one is not None]
-    if len(steps) == 1 or not found or len(found[0].compared) != 2:
+    if not found or len(found[0].compared) != 2:
         return ""
     holds = [one.value > claim.above for one in found]
     if holds[0] == holds[-1]:

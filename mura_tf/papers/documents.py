@@ -323,7 +323,7 @@ class Comparison:
 def _fits(system: System, known: list[str], chosen: tuple[str, ...]) -> bool:
     """Whether a system that nobody asked for by name can be had of these study types."""
     if system.together:
-        return len(chosen or set(system.study_types or ()) & set(known)) > 1
+        return len(set(chosen) or set(system.study_types or ()) & set(known)) > 1
     return not system.specialists or _has_all(chosen, known)
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from mura_tf.data.table import SPLITS
 from mura_tf.data.text import read_object
 from mura_tf.data.views import load_views, read_views
+from mura_tf.evaluation.scores import reported_split
 from mura_tf.files import write_json
 from mura_tf.grid.engines import Engine
 from mura_tf.grid.plan import PlannedRun, require_reported_labels, run_plan
@@ -96,6 +97,7 @@ def reproduce(
     failed: dict[Path, str] = {}
     if data:
         require_reported_labels(plan, views)
+        _require_reported_types(plan, views)
         if "split" in options:
             write_json(folder / SPLIT_FILE, {"split": options["split"]})
         failed = run_plan(
@@ -112,6 +114,17 @@ def reproduce(
             return report_table(experiment, plan, out, report_only=not data), failed
         split = options.get("split", "text")
         return report_comparison(experiment, plan, out, split=split, report_only=not data), failed
+
+
+def _require_reported_types(plan: list[PlannedRun], views: pd.DataFrame) -> None:
+    """ValueError where a study type that is asked for has no views to be scored on."""
+    views = views[views.study_type.isin({n for run in plan for n in run.recipe.study_types or ()})]
+    split = reported_split(views)
+    if lacking := sorted(set(views.study_type) - set(views.study_type[views.split == split])):
+        raise ValueError(
+            f"every study type needs views in {split}, which is reported. Received: none of "
+            f"{', '.join(lacking)}. Move some of theirs there, or choose others (--types)."
+        )
 
 
 def _begun_split(experiment: Reproducible, folder: Path, asked: str | None) -> dict[str, str]:
@@ -170,8 +183,8 @@ def _begun_views(folder: Path) -> pd.DataFrame:
     path = folder / "views.csv"
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is not there, expected the folder of an experiment that was begun. Give its "
-            "folder as --out, or --data to begin one."
+            f"{path} is not there, expected the folder of an experiment that was begun. Give as "
+            "--out what was --out then, or --data to begin one."
         )
     return read_views(path)
 

@@ -167,11 +167,13 @@ def routed_predictions(
 
 
 def _parts(comparison: Comparison, runs: Runs) -> dict[System, tuple[list[Run], list[Run]]]:
-    """Composed system -> what tells types apart and the specialists, where all are there."""
+    """Composed system -> what tells types apart and the specialists, where these and all that
+    stands beside it are there."""
     by_name = {system.name: found for system, found in runs.items()}
     parts = {}
     for system in comparison.systems:
-        if system.specialists in by_name and system.recognised_by in by_name:
+        needed = (system.specialists, system.recognised_by, *system.beside)
+        if system.specialists and all(name in by_name for name in needed):
             router, specialists = by_name[system.recognised_by], by_name[system.specialists]
             lacking = set(router[0].info["classes"])
             lacking -= {run.trained_on for run in specialists}

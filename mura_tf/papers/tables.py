@@ -19,7 +19,7 @@ from mura_tf.evaluation.comparison import (
 from mura_tf.evaluation.metrics import THRESHOLD
 from mura_tf.evaluation.scores import STAGE_NAMES, reported_split, study_probabilities
 from mura_tf.grid.finished import complete_ensembles, lost_starts, readable_runs
-from mura_tf.grid.plan import PlannedRun, plan_runs, require_unset
+from mura_tf.grid.plan import SET_HERE, PlannedRun, plan_runs, require_unset
 from mura_tf.papers.claims import Claim, Scores, answer_claims
 from mura_tf.papers.deviations import (
     GREY,
@@ -35,6 +35,11 @@ from mura_tf.reports.numbers import with_interval
 from mura_tf.training.facts import write_facts
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import load_predictions
+
+_SET_HERE = SET_HERE | {
+    "stage": "the table has its stages",
+    "initial": "the first stage starts from `weights` (--weights)",
+}
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class Experiment:
         """
         settings, backbones = dict(settings or {}), tuple(backbones or self.backbones)
         recipe = self.recipe.changed(settings)
-        require_unset(settings, {"initial": "the first stage starts from `weights` (--weights)"})
+        require_unset(settings, _SET_HERE)
         if "backbone" in settings and backbones != (settings["backbone"],):
             raise ValueError(
                 f"{self.name} has the backbones {', '.join(backbones)}. Received a recipe with "

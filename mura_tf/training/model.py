@@ -47,8 +47,8 @@ def compiled_model(
         )
     finally:
         keras.config.set_dtype_policy(policy)
-    if recipe.initial:
-        _load_initial(model, run_dir / recipe.initial, recipe.initial_part)
+    if initial := recipe.initial_path(run_dir):
+        _load_initial(model, initial, recipe.initial_part)
     weight = boxes_weight(recipe.head)
     if weight or weighs_views(recipe.head):
         model = JointModel.around(model, weight)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import as_file, files
-from pathlib import PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -335,6 +335,15 @@ class Recipe:
         return int(
             np.random.SeedSequence([self.seed, self.repeat, self.member]).generate_state(1)[0]
         )
+
+    def initial_path(self, run_dir: str | os.PathLike[str]) -> Path | None:
+        """The model that a run in that folder starts from, if any.
+
+        `initial` goes up by the folders' names, wherever a link among them leads.
+        """
+        if self.initial is None:
+            return None
+        return Path(os.path.normpath(os.path.join(run_dir, self.initial)))
 
     @property
     def hash(self) -> str:

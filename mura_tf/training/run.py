@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from mura_tf.data.cache import picture_marks
+from mura_tf.data.findings import few
 from mura_tf.data.text import read_object, read_text
 from mura_tf.evaluation.predictions import PREDICT_AGAIN, read_predictions
 from mura_tf.files import walked
@@ -289,7 +290,7 @@ def load_predictions(run_dirs: RunFolders) -> pd.DataFrame:
     if missing or not paths:
         raise FileNotFoundError(
             f"{len(missing)} of {len(paths)} run folders hold no predictions.csv, expected a "
-            f"finished run in each. Received: {', '.join(missing[:5]) or 'no folder'}. "
+            f"finished run in each. Received: {few(missing) or 'no folder'}. "
             "Repeat the command that trained them: it predicts again where best.keras is there, "
             "and trains where it is not."
         )
@@ -347,7 +348,7 @@ def finished_runs(run_dirs: RunFolders) -> list[Run]:
         raise ValueError(
             "scores and reports are made of finished runs, whose run.json says so and which hold "
             f"predictions.csv. Received {len(unfinished)} of {len(runs)} run folders without: "
-            f"{', '.join(unfinished) or 'no folder'}. Train them with the same command: it goes on "
+            f"{few(unfinished) or 'no folder'}. Train them with the same command: it goes on "
             "where it stopped."
         )
     return runs

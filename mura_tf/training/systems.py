@@ -164,10 +164,10 @@ def _loaded(runs: list[Run]) -> list[tuple[list[Run], pd.DataFrame]]:
 
 def _start(run: Run) -> dict[str, str]:
     """What a run began with, and on, apart from its system's recipe."""
-    initial = run.recipe.initial
+    initial = run.recipe.initial_path(run.path)
     return {
         "seed": str(run.recipe.seed),
-        "initial": os.path.realpath(run.path / initial) if initial else "none",
+        "initial": os.path.realpath(initial) if initial else "none",
         "trained on": "all" if run.recipe.study_types is None else "each study type",
     }
 
@@ -192,10 +192,15 @@ def _data_sets(runs: list[Run]) -> dict[Path, Hashable]:
         for run in group:
             prints.setdefault(_views_used(run), set()).add(_fingerprint(run))
         for run in group:
-            tested = "test" in run.info.get("views", {})  # one data set is reported on one split
             changed = len(prints[_views_used(run)] - {None}) > 1
-            marks[run.path] = number, tested, _fingerprint(run) if changed else None
+            marks[run.path] = number, _is_tested(run), _fingerprint(run) if changed else None
     return marks
+
+
+def _is_tested(run: Run) -> bool:
+    """Whether it is reported on test, as all runs on one data set are, or none."""
+    there = "test" in run.info.get("views", {})  # only then are tables read one by one
+    return there and reported_split(run.predictions) == "test"
 
 
 def _fingerprint(run: Run) -> str | None:

@@ -28,7 +28,7 @@ from mura_tf.training.failures import NonFiniteLossError, shortage_explained
 from mura_tf.training.image_level import ValidationAuroc, decided
 from mura_tf.training.model import compiled_model, save_model
 from mura_tf.training.recipe import Recipe
-from mura_tf.training.run import Run
+from mura_tf.training.run import RESUME, Run
 from mura_tf.training.selection import (
     predicted_pictures,
     selected_views,
@@ -107,24 +107,29 @@ def train(
         if len(problems):
             with written_whole(run.path / "skipped.csv") as part:
                 problems.to_csv(part, index=False)
+        else:
+            (run.path / "skipped.csv").unlink(missing_ok=True)
         if not run.finished:
             info = run_facts(recipe, usable, fingerprint) | {
                 "skipped": len(views) - len(usable),
                 "pictures": " ".join(predicted_pictures(usable, recipe, cache_dir)),
             }
             best = run.path / "best.keras"
-            if best.is_file() or Checkpoint(run.path).path.exists():
+            if best.is_file() or (run.path / RESUME).exists():
                 run.require_backend(info["backend"])
                 info |= _earlier_places(run, info)
             if run.info.get("finished") and best.is_file():
                 _predict(run, run.model(), recipe, usable, cache_dir)
+                if "earlier" in info:
+                    here = {name: info[name] for name in ("device", "versions", "earlier")}
+                    write_json(run.path / "run.json", run.info | here)
             else:
                 _train_and_predict(
                     run, recipe, usable, boxes, info, cache_dir, tensorboard, verbose
                 )
                 if run.warning:
                     warnings.warn(run.warning, Notice, stacklevel=2)
-        Checkpoint(run.path).path.unlink(missing_ok=True)
+        (run.path / RESUME).unlink(missing_ok=True)
     return run
 
 

@@ -1,10 +1,18 @@
+import shutil
 from dataclasses import replace
 
 import pandas as pd
 import pytest
-from command_line import call
+from command_line import assert_sentence, call
 
 from mura_tf import demo
+
+
+def test_a_data_set_that_is_not_synthetic_is_not_taken_for_the_demonstrations(mura, tmp_path):
+    shutil.copytree(mura, tmp_path / "MURA-v1.1")
+    result = call("demo", tmp_path)
+    assert_sentence(result, "the demonstration is of synthetic radiographs. Received:")
+    assert {path.name for path in tmp_path.iterdir()} == {"MURA-v1.1"}
 
 
 @pytest.mark.slow  # eight runs, a process each

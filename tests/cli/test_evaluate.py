@@ -1,3 +1,5 @@
+import shutil
+
 import pandas as pd
 import pytest
 from command_line import assert_sentence, call
@@ -20,6 +22,15 @@ def test_runs_are_scored_and_reported(members, tmp_path, bars):
     pd.testing.assert_frame_equal(scores, expected)
     assert (tmp_path / "report.html").exists()
     assert "Scoring" in bars.getvalue() and "Writing the report" in bars.getvalue()
+
+
+def test_files_beside_the_runs_are_no_place_for_the_report(members, tmp_path):
+    """As `runs/*` names them."""
+    folder = shutil.copytree(members / "member0", tmp_path / "runs/small_cnn")
+    (tmp_path / "runs/experiment.json").write_text("{}")
+    result = call("evaluate", *sorted((tmp_path / "runs").iterdir()))
+    assert result.exit_code == 0, result.stderr
+    assert (folder / "scores.csv").is_file()
 
 
 @pytest.fixture

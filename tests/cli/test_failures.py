@@ -67,16 +67,16 @@ def test_ctrl_c_is_one_sentence(tmp_path):
     count = ["reproduce", "table_iii", "--out", tmp_path, "--backbones", "small_cnn"]
     process = run(*count, env=with_modules(tmp_path))
     assert process.returncode == 128 + signal.SIGINT
-    assert process.stderr == "Stopped. The same command goes on from here.\n"
+    assert process.stderr == "Stopped. What is finished is kept; the same command does the rest.\n"
 
 
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (MemoryError(), "memory ran out. Give fewer files at a time."),
+        (MemoryError(), "memory ran out. Free some, or give less at a time."),
         (
             type("ResourceExhaustedError", (Exception,), {})("OOM when allocating tensor"),
-            "memory ran out. Give fewer files at a time.",
+            "memory ran out. Free some, or give less at a time.",
         ),
         (ValueError(), "ValueError"),
     ],

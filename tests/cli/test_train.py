@@ -125,7 +125,7 @@ def test_an_interrupted_training_says_how_to_go_on(mura, tmp_path, monkeypatch):
     monkeypatch.setattr("mura_tf.grid.plan.wait", interrupt)
     result = call("train", mura, tmp_path / "out", *SMALL)
     assert result.exit_code == 130
-    assert "Stopped. The same command goes on from here." in result.stderr
+    assert "Stopped. What is finished is kept; the same command does the rest." in result.stderr
 
 
 def test_a_split_that_cannot_be_is_told_before_the_data_are_read(tmp_path):

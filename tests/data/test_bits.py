@@ -137,6 +137,15 @@ def test_check_names_pictures_that_show_little(pictures):
     assert check_dataset(mura).reason.str.contains("expected").all()
 
 
+def test_few_bits_of_many_files_are_one_finding(pictures):
+    mura, views = pictures
+    for path in views.path:
+        (mura / path).write_bytes(png(elbow_radiograph().astype(np.uint16) << 4))
+    table = check_dataset(mura)
+    (reason,) = table.reason[table.problem == "few bits"]
+    assert f"{len(views)} files, the first {views.path[0]}" in reason
+
+
 def test_a_data_set_of_bright_borders_has_no_inverted_pictures(pictures):
     mura, views = pictures
     for path in views.path:

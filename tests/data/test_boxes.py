@@ -80,8 +80,19 @@ def test_boxes_that_do_not_fit(fracatlas_tree, change, sentence):
 
 
 def test_no_boxes(mura):
-    with pytest.raises(FileNotFoundError, match=r"there is no .*lesions.csv. Use a synthetic"):
+    with pytest.raises(FileNotFoundError, match=r"there are none in .*\. Use a synthetic"):
         load_boxes(mura, load_mura(mura))
+
+
+def test_training_and_scoring_take_the_same_boxes(fracatlas_tree):
+    """A lesions.csv of the user's own goes before FracAtlas' file in both."""
+    views = load_fracatlas(fracatlas_tree)
+    first = views[views.label == 1].iloc[[0]]
+    box = first[VIEW_KEY].assign(kind="fracture", x=1, y=1, width=2, height=3)
+    box.to_csv(fracatlas_tree / "lesions.csv", index=False)
+    scored, trained = load_boxes(fracatlas_tree, first, views), boxes_above(first, views)
+    assert len(scored) == 1
+    pd.testing.assert_frame_equal(scored, trained)
 
 
 def test_a_damaged_lesions_csv(mura):

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -112,6 +113,12 @@ def test_a_body_part_names_the_study_type(part, study_type):
     assert dicom_header(io.BytesIO(radiograph(RAMP, BurnedInAnnotation="YES")), "x").burned_in
     unpaired = radiograph(RAMP, ImageLaterality="U")
     assert dicom_header(io.BytesIO(unpaired), "x").laterality == ""
+
+
+def test_pixels_that_no_decoder_is_there_for_are_no_damage(monkeypatch):
+    monkeypatch.setattr("pydicom.pixels.get_decoder", lambda _: SimpleNamespace(is_available=False))
+    with pytest.raises(ImportError, match=r"need decoders. Install the extra: .*\[dicom\]"):
+        decode_radiograph(radiograph(RAMP), "x")
 
 
 def test_a_window_without_a_centre_is_none():

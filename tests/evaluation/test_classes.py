@@ -192,8 +192,17 @@ def test_one_class_at_all():
             lambda table: pd.concat([table, table.drop(index=3).assign(member=1)]),
             "every member must predict every view of a study once",
         ),
+        (
+            lambda table: pd.concat(
+                [table, table[table.patient != table.patient[0]].assign(member=1)]
+            ),
+            "every member must have seen every study. Received: studies of 1 and 2 members",
+        ),
     ],
-    ids=["no classes", "two systems", "two names", "no view", "missing", "foreign", "members"],
+    ids=[
+        *("no classes", "two systems", "two names", "no view", "missing", "foreign", "members"),
+        "studies",
+    ],
 )
 def test_bad_input_gets_a_sentence(change, sentence):
     with pytest.raises(ValueError, match=sentence):

@@ -53,6 +53,15 @@ def test_maps_of_the_lesion_find_the_lesion(scores):
     assert not overall.gain_low["uniform", "pointing"] > 0
 
 
+def test_scores_do_not_depend_on_how_many_views_are_held(bright, lesions, monkeypatch):
+    settings = bright, lesions, ["cam", "saliency"]
+    whole = score_heatmaps(*settings, sanity=True), score_detections(*settings)
+    monkeypatch.setattr("mura_tf.explain.scores.AT_ONCE", 2)
+    parts = score_heatmaps(*settings, sanity=True), score_detections(*settings)
+    for one, other in zip(whole, parts, strict=True):
+        pd.testing.assert_frame_equal(one, other, rtol=1e-4)
+
+
 def test_boxes_of_maps_of_the_lesion_are_the_lesions(bright, lesions, monkeypatch):
     """Normal views, whose maps are empty, have none; made hot, they cost precision."""
     found = score_detections(bright, lesions, ["cam"]).set_index("iou")

@@ -57,6 +57,16 @@ def test_a_folder_keeps_its_split(tmp_path, monkeypatch):
     assert path.read_bytes() == before
 
 
+def test_a_study_type_that_nothing_is_reported_of_is_refused_before_training(tmp_path, monkeypatch):
+    views = views_of({"elbow": (8, 6), "wrist": (8, 6)})
+    test = views[views.study_type == "elbow"].assign(split="test")
+    views = pd.concat([views.assign(split="train"), views, test], ignore_index=True)
+    monkeypatch.setattr(lib, "load_views", lambda data, progress: views)
+    monkeypatch.setattr(lib, "run_plan", None)
+    with pytest.raises(ValueError, match=r"needs views in test, .* Received: none of wrist\."):
+        lib.reproduce(lib.find_experiment("table_v"), tmp_path, "data")
+
+
 def test_a_folder_has_one_split_of_two(tmp_path, monkeypatch):
     valid = views_of({"elbow": (30, 24), "wrist": (40, 30)})
     train = valid.assign(split="train", patient="train" + valid.patient)

@@ -436,7 +436,7 @@ def test_a_plan_is_the_documents_but_for_what_is_given(tmp_path):
     [
         ({"initial": "elsewhere/best.keras"}, "--weights"),
         ({"study_types": ["elbow"]}, "--types"),
-        ({"stage": "mura"}, "--scheme"),
+        ({"stage": "mura"}, "has its stages"),
         ({"member": 1}, "--members"),
         ({"repeat": 2}, "--repeats"),
     ],

@@ -275,3 +275,10 @@ def test_a_run_that_goes_on_elsewhere_is_told_and_says_where_it_was(mura, tmp_pa
     facts = json.loads((tmp_path / "experiment.json").read_text())
     assert facts["devices"] == sorted(["another", here["device"]])
     assert facts["versions"]["keras"] == sorted(["3.0", here["versions"]["keras"]])
+
+    (folder / "predictions.csv").unlink()
+    finished = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(finished | another | {"earlier": []}))
+    with pytest.warns(Notice, match="device another before"):
+        again = train(TWO_EPOCHS, views, folder, verbose=0)
+    assert again.finished and again.info == finished

@@ -35,6 +35,9 @@ def test_a_type_run_starts_from_the_mura_run_and_can_be_moved_with_it(mura, tmp_
     assert all(np.array_equal(*pair) for pair in zip(at_start, start, strict=True))
 
     (tmp_path / "here").rename(tmp_path / "there")
+    (tmp_path / "another disk").mkdir()
+    (tmp_path / "there/elbow").rename(tmp_path / "another disk/elbow")
+    (tmp_path / "there/elbow").symlink_to(tmp_path / "another disk/elbow")
     run = train(recipe, views, tmp_path / "there/elbow", verbose=0)
     assert run.finished
     assert set(run.predictions.stage) == {"type"}

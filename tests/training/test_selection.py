@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from run_folders import views_of
 
+from mura_tf.data.table import views_mark
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.selection import selected_views, split_views
 
@@ -79,11 +80,27 @@ def test_one_study_type_cannot_be_told_apart(views):
         selected_views(views, recipe)
 
 
+def test_labels_are_needed_of_the_recipes_own_study_types(views):
+    elbow = (views.split == "valid") & (views.study_type == "elbow")
+    views = views.assign(label=views.label.astype("Int64").mask(elbow))
+    assert set(selected_views(views, Recipe(study_types=("wrist",))).study_type) == {"wrist"}
+    with pytest.raises(ValueError, match=r"needs a label, 0 or 1. Received: 70 views .* in valid"):
+        selected_views(views, Recipe())
+
+
+@pytest.mark.parametrize("name", ["val", "Valid", "holdout"])
+def test_a_split_of_another_name_is_refused(views, name):
+    views = views.assign(split=views.split.replace("valid", name))
+    with pytest.raises(ValueError, match=rf"split must be one of train, .* Received: {name}\."):
+        selected_views(views, Recipe(select_on="holdout"))
+
+
 def test_the_order_of_a_table_does_not_matter(views):
     """What a batch holds goes by the order, so a run would go on with others."""
     recipe = Recipe(select_on="holdout", holdout=0.25)
     shuffled = views.sample(frac=1, random_state=1)
     assert selected_views(shuffled, recipe).equals(selected_views(views, recipe))
+    assert views_mark(shuffled) == views_mark(views)
 
 
 @pytest.mark.parametrize(

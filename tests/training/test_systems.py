@@ -188,6 +188,17 @@ def test_types_of_data_sets_with_and_without_a_test_split_are_apart(write):
     assert sorted(system.split for system in found) == ["test", "valid"]
 
 
+def test_types_of_one_data_set_are_one_system_whichever_has_unlabelled_test_views(write):
+    elbow, wrist = (VIEWS[VIEWS.study_type == name] for name in ("elbow", "wrist"))
+    unknown = elbow.assign(split="test", label=pd.NA).astype({"label": "Int64"})
+    runs = [
+        write("elbow", pd.concat([elbow, unknown], ignore_index=True), study_types=("elbow",)),
+        write("wrist", wrist, study_types=("wrist",)),
+    ]
+    (system,) = systems_of(runs)
+    assert system.split == "valid" and len(system.runs) == 2
+
+
 def test_what_predicts_the_same_as_the_same_member_is_told_apart_by_seed_and_start(write):
     seeds = [write("a", seed=1), write("b", seed=2)]
     assert names(seeds) == [f"{NAME}, seed 1", f"{NAME}, seed 2"]

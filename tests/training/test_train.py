@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 import threading
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -194,6 +195,18 @@ def test_skip_bad_lists_them_and_goes_on(mura, tmp_path, eagerly):
     with pytest.raises(ValueError, match="fingerprint"):
         train(SHORT, others, run.path, skip_bad=True)
     assert (run.path / "skipped.csv").read_text().splitlines() == listed
+
+
+def test_a_picture_that_was_restored_before_the_run_began_is_not_listed(mura, tmp_path, eagerly):
+    views, folder = load_mura(mura), tmp_path / "run"
+    good = Path(views.path[0]).read_bytes()
+    Path(views.path[0]).write_bytes(b"once upon a time")
+    with pytest.raises(FileNotFoundError):  # the recipe's mistake
+        train(SHORT.changed({"initial": "none.keras"}), views, folder, skip_bad=True, verbose=0)
+    assert (folder / "skipped.csv").is_file()
+    Path(views.path[0]).write_bytes(good)
+    run = train(SHORT, views, folder, skip_bad=True, verbose=0)
+    assert run.info["skipped"] == 0 and not (folder / "skipped.csv").exists()
 
 
 def test_holdout_is_a_part_of_the_patients_that_is_not_trained_on(
