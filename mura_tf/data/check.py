@@ -86,7 +86,7 @@ def check_views(views: pd.DataFrame, progress: bool = False) -> pd.DataFrame:
         progress: whether to show a progress bar.
 
     Returns:
-        `path, problem, reason`, a row per problem. Files: "missing", "another name" (that of another
+        `path, problem, reason`, a row per problem. Files: "missing", "another name" (one of another
         suffix is there), "unreadable" (empty, truncated, damaged, no image, a directory), and
         byte-identical to an earlier file:
         "contradiction" if the labels differ, else "leak" if the splits differ, else "duplicate".

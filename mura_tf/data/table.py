@@ -35,8 +35,8 @@ def plain_views(views: pd.DataFrame) -> pd.DataFrame:
     """A views table as a file of it would say it: its columns alone, of text and `as_labels`.
 
     Raises:
-        ValueError: a column is lacking, or empty in a row, but that of the label, see `as_labels`; a
-            split that is not of `SPLITS`.
+        ValueError: a column is lacking, or empty in a row, but that of the label, see `as_labels`;
+            a split that is not of `SPLITS`.
     """
     require_columns(views, VIEW_COLUMNS, "views must be a views table")
     said = [*VIEW_KEY, "path"]

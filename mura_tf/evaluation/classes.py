@@ -126,7 +126,7 @@ def score_classes(
             "do its members have the same classes?"
         )
     members = study_probabilities(rows).members
-    if members.nunique() > 1:
+    if (members != members.iloc[0]).any():
         raise ValueError(
             "every member must have seen every study. Received: studies of "
             f"{' and '.join(map(str, sorted(members.unique())))} members."

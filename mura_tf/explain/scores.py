@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from mura_tf.explain.sanity import SHARES, deletion_and_insertion, randomized, r
 from mura_tf.files import locked, written_whole
 from mura_tf.terminal import waiting
 from mura_tf.training.facts import write_facts
+from mura_tf.training.run import Run
 
 AT_ONCE = 256
 """Views whose images and maps are held at a time."""
@@ -135,53 +136,76 @@ def score_heatmaps(
         for rows, members, of_class in ensemble.groups(views)
         for part in np.array_split(rows, -(-len(rows) // AT_ONCE))
     ]
-    blanks: dict[Path, keras.Model] = {}  # run folder -> its network, for random weights
+    blanks: dict[Path, keras.Model] = {}
     values: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
     steps = len(methods) + (DRAWS * len(methods) + len(methods) + len(CHANCE) if sanity else 0)
     with waiting("Explaining", steps * len(parts), shown=progress) as step:
         for rows, runs, of_class in parts:
-            members = [model_of(run) for run in runs]
             images, frames = ensemble.inputs(views.iloc[rows])
             inside = frame_masks(frames, ensemble.side)
             masks = box_masks(views.iloc[rows], boxes, frames, ensemble.side)
-
-            def maps_of(models: list[keras.Model], method: str) -> np.ndarray:
-                step()
-                return heatmaps(
-                    models, images, method, of_class, layer=layers[method], frames=frames
-                )
-
+            members = [model_of(run) for run in runs]
+            maps_of = partial(
+                _maps, images=images, of_class=of_class, layers=layers, frames=frames, step=step
+            )
             heat = {method: maps_of(members, method) for method in methods}
-            heat |= chance_maps(frames, ensemble.side)
-            scores = {method: box_scores(maps, masks, inside) for method, maps in heat.items()}
+            known = heat | chance_maps(frames, ensemble.side)
+            found = {method: box_scores(maps, masks, inside) for method, maps in known.items()}
             if sanity:
-                for run in runs:
-                    if run.path not in blanks:  # a model of all study types is in every group
-                        blanks[run.path] = run.model()
-                blank = [blanks[run.path] for run in runs]
-                alike = {method: np.zeros(len(rows)) for method in methods}
-                for draw in range(DRAWS):
-                    for number, model in enumerate(blank):
-                        drawn = randomized(model, seed + draw * len(blank) + number)
-                        model.set_weights(drawn.get_weights())  # what was traced of it stays
-                    for method in methods:
-                        found = rank_correlations(heat[method], maps_of(blank, method), inside)
-                        alike[method] += np.abs(found) / DRAWS
-                for method in methods:
-                    scores[method]["randomized"] = alike[method]
+                blank = [_blank(run, blanks) for run in runs]
+                for method, alike in _likeness_to_random(heat, blank, maps_of, inside, seed):
+                    found[method]["randomized"] = alike
                 predict = partial(probabilities, members, of_class=of_class)
-                for method, maps in heat.items():
+                for method, maps in known.items():
                     step()
                     curves = deletion_and_insertion(predict, images, maps, inside)
                     for name, curve in zip(("deletion", "insertion"), curves, strict=True):
-                        scores[method][name] = trapezoid(curve, SHARES)
-            for method, found in scores.items():
-                for name, of_rows in found.items():
-                    whole = values[method].setdefault(
-                        name, np.zeros((len(views), *of_rows.shape[1:]))
-                    )
-                    whole[rows] = of_rows
+                        found[method][name] = trapezoid(curve, SHARES)
+            for method, by_name in found.items():
+                for name, of_rows in by_name.items():
+                    empty = np.zeros((len(views), *of_rows.shape[1:]))
+                    values[method].setdefault(name, empty)[rows] = of_rows
     return score_table(values, views, seed=seed)
+
+
+def _maps(
+    models: list[keras.Model],
+    method: str,
+    *,
+    images: np.ndarray,
+    of_class: int | None,
+    layers: Mapping[str, str | None],
+    frames: np.ndarray,
+    step: Callable[[], None],
+) -> np.ndarray:
+    step()
+    return heatmaps(models, images, method, of_class, layer=layers[method], frames=frames)
+
+
+def _blank(run: Run, blanks: dict[Path, keras.Model]) -> keras.Model:
+    """A run's network, for random weights; one of all study types is in every group."""
+    if run.path not in blanks:
+        blanks[run.path] = run.model()
+    return blanks[run.path]
+
+
+def _likeness_to_random(
+    heat: Mapping[str, np.ndarray],
+    blank: list[keras.Model],
+    maps_of: Callable[[list[keras.Model], str], np.ndarray],
+    inside: np.ndarray,
+    seed: int,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Each method, and how like its maps are to those of random weights, the mean of `DRAWS`."""
+    alike = {method: np.zeros(len(inside)) for method in heat}
+    for draw in range(DRAWS):
+        for number, model in enumerate(blank):
+            drawn = randomized(model, seed + draw * len(blank) + number)
+            model.set_weights(drawn.get_weights())  # what was traced of it stays
+        for method, maps in heat.items():
+            correlations = rank_correlations(maps, maps_of(blank, method), inside)
+            alike[method] += np.abs(correlations) / DRAWS
+    yield from alike.items()
 
 
 def score_detections(

@@ -79,7 +79,8 @@ BATCH_NORMS = {
     "0.001",
     "torch": "PyTorch's momentum everywhere (0.1 there, 0.9 in Keras' words), and its epsilon of "
     "1e-5 in the head and in the networks that have no pretrained weights; the others keep the "
-    "epsilon that theirs belong to, whatever they start from. Moving variances stay Keras', which are not made unbiased",
+    "epsilon that theirs belong to, whatever they start from. Moving variances stay Keras', which "
+    "are not made unbiased",
 }
 
 
