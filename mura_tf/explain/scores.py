@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -153,7 +153,9 @@ def score_heatmaps(
             found = {method: box_scores(maps, masks, inside) for method, maps in known.items()}
             if sanity:
                 blank = [_blank(run, blanks) for run in runs]
-                for method, alike in _likeness_to_random(heat, blank, maps_of, inside, seed):
+                for method, alike in _likeness_to_random(
+                    heat, blank, maps_of, inside, seed
+                ).items():
                     found[method]["randomized"] = alike
                 predict = partial(probabilities, members, of_class=of_class)
                 for method, maps in known.items():
@@ -195,8 +197,8 @@ def _likeness_to_random(
     maps_of: Callable[[list[keras.Model], str], np.ndarray],
     inside: np.ndarray,
     seed: int,
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Each method, and how like its maps are to those of random weights, the mean of `DRAWS`."""
+) -> dict[str, np.ndarray]:
+    """Method -> how like its maps are to those of random weights, the mean of `DRAWS`."""
     alike = {method: np.zeros(len(inside)) for method in heat}
     for draw in range(DRAWS):
         for number, model in enumerate(blank):
@@ -205,7 +207,7 @@ def _likeness_to_random(
         for method, maps in heat.items():
             correlations = rank_correlations(maps, maps_of(blank, method), inside)
             alike[method] += np.abs(correlations) / DRAWS
-    yield from alike.items()
+    return alike
 
 
 def score_detections(
