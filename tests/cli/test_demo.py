@@ -9,10 +9,10 @@ from mura_tf import demo
 
 
 def test_a_data_set_that_is_not_synthetic_is_not_taken_for_the_demonstrations(mura, tmp_path):
-    shutil.copytree(mura, tmp_path / "MURA-v1.1")
-    result = call("demo", tmp_path)
+    shutil.copytree(mura, tmp_path / "out/MURA-v1.1")
+    result = call("demo", tmp_path / "out")
     assert_sentence(result, "the demonstration is of synthetic radiographs. Received:")
-    assert {path.name for path in tmp_path.iterdir()} == {"MURA-v1.1"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"MURA-v1.1"}
 
 
 @pytest.mark.slow  # eight runs, a process each
