@@ -3,11 +3,12 @@
 import pandas as pd
 
 from mura_tf.reports.numbers import with_interval
+from mura_tf.reports.section import Section
 
-CLAIMS = "The document's claims"
-CLAIM_HEADERS = ["Claim", "Holds here", "Measure", "Value [95 %]", "Holds above", "Source"]
-CLAIM_WORDS = (0, 1, 2, 5)
-CLAIM_NOTE = (
+_HEADING = "The document's claims"
+_HEADERS = ["Claim", "Holds here", "Measure", "Value [95 %]", "Holds above", "Source"]
+_WORDS = (0, 1, 2, 5)
+_NOTE = (
     "Answered on the document's own measure first, and below it on kappa of studies where that is "
     "another; the intervals are paired, of a bootstrap that resamples patients."
 )
@@ -16,8 +17,17 @@ _CONSTANT_NOTE = (
 )
 
 
-def claim_rows(claims: pd.DataFrame) -> list[list[str]]:
-    """`answer_claims` as text, below `CLAIM_HEADERS`; a claim is named once."""
+def claim_section(claims: pd.DataFrame) -> Section:
+    """The table of `answer_claims`, and below it why two measures disagree, and what cannot be
+    told."""
+    below = [why for why in claims.why if why]
+    if (claims.measure == "auroc").any():
+        below.append(_CONSTANT_NOTE)
+    return Section(_HEADING, _NOTE, _HEADERS, _rows(claims), _WORDS, below)
+
+
+def _rows(claims: pd.DataFrame) -> list[list[str]]:
+    """As text, below `_HEADERS`; a claim is named once."""
     again = claims.duplicated(["claim", "source"])
     rows = []
     for row, named in zip(claims.itertuples(), again, strict=True):
@@ -32,11 +42,3 @@ def claim_rows(claims: pd.DataFrame) -> list[list[str]]:
             ]
         )
     return rows
-
-
-def claim_notes(claims: pd.DataFrame) -> list[str]:
-    """What is to be said below the table: why two measures disagree, and what cannot be told."""
-    notes = [why for why in claims.why if why]
-    if (claims.measure == "auroc").any():
-        notes.append(_CONSTANT_NOTE)
-    return notes

@@ -1,6 +1,6 @@
 """A document report -> Markdown, CSV and HTML, and its plots."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,14 +11,7 @@ from matplotlib.figure import Figure
 
 from mura_tf.evaluation.classes import ClassScores
 from mura_tf.files import write_texts, written_whole
-from mura_tf.papers.claim_pages import (
-    CLAIM_HEADERS,
-    CLAIM_NOTE,
-    CLAIM_WORDS,
-    CLAIMS,
-    claim_notes,
-    claim_rows,
-)
+from mura_tf.papers.claim_pages import claim_section
 from mura_tf.papers.class_pages import class_figures, class_lines, class_section, plot_samples
 from mura_tf.papers.document_tables import CHOSEN
 from mura_tf.published import OVERALL
@@ -26,7 +19,7 @@ from mura_tf.reports.constant import CONSTANT
 from mura_tf.reports.curve_plots import plot_system_curves
 from mura_tf.reports.experiment_page import protocol
 from mura_tf.reports.kappas import kappa_section
-from mura_tf.reports.markdown import ending, listed_lines, markdown_table
+from mura_tf.reports.markdown import ending, listed_lines
 from mura_tf.reports.numbers import number_text, with_interval
 from mura_tf.reports.page import (
     WARNING,
@@ -35,10 +28,10 @@ from mura_tf.reports.page import (
     list_section,
     plots_section,
     png,
-    text_table,
     write_page,
 )
 from mura_tf.reports.score_plots import plot_kappa
+from mura_tf.reports.section import Section
 from mura_tf.reports.style import SYSTEM_COLOURS
 from mura_tf.training.run import Run
 
@@ -93,17 +86,6 @@ class DocumentReport:
     split_counts: pd.DataFrame
     chosen_epochs: pd.DataFrame
     leaderboard: pd.DataFrame
-
-
-class Section(NamedTuple):
-    """A table of the report, for Markdown and HTML alike; cells are text."""
-
-    heading: str
-    note: str
-    headers: list[str]
-    rows: list[list[str]]
-    words: tuple[int, ...] = (0,)
-    below: Sequence[str] = ()
 
 
 ClassPart = tuple[str, ClassScores, dict[str, tuple[str, str]], tuple[str, bytes] | None]
@@ -185,8 +167,7 @@ def _sections(report: DocumentReport) -> list[Section]:
     if len(report.split_counts):
         sections.append(_split_section(report))
     if len(report.claims):
-        rows, below = claim_rows(report.claims), claim_notes(report.claims)
-        sections.insert(1, Section(CLAIMS, CLAIM_NOTE, CLAIM_HEADERS, rows, CLAIM_WORDS, below))
+        sections.insert(1, claim_section(report.claims))
     return sections
 
 
@@ -351,10 +332,7 @@ def _markdown(page: _Page) -> str:
     lines = [f"# {page.title}", "", page.told, *listed_lines("Missing", page.missing)]
     lines += [*listed_lines(CONSTANT, page.constants), ""]
     for section in page.sections:
-        lines += [f"## {section.heading}", ""]
-        lines += [section.note, ""] if section.note else []
-        lines += [*markdown_table(section.headers, section.rows, section.words), ""]
-        lines += [line for sentence in section.below for line in (sentence, "")]
+        lines += section.markdown
     for title, scores, drawings, samples in page.classes:
         lines += class_lines(title, scores, drawings, samples and samples[0])
     return "\n".join(lines + ending(page.figures, page.deviations))
@@ -367,13 +345,8 @@ def _html(page: _Page) -> list[str]:
 {WARNING}</header>""",
         list_section("Missing", page.missing),
         list_section(CONSTANT, page.constants),
+        *(section.html for section in page.sections),
     ]
-    for section in page.sections:
-        listed = text_table(section.headers, section.rows, section.words)
-        note = f"<p class='note'>{escaped(section.note)}</p>" if section.note else ""
-        below = "".join(f"<p class='note'>{escaped(text)}</p>" for text in section.below)
-        heading = escaped(section.heading)
-        parts.append(f"<section><h2>{heading}</h2>{note}{listed}{below}</section>")
     parts += [
         class_section(title, scores, drawings, samples and samples[1])
         for title, scores, drawings, samples in page.classes

@@ -10,14 +10,7 @@ from matplotlib.figure import Figure
 from mura_tf.evaluation.comparison import System
 from mura_tf.evaluation.scores import STAGE_NAMES
 from mura_tf.files import write_texts
-from mura_tf.papers.claim_pages import (
-    CLAIM_HEADERS,
-    CLAIM_NOTE,
-    CLAIM_WORDS,
-    CLAIMS,
-    claim_notes,
-    claim_rows,
-)
+from mura_tf.papers.claim_pages import claim_section
 from mura_tf.published import OVERALL
 from mura_tf.reports.constant import CONSTANT
 from mura_tf.reports.curve_plots import plot_run_curves
@@ -32,10 +25,10 @@ from mura_tf.reports.page import (
     list_section,
     minus,
     plots_section,
-    text_table,
     write_page,
 )
 from mura_tf.reports.score_plots import plot_kappa, plot_parameters, plot_reliability
+from mura_tf.reports.section import Section
 from mura_tf.reports.style import SYSTEM_COLOURS
 from mura_tf.training.run import Run
 
@@ -252,32 +245,41 @@ def _score_table(report: TableReport) -> str:
 
 
 # ------------------------------------------------------------------------------------------------
-# Pairs
+# Other tables
 
 
-PAIR_HEADERS = ["System", "minus", "Difference in overall kappa", "95 %"]
-PAIR_WORDS = (0, 1)
+def _other_sections(report: TableReport) -> list[Section]:
+    sections = []
+    if len(report.references):
+        sections.append(_reference_section(report))
+    if len(report.claims):
+        sections.append(claim_section(report.claims))
+    if len(report.pairs):
+        sections.append(_pair_section(report.pairs))
+    return sections
 
 
-def _reference_section(report: TableReport) -> tuple[str, str, list[str], list[list[str]]]:
+def _reference_section(report: TableReport) -> Section:
     """Our kappas beside those of who has read MURA's test set; see `kappa_section`."""
     labels = system_labels(_systems(report.cells))
     systems = zip(report.cells.backbone, report.cells.stage, strict=True)
     titles = [labels[system] for system in systems]
     scores = report.cells.assign(title=titles, studies=report.cells.n)
-    return kappa_section(scores, report.references)
+    return Section(*kappa_section(scores, report.references))
 
 
-def _pair_rows(report: TableReport) -> list[list[str]]:
-    return [
+def _pair_section(pairs: pd.DataFrame) -> Section:
+    rows = [
         [
             row.one,
             row.other,
             number_text(row.difference, "+.3f"),
             interval_text(row.low, row.high, "+.3f"),
         ]
-        for row in report.pairs.itertuples()
+        for row in pairs.itertuples()
     ]
+    headers = ["System", "minus", "Difference in overall kappa", "95 %"]
+    return Section("Systems in pairs", "", headers, rows, words=(0, 1))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -296,18 +298,11 @@ def _markdown(
             rows.append([study_type, kind, *texts])
             study_type = ""
     page = [f"# {title}", "", protocol_text, "", *markdown_table(headers, rows), "", NOTE]
-    if len(report.references):
-        heading, note, names, cells = _reference_section(report)
-        page += ["", f"## {heading}", "", note, "", *markdown_table(names, cells)]
     page += listed_lines("Missing", report.missing) + listed_lines(CONSTANT, report.constants)
-    if len(report.claims):
-        page += ["", f"## {CLAIMS}", "", CLAIM_NOTE, ""]
-        page += markdown_table(CLAIM_HEADERS, claim_rows(report.claims), CLAIM_WORDS)
-        page += [line for sentence in claim_notes(report.claims) for line in ("", sentence)]
-    if len(report.pairs):
-        page += ["", "## Systems in pairs", ""]
-        page += markdown_table(PAIR_HEADERS, _pair_rows(report), PAIR_WORDS)
-    return "\n".join([*page, "", *ending(figures, report.deviations)])
+    page += [""]
+    for section in _other_sections(report):
+        page += section.markdown
+    return "\n".join([*page, *ending(figures, report.deviations)])
 
 
 def _sections(
@@ -321,19 +316,7 @@ def _sections(
     ]
     sections.append(list_section("Missing", report.missing))
     sections.append(list_section(CONSTANT, report.constants))
-    if len(report.references):
-        heading, note, headers, rows = _reference_section(report)
-        listed = text_table(headers, rows)
-        told = f"<p class='note'>{escaped(note)}</p>"
-        sections.append(f"<section><h2>{escaped(heading)}</h2>{listed}{told}</section>")
-    if len(report.claims):
-        listed = text_table(CLAIM_HEADERS, claim_rows(report.claims), CLAIM_WORDS)
-        notes = [CLAIM_NOTE, *claim_notes(report.claims)]
-        told = "".join(f"<p class='note'>{escaped(sentence)}</p>" for sentence in notes)
-        sections.append(f"<section><h2>{CLAIMS}</h2>{listed}{told}</section>")
-    if len(report.pairs):
-        listed = text_table(PAIR_HEADERS, _pair_rows(report), PAIR_WORDS)
-        sections.append(f"<section><h2>Systems in pairs</h2>{listed}</section>")
+    sections += [section.html for section in _other_sections(report)]
     sections.append(plots_section(figures))
     sections.append(list_section("Deviations from the document", report.deviations, numbered=True))
     return sections
