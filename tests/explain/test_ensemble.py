@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import warnings
 from itertools import zip_longest
 
 import numpy as np
@@ -117,6 +118,20 @@ def test_its_heatmaps_are_the_mean_of_the_members(members, ensemble):
         cam(Run(folder).model(), images, frames=frames) for folder in sorted(members.iterdir())
     ]
     np.testing.assert_allclose(ensemble.heatmaps(views), np.mean(expected, axis=0), atol=1e-6)
+
+
+def test_what_it_has_prepared_itself_is_not_told_to_be_unlike(copies, lesions):
+    """However unlike the training images it is: its preprocessing is the members'."""
+    inputs = Run(copies[0]).info["inputs"]
+    for folder in copies:
+        change_json(folder / "run.json", inputs=inputs | {"mean": inputs["high"], "deviation": 0.0})
+    ensemble = Ensemble(copies, lesions)
+    views = ensemble.reported[:1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Notice)
+        ensemble.heatmaps(views)
+    with pytest.warns(Notice, match="unlike those the run was trained on"):
+        cam(Run(copies[0]), ensemble.inputs(views)[0])
 
 
 def test_each_study_type_has_its_own_members(copies, lesions):
