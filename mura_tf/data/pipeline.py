@@ -232,10 +232,11 @@ class _Kept(Generic[T]):
         self._function = None
 
     @classmethod
-    def end(cls, quiet: float = 0.3, at_most: float = 30.0) -> None:
-        """Lets every call under way return, and those that follow until the buffers are full."""
+    def end(cls, quiet: float = 0.3) -> None:
+        """Lets every call under way return, and those that follow until the buffers are full;
+        half a minute at most."""
         cls.ending, started = True, time.monotonic()
-        while time.monotonic() - started < at_most:
+        while time.monotonic() - started < 30:
             with cls._lock:
                 if not cls._inside and time.monotonic() - cls._last > quiet:
                     return

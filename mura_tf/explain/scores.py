@@ -93,7 +93,6 @@ def score_heatmaps(
     *,
     layer: str | None = None,
     sanity: bool = False,
-    seed: int = 0,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Scores methods on the views of the reported split that have boxes.
@@ -107,7 +106,6 @@ def score_heatmaps(
         layer: see `explain.heatmaps`; for those of `methods` that take one.
         sanity: whether to add `deletion`, `insertion` and `randomized`; it takes several times as
             long.
-        seed: of the randomized weights and the bootstrap.
         progress: whether to show a progress bar.
 
     Returns:
@@ -157,7 +155,7 @@ def score_heatmaps(
             blank = [blanks[run.path] for run in members]
             for draw in range(DRAWS):
                 for number, model in enumerate(blank):
-                    drawn = randomized(model, seed + draw * len(blank) + number)
+                    drawn = randomized(model, draw * len(blank) + number)
                     model.set_weights(drawn.get_weights())  # what was traced of it stays
                 for method in methods:
                     other = maps_of(blank, method, rows, of_class)
@@ -173,7 +171,7 @@ def score_heatmaps(
     by_method = {
         method: box_scores(maps, masks, inside) | values[method] for method, maps in heat.items()
     }
-    return score_table(by_method, views, seed=seed)
+    return score_table(by_method, views)
 
 
 def score_detections(

@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
+from mura_tf.data.study import SHARE
 from mura_tf.data.tasks import type_and_label
 from mura_tf.reports.style import (
     LABEL_COLOURS,
@@ -91,27 +92,26 @@ def plot_intensities(pixels: pd.DataFrame, histograms: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_elbows(curves: dict[tuple[str, int], np.ndarray], share: float) -> Figure:
+def plot_elbows(curves: dict[tuple[str, int], np.ndarray]) -> Figure:
     """The share of the variance against the number of components, a panel per images per class.
 
     Args:
         curves: (method, images per class) -> float (components,), the cumulative share.
-        share: of the variance that is asked for, a line; a dot marks where a curve reaches it.
 
     Returns:
-        A figure to save.
+        A figure to save; a line at the share that is asked for, a dot where a curve reaches it.
     """
     methods, sizes = (list(dict.fromkeys(part)) for part in zip(*curves, strict=True))
     figure = Figure(figsize=(2.9 * len(sizes), 3.0), layout="constrained")
     panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
     for size, axes in zip(sizes, panels, strict=True):
-        calm_axes(axes).axhline(share, color=colour_of("muted"), linewidth=0.8)
+        calm_axes(axes).axhline(SHARE, color=colour_of("muted"), linewidth=0.8)
         for colour, method in zip(SYSTEM_COLOURS, methods, strict=False):
             curve = curves.get((method, size), np.empty(0))
             numbers = np.arange(1, len(curve) + 1)
             style = {"color": colour_of(colour), "linewidth": 1.4}
             axes.plot(numbers, curve, label=method, **style)
-            reached = np.flatnonzero(curve >= share)[:1]
+            reached = np.flatnonzero(curve >= SHARE)[:1]
             axes.plot(numbers[reached], curve[reached], "o", color=colour_of(colour), markersize=5)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")

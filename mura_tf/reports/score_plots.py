@@ -107,12 +107,12 @@ def plot_parameters(overall: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_reliability(studies: pd.DataFrame, bins: int = 10) -> Figure:
-    """The share of abnormal studies against their mean probability, in bins of equal count.
+def plot_reliability(studies: pd.DataFrame) -> Figure:
+    """The share of abnormal studies against their mean probability, in ten bins of equal count.
 
     Args:
-        studies: table of `study_probabilities`; repeats of a system are pooled.
-        bins: how many; a system with fewer distinct probabilities has fewer.
+        studies: table of `study_probabilities`; repeats of a system are pooled. One with fewer
+            distinct probabilities has fewer bins.
 
     Returns:
         A figure to save; on the diagonal a probability means what it says.
@@ -128,7 +128,7 @@ def plot_reliability(studies: pd.DataFrame, bins: int = 10) -> Figure:
     axes.plot([0, 1], [0, 1], color=colour_of("muted"), linewidth=0.8)
     for colour, (_, rows) in zip(SYSTEM_COLOURS, systems, strict=False):
         share, mean = calibration_curve(
-            rows.label, rows.probability, n_bins=bins, strategy="quantile"
+            rows.label, rows.probability, n_bins=10, strategy="quantile"
         )
         axes.plot(
             mean,
