@@ -18,7 +18,6 @@ from mura_tf.data.augment import Augmenter, mixed
 from mura_tf.data.boxes import box_pixels, covered
 from mura_tf.data.cache import PreparedViews, prepare
 from mura_tf.data.counts import class_weights as weights_of
-from mura_tf.data.radiograph import padded_box
 from mura_tf.data.table import STUDY_KEY, VIEW_KEY
 from mura_tf.models.backbones import IMAGENET_MEAN_BGR, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from mura_tf.models.specs import parse_augmentations
@@ -272,8 +271,7 @@ class _Lesions:
 
     def __init__(self, views: pd.DataFrame, boxes: pd.DataFrame, prepared: PreparedViews):
         self._side = prepared.images.shape[1]
-        frames = [padded_box(high, wide, self._side) for high, wide in prepared.sizes.tolist()]
-        self._pixels = box_pixels(views, boxes, np.array(frames))
+        self._pixels = box_pixels(views, boxes, prepared.frames)
         boxed = np.array([bool(parts) for parts in self._pixels])
         self._unknown = (views.label == 1).to_numpy() != boxed  # unmarked, or contradictory
 
