@@ -104,8 +104,8 @@ def with_validation(views: pd.DataFrame, split: str, seed: int = 0) -> pd.DataFr
             f"the splits {', '.join(sorted(there))}. Leave it out."
         )
     training = views[views["split"] == "train"]
-    split = dealt(training, {"train": 1 - fraction, "valid": fraction}, by, seed)
-    return views.assign(split=split.reindex(views.index).fillna(views["split"]))
+    anew = dealt(training, {"train": 1 - fraction, "valid": fraction}, by, seed)
+    return views.assign(split=anew.reindex(views.index).fillna(views["split"]))
 
 
 def parse_split(split: str) -> tuple[str, float]:
