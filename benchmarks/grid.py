@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from memory import IMPORTED
 
+from mura_tf.data.table import VIEW_COLUMNS, VIEW_KEY
 from mura_tf.experiments.tables_v_vi import EXPERIMENT
 from mura_tf.files import write_json
 from mura_tf.grid.plan import PlannedRun
@@ -56,11 +57,9 @@ def mura_views() -> pd.DataFrame:
             study = f"{cell.study_type}{cell.label:.0f}-{image % cell.studies:04d}"
             path = f"MURA-v1.1/valid/XR_{cell.study_type.upper()}/{study}/study1/image{image}.png"
             rows.append(("valid", cell.study_type, study, "study1", f"image{image}.png", path))
-    views = pd.DataFrame(rows, columns=["split", "study_type", "patient", "study", "view", "path"])
+    views = pd.DataFrame(rows, columns=[*VIEW_KEY, "path"])
     label = [int(name.split("-")[0][-1]) for name in views.patient]
-    return views.assign(label=label)[
-        ["split", "study_type", "patient", "study", "view", "label", "path"]
-    ]
+    return views.assign(label=label)[VIEW_COLUMNS]
 
 
 def write_finished(run: PlannedRun, views: pd.DataFrame) -> None:

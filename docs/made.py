@@ -3,7 +3,6 @@
 import ast
 import os
 import re
-from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from mura_tf.models.specs import (
 )
 from mura_tf.papers.deviations import GREY, paper_choices
 from mura_tf.papers.reproduce import listing
+from mura_tf.reports.markdown import markdown_table
 from mura_tf.reports.style import COLOURS
 from mura_tf.training.recipe import Recipe
 
@@ -179,26 +179,26 @@ def _systems() -> str:
         lines += [f"### {command} ({document})", ""]
         named = rows.assign(name=rows.name.map(lambda name: name and f"`{name}`"))
         cells = named[["name", "system", "runs", "images", "published"]].itertuples(index=False)
-        lines += [*_table(headers, cells, numbers=headers[2:4]), ""]
+        lines += [*markdown_table(headers, cells, (0, 1, 4)), ""]
     return "\n".join(lines)
 
 
 def _backbones() -> str:
     headers = ("backbone", "px", "native", "parameters", "ImageNet top-1")
     return "\n".join(
-        _table(
+        markdown_table(
             headers,
             (
                 (
                     f"`{name}`",
-                    facts.image_size,
+                    str(facts.image_size),
                     f"`{facts.preprocessing}`",
                     f"{facts.parameters:,}",
                     f"{facts.top1:.1%}" if facts.top1 else "",
                 )
                 for name, facts in BACKBONES.items()
             ),
-            numbers=("px", "parameters", "ImageNet top-1"),
+            text_columns=(0, 2),
         )
     )
 
@@ -207,30 +207,20 @@ def _methods() -> str:
     headers = ("method", "source", "takes a layer", "takes a class")
     answers = {True: "yes", False: "no"}
     return "\n".join(
-        _table(
+        markdown_table(
             headers,
             (
                 (f"`{name}`", one.source, answers[one.takes_layer], answers[one.takes_class])
                 for name, one in METHODS.items()
             ),
+            range(4),
         )
     )
 
 
 def _meanings(header: str, meaning: str, registry: dict[str, str]) -> str:
     rows = ((f"`{name}`", text) for name, text in registry.items())
-    return "\n".join(_table((header, meaning), rows))
-
-
-def _table(
-    headers: Iterable[str], rows: Iterable[Iterable], numbers: Iterable[str] = ()
-) -> list[str]:
-    rule = ("---:" if header in numbers else "---" for header in headers)
-    return [_row(headers), _row(rule), *map(_row, rows)]
-
-
-def _row(cells: Iterable) -> str:
-    return "| " + " | ".join(str(cell).replace("|", r"\|") for cell in cells) + " |"
+    return "\n".join(markdown_table((header, meaning), rows, (0, 1)))
 
 
 def _colours() -> str:

@@ -29,6 +29,7 @@ from mura_tf import (
     cohen_kappa,
     load_fracatlas,
     load_predictions,
+    score,
     study_probabilities,
     train,
 )
@@ -162,13 +163,10 @@ def scored(runs: Sequence[Run], split: str) -> dict[str, object]:
     shown = studies[studies.split == split]
     labels, probability = shown.label.to_numpy(), shown.probability.to_numpy()
     assert decisions.calibration, "valid has studies of both labels"
-    weights = bootstrap_weights(shown.patient, 2000, seed=0)
-    low, high = interval(weighted_auroc(labels, probability, weights))
+    overall = score(shown).iloc[-1]
     return {
         "split": split,
-        "auroc": weighted_auroc(labels, probability, np.ones((1, len(shown))))[0],
-        "auroc_low": low,
-        "auroc_high": high,
+        **{f"auroc{end}": overall[f"auroc{end}"] for end in ENDS},
         **{f"kappa{end}": points.loc["paper", f"kappa{end}"] for end in ENDS},
         "kappa_calibrated": cohen_kappa(labels, decisions.calibration(probability) > THRESHOLD),
         **{f"kappa_at_best{end}": points.loc["kappa", f"kappa{end}"] for end in ENDS},

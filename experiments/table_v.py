@@ -7,7 +7,7 @@ with --dry-run says what that is on your machine.
 Published: overall kappa 0.680 (MobileNetV2), 0.688 (DenseNet-169), 0.712 (Xception).
 """
 
-from mura_tf.papers.claims import Claim, backbone_ahead, order_by_top1
+from mura_tf.papers.claims import Claim, backbones_ahead, order_by_top1
 from mura_tf.papers.tables import Experiment
 
 ORDER = Claim(
@@ -28,7 +28,7 @@ EXPERIMENT = Experiment(
         Claim(
             text="Xception is ahead of DenseNet-169",
             source="000, Table V",
-            statistic=backbone_ahead("xception", "densenet169"),
+            statistic=backbones_ahead(("xception",), "densenet169"),
             what="difference in overall {measure}",
         ),
     ),

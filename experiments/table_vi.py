@@ -8,7 +8,7 @@ Published: overall kappa 0.689 (B0), 0.710 (B1), 0.707 (B2), 0.717 (B3).
 """
 
 from mura_tf.experiments.table_v import ORDER
-from mura_tf.papers.claims import Claim, backbone_ahead
+from mura_tf.papers.claims import Claim, backbones_ahead
 from mura_tf.papers.tables import Experiment
 
 EXPERIMENT = Experiment(
@@ -21,7 +21,7 @@ EXPERIMENT = Experiment(
         Claim(
             text="EfficientNet-B3 is ahead of EfficientNet-B0",
             source="000, Table VI",
-            statistic=backbone_ahead("efficientnet_b3", "efficientnet_b0"),
+            statistic=backbones_ahead(("efficientnet_b3",), "efficientnet_b0"),
             what="difference in overall {measure}",
         ),
     ),

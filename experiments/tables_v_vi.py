@@ -8,7 +8,7 @@ Xception, B3; B1, B2 or B3 has the highest kappa in 6 of 7 study types.
 """
 
 from mura_tf.experiments import table_v, table_vi
-from mura_tf.papers.claims import Claim, backbone_ahead, backbones_ahead, highest_in_types
+from mura_tf.papers.claims import Claim, backbones_ahead, highest_in_types
 from mura_tf.papers.tables import Experiment
 
 BACKBONES = table_v.EXPERIMENT.backbones + table_vi.EXPERIMENT.backbones
@@ -36,7 +36,7 @@ EXPERIMENT = Experiment(
         Claim(
             text="EfficientNet-B3 is superior to Xception",
             source="000, section VI-C",
-            statistic=backbone_ahead("efficientnet_b3", "xception"),
+            statistic=backbones_ahead(("efficientnet_b3",), "xception"),
             what="difference in overall {measure}",
         ),
         Claim(

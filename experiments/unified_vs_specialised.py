@@ -62,7 +62,7 @@ DENSENET = replace(
     patience=1,  # stops after the 2nd
 )
 ADAM = replace(DENSENET, optimizer="torch_adam", weight_decay=0.0)
-ADAMW = replace(DENSENET, optimizer="adam")  # whose decay is decoupled, as that of PyTorch's AdamW
+ADAMW = replace(DENSENET, optimizer="adam")
 """Keras' weight decay is AdamW's: it is taken off the weights, and not part of the gradient."""
 OPEN = ("image_size",)
 OPEN_FROM_SCRATCH = (*OPEN, "batch_size", "learning_rate", "max_epochs", "patience")

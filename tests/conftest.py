@@ -156,6 +156,13 @@ def members(lesions, tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="module")
+def ensemble(members, lesions):
+    from mura_tf import Ensemble
+
+    return Ensemble(sorted(members.iterdir()), lesions)
+
+
 @pytest.fixture
 def begun(tmp_path):
     """The folder of a finished Table V with one small backbone."""

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from mura_tf.data.table import VIEW_COLUMNS
+
 SIDE = 16
 CLASSES = ["normal elbow", "abnormal elbow", "normal wrist", "abnormal wrist"]
 TRAINING = dict(zip(CLASSES, (40, 8, 30, 22), strict=True))
@@ -29,8 +31,7 @@ def write_views(folder, counts=TRAINING, seed=0):
             cv2.imwrite(str(path), np.clip(image, 0, 255).astype(np.uint8))
             key = ("train", study_type, f"p{number}", "s1", "1.png", int(word == "abnormal"))
             rows.append((*key, str(path)))
-    columns = ["split", "study_type", "patient", "study", "view", "label", "path"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=VIEW_COLUMNS)
 
 
 def written_views(folder):

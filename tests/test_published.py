@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from run_folders import TYPES
 
 import mura_tf
 from mura_tf.published import published_digits
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "published"
-TYPES = ["elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist"]
 ROWS = [*TYPES, "overall"]
 SEVEN = list(mura_tf.BACKBONES)[:7]  # the paper's, in Table III's order
 REPEATS = 3  # Tables V and VI: mean (standard deviation) of three ensembles

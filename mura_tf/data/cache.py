@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mura_tf.data.radiograph import FORMATS, RESIZES, os_reason
+from mura_tf.data.radiograph import FORMATS, RESIZES, os_reason, padded_box
 from mura_tf.data.store import FileKey, Store
 from mura_tf.data.table import VIEW_KEY
 from mura_tf.terminal import Notice, track
@@ -57,6 +57,13 @@ class PreparedViews:
     digests: np.ndarray
     sizes: np.ndarray
     notes: np.ndarray
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Where each radiograph lies in its square, see `padded_box`: int (n_views, 4)."""
+        side = self.images.shape[1]
+        frames = [padded_box(high, wide, side) for high, wide in self.sizes.tolist()]
+        return np.array(frames, int).reshape(-1, 4)
 
 
 def prepare(

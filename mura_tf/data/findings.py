@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,7 @@ import pandas as pd
 from mura_tf.cores import usable_cores
 from mura_tf.data.radiograph import DICOM_SUFFIXES, FORMATS, PLAIN_SUFFIXES, digest_of, os_reason
 from mura_tf.data.table import STUDY_KEY, label_names
+from mura_tf.data.text import read_cells, read_text
 from mura_tf.terminal import track
 
 LOOKS = ("one grey level", "tiny range", "few bits", "inverted")
@@ -137,6 +138,43 @@ def repeated(csv: Path, entries: pd.Series) -> list[Finding]:
         )
         for entry in entries[entries.duplicated()].unique()
     ]
+
+
+def read_rows(
+    csv: Path,
+    whose: str,
+    columns: list[str],
+    is_good: Callable[[pd.DataFrame], pd.Series],
+    expected: str,
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """The rows of a `dataset.csv` that can be used, as stripped text, and what is wrong with it.
+
+    Args:
+        csv: the file.
+        whose: data set it is of, in the genitive.
+        columns: that are read; the first names the row, and must be there and only once.
+        is_good: the columns -> which rows have what they need besides.
+        expected: what a row must have, in words.
+    """
+    empty = pd.DataFrame({column: [] for column in columns}, dtype=str)
+    try:
+        table = read_cells(read_text(csv))
+    except ValueError as error:  # pandas' parser and decoding errors are ValueErrors
+        reason = f"not readable as CSV ({error}); expected {whose} dataset.csv. Restore it"
+        return empty, [Finding(str(csv), "malformed line", reason)]
+    if lacking := [column for column in columns if column not in table]:
+        reason = f"no column {few(lacking)}; expected {', '.join(columns)}"
+        mend = f"Restore {whose} own dataset.csv"
+        return empty, [Finding(str(csv), "header", f"{reason}. {mend}")]
+    table = table[columns].apply(lambda column: column.str.strip())
+    good = is_good(table) & (table[columns[0]] != "")
+    findings = []
+    for number in table.index[~good]:
+        row = ", ".join(f"{name}={table[name][number]}" for name in columns)
+        reason = f"line {number + 2} has {row}; expected {expected}"
+        findings.append(Finding(str(csv), "malformed line", f"{reason}. Correct the line"))
+    findings += repeated(csv, table.loc[good, columns[0]])
+    return table[good].drop_duplicates(columns[0]), findings
 
 
 def unmatched(

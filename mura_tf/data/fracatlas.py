@@ -11,16 +11,14 @@ from mura_tf.data.findings import (
     FRACATLAS_LABELS,
     Finding,
     contradicting_folders,
-    few,
     identical_files,
     images_in,
     nothing_found,
-    repeated,
+    read_rows,
     unmatched,
 )
 from mura_tf.data.splits import FRACTIONS, deal_patients
 from mura_tf.data.table import SPLITS, as_views
-from mura_tf.data.text import read_cells, read_text
 
 FRACATLAS_LAYOUT = "FracAtlas' layout (dataset.csv, images/Fractured, images/Non_fractured)"
 _STUDY_TYPES = ["hand", "leg", "hip", "shoulder"]
@@ -79,26 +77,13 @@ def scan_fracatlas(
 def _read_fracatlas_csv(csv: Path) -> tuple[pd.DataFrame, list[Finding]]:
     """`view`, `study_type` and `label` of each row."""
     flags = [*_STUDY_TYPES, "mixed", "fractured"]
-    empty = pd.DataFrame({"view": [], "study_type": [], "label": []}, dtype=str)
-    try:
-        table = read_cells(read_text(csv))
-    except ValueError as error:  # pandas' parser and decoding errors are ValueErrors
-        reason = f"not readable as CSV ({error}); expected FracAtlas' dataset.csv. Restore it"
-        return empty, [Finding(str(csv), "malformed line", reason)]
-    lacking = [column for column in ["image_id", *flags] if column not in table]
-    if lacking:
-        reason = f"no column {few(lacking)}; expected image_id, {', '.join(flags)}"
-        mend = "Restore FracAtlas' own dataset.csv"
-        return empty, [Finding(str(csv), "header", f"{reason}. {mend}")]
-    table = table[["image_id", *flags]].apply(lambda column: column.str.strip())
-    good = table[flags].isin(["0", "1"]).all(axis=1) & (table["image_id"] != "")
-    findings = []
-    for number in table.index[~good]:
-        row = ", ".join(f"{name}={table[name][number]}" for name in ["image_id", *flags])
-        reason = f"line {number + 2} has {row}; expected a file name and flags of 0 or 1"
-        findings.append(Finding(str(csv), "malformed line", f"{reason}. Correct the line"))
-    findings += repeated(csv, table.loc[good, "image_id"])
-    table = table[good].drop_duplicates("image_id")
+    table, findings = read_rows(
+        csv,
+        "FracAtlas'",
+        ["image_id", *flags],
+        lambda rows: rows[flags].isin(["0", "1"]).all(axis=1),
+        "a file name and flags of 0 or 1",
+    )
     parts = table[_STUDY_TYPES] == "1"
     single = (parts.sum(axis=1) == 1) & (table["mixed"] == "0")
     part = np.array(_STUDY_TYPES)[parts.to_numpy().argmax(axis=1)]

@@ -9,15 +9,13 @@ import pandas as pd
 from mura_tf.data.findings import (
     Finding,
     children,
-    few,
     is_plain,
     nothing_found,
-    repeated,
+    read_rows,
     unmatched,
 )
 from mura_tf.data.splits import FRACTIONS, deal_patients
 from mura_tf.data.table import SPLITS, as_views
-from mura_tf.data.text import read_cells, read_text
 from mura_tf.terminal import waiting
 
 GRAZPEDWRI_LAYOUT = (
@@ -46,7 +44,13 @@ def scan_grazpedwri(
     progress: bool = False,
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """The usable views of a GRAZPEDWRI-DX folder with a split, and what is wrong with the rest."""
-    table, findings = _read_csv(folder / "dataset.csv")
+    table, findings = read_rows(
+        folder / "dataset.csv",
+        "GRAZPEDWRI-DX'",
+        _COLUMNS,
+        _is_good,
+        "all four, and 1 or nothing for a fracture that is visible or not",
+    )
     with waiting("Looking for radiographs", shown=progress):
         paths = _images(folder, findings)
     listed = {stem: str(folder / f"{stem}.png") for stem in table["filestem"]}
@@ -83,28 +87,9 @@ def _images(folder: Path, findings: list[Finding]) -> dict[str, str]:
     return found
 
 
-def _read_csv(csv: Path) -> tuple[pd.DataFrame, list[Finding]]:
-    """`_COLUMNS` of each row, as text."""
-    empty = pd.DataFrame({column: [] for column in _COLUMNS}, dtype=str)
-    try:
-        table = read_cells(read_text(csv))
-    except ValueError as error:  # pandas' parser and decoding errors are ValueErrors
-        reason = f"not readable as CSV ({error}); expected GRAZPEDWRI-DX' dataset.csv. Restore it"
-        return empty, [Finding(str(csv), "malformed line", reason)]
-    if lacking := [column for column in _COLUMNS if column not in table]:
-        reason = f"no column {few(lacking)}; expected {', '.join(_COLUMNS)}"
-        return empty, [Finding(str(csv), "header", f"{reason}. Restore GRAZPEDWRI-DX' own")]
-    table = table[_COLUMNS].apply(lambda column: column.str.strip())
-    named = (table[_COLUMNS[:4]] != "").all(axis=1)
-    good = named & table["fracture_visible"].isin(_VISIBLE.keys())
-    findings = []
-    for number in table.index[~good]:
-        row = ", ".join(f"{name}={table[name][number]}" for name in _COLUMNS)
-        reason = f"line {number + 2} has {row}; expected all four, and 1 or nothing"
-        mend = "for a fracture that is visible or not. Correct the line"
-        findings.append(Finding(str(csv), "malformed line", f"{reason} {mend}"))
-    findings += repeated(csv, table.loc[good, "filestem"])
-    return table[good].drop_duplicates("filestem"), findings
+def _is_good(rows: pd.DataFrame) -> pd.Series:
+    named = (rows[_COLUMNS[:4]] != "").all(axis=1)
+    return named & rows["fracture_visible"].isin(_VISIBLE.keys())
 
 
 def annotations_of(folder: Path) -> Path | None:

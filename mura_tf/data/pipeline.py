@@ -18,7 +18,6 @@ from mura_tf.data.augment import Augmenter, mixed
 from mura_tf.data.boxes import box_pixels, covered
 from mura_tf.data.cache import PreparedViews, prepare
 from mura_tf.data.counts import class_weights as weights_of
-from mura_tf.data.radiograph import padded_box
 from mura_tf.data.table import STUDY_KEY, VIEW_KEY
 from mura_tf.models.backbones import IMAGENET_MEAN_BGR, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from mura_tf.models.specs import parse_augmentations
@@ -232,10 +231,11 @@ class _Kept(Generic[T]):
         self._function = None
 
     @classmethod
-    def end(cls, quiet: float = 0.3, at_most: float = 30.0) -> None:
-        """Lets every call under way return, and those that follow until the buffers are full."""
+    def end(cls, quiet: float = 0.3) -> None:
+        """Lets every call under way return, and those that follow until the buffers are full;
+        half a minute at most."""
         cls.ending, started = True, time.monotonic()
-        while time.monotonic() - started < at_most:
+        while time.monotonic() - started < 30:
             with cls._lock:
                 if not cls._inside and time.monotonic() - cls._last > quiet:
                     return
@@ -271,8 +271,7 @@ class _Lesions:
 
     def __init__(self, views: pd.DataFrame, boxes: pd.DataFrame, prepared: PreparedViews):
         self._side = prepared.images.shape[1]
-        frames = [padded_box(high, wide, self._side) for high, wide in prepared.sizes.tolist()]
-        self._pixels = box_pixels(views, boxes, np.array(frames))
+        self._pixels = box_pixels(views, boxes, prepared.frames)
         boxed = np.array([bool(parts) for parts in self._pixels])
         self._unknown = (views.label == 1).to_numpy() != boxed  # unmarked, or contradictory
 

@@ -169,6 +169,12 @@ def padded_box(height: int, width: int, size: int) -> tuple[int, int, int, int]:
     return top, left, max(1, int(inner_height)), max(1, int(inner_width))
 
 
+def unpadded(square: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The part of a padded square, (S, S), that an image of `height` x `width` fills."""
+    top, left, inner_height, inner_width = padded_box(height, width, len(square))
+    return square[top : top + inner_height, left : left + inner_width]
+
+
 def padded_boxes(paths: Iterable[str | os.PathLike[str]], size: int) -> np.ndarray:
     """`padded_box` of each file's image: int (n, 4); nothing is decoded.
 

@@ -1,6 +1,6 @@
 """Patients -> the parts of a split, each study type and label in proportion."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -104,11 +104,8 @@ def with_validation(views: pd.DataFrame, split: str, seed: int = 0) -> pd.DataFr
             f"the splits {', '.join(sorted(there))}. Leave it out."
         )
     training = views[views["split"] == "train"]
-    require_classes(training, by, parts=2)
-    held = deal_views(training, (1 - fraction, fraction), by, seed) == 1
-    require_class_parts(training, held.map({False: "train", True: "valid"}), by)
-    held = held.reindex(views.index, fill_value=False)
-    return views.assign(split=views["split"].mask(held, "valid"))
+    anew = dealt(training, {"train": 1 - fraction, "valid": fraction}, by, seed)
+    return views.assign(split=anew.reindex(views.index).fillna(views["split"]))
 
 
 def parse_split(split: str) -> tuple[str, float]:
@@ -151,14 +148,12 @@ def split_anew(
     Raises:
         ValueError: too few patients (or images) of a study type and label, or an unknown `by`.
     """
-    require_classes(views, by, parts=3)
-    split = deal_views(views, fractions, by, seed).map(dict(enumerate(SPLITS)))
-    require_class_parts(views, split, by)
-    return views.assign(split=split)
+    parts = dict(zip(SPLITS, fractions, strict=True))
+    return views.assign(split=dealt(views, parts, by, seed))
 
 
 def split_the_rest(
-    views: pd.DataFrame, fractions: Sequence[float], by: str = "patient", seed: int = 0
+    views: pd.DataFrame, fractions: Sequence[float], by: str = "patient"
 ) -> pd.DataFrame:
     """Keeps the views that are reported, as test, and deals all others to train and valid.
 
@@ -166,7 +161,6 @@ def split_the_rest(
         views: views table; reported are its test views, or its valid views where it has no others.
         fractions: of the other views in train and valid, with sum 1.
         by: of `SPLIT_BY`.
-        seed: of the shuffle.
 
     Returns:
         The views with another `split`, in their order.
@@ -181,13 +175,30 @@ def split_the_rest(
             "the data set needs views to train on and a valid or test split to report. Received: "
             f"{', '.join(sorted(set(views.split))) or 'no view'}."
         )
-    require_classes(views[~reported], by, parts=2)
-    dealt = deal_views(views[~reported], fractions, by, seed).map(dict(enumerate(SPLITS)))
-    require_class_parts(views[~reported], dealt, by)
-    return views.assign(split=dealt.reindex(views.index, fill_value="test"))
+    parts = dict(zip(SPLITS[:2], fractions, strict=True))
+    split = dealt(views[~reported], parts, by)
+    return views.assign(split=split.reindex(views.index, fill_value="test"))
 
 
-def require_class_parts(views: pd.DataFrame, parts: pd.Series, by: str) -> None:
+def dealt(views: pd.DataFrame, parts: Mapping[str, float], by: str, seed: int = 0) -> pd.Series:
+    """The name of each view's part, each study type and label in all, see `deal_views`.
+
+    Args:
+        views: views table of what is split.
+        parts: name of a part -> its share of the views.
+        by: of `SPLIT_BY`.
+        seed: of the shuffle.
+
+    Raises:
+        ValueError: too few patients (or images) of a study type and label, or an unknown `by`.
+    """
+    _require_classes(views, by, parts=len(parts))
+    part_of = deal_views(views, list(parts.values()), by, seed).map(dict(enumerate(parts)))
+    _require_class_parts(views, part_of, by)
+    return part_of
+
+
+def _require_class_parts(views: pd.DataFrame, parts: pd.Series, by: str) -> None:
     """ValueError where a part, of `deal_views`, lacks a study type's normal or abnormal views."""
     found = pd.crosstab(class_of(views, "type_and_abnormality"), parts)
     if len(lacking := found.index[(found == 0).any(axis=1)]):
@@ -224,7 +235,7 @@ def deal_views(views: pd.DataFrame, fractions: Sequence[float], by: str, seed: i
     return views.patient.map(dealt)
 
 
-def require_classes(views: pd.DataFrame, by: str, parts: int) -> None:
+def _require_classes(views: pd.DataFrame, by: str, parts: int) -> None:
     """Raises a ValueError if a study type's normal or abnormal views are too few to be split.
 
     Args:

@@ -13,7 +13,7 @@ from sklearn.utils import gen_batches
 from threadpoolctl import threadpool_limits
 
 from mura_tf.data.cache import PreparedViews, prepare_readable
-from mura_tf.data.radiograph import padded_box
+from mura_tf.data.radiograph import unpadded
 from mura_tf.data.table import SPLITS
 from mura_tf.data.tasks import class_names, class_of
 from mura_tf.published import published_table
@@ -177,9 +177,7 @@ def _grey_levels(
     places = zip(prepared.sizes.tolist(), prepared.rows, codes, strict=True)
     bar = track(places, "Grey levels", len(codes), shown=progress)
     for number, ((high, wide), row, code) in enumerate(bar):
-        square = prepared.images[row]
-        top, left, height, width = padded_box(high, wide, len(square))
-        inside = square[top : top + height, left : left + width]
+        inside = unpadded(prepared.images[row], high, wide)
         histogram = np.bincount(inside.ravel(), minlength=256)
         histograms[code] += histogram
         means[number] = inside.mean()

@@ -237,17 +237,14 @@ def score_points(
     return pd.DataFrame(rows)
 
 
-def expected_calibration_error(
-    labels: ArrayLike, probabilities: ArrayLike, bins: int = 10
-) -> float:
+def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike) -> float:
     """The mean distance between the share of abnormal studies and their mean probability.
 
-    Over bins of equal width, each weighed by its studies.
+    Over ten bins of equal width, each weighed by its studies.
 
     Args:
         labels: int (n,), 0 or 1.
         probabilities: float (n,), in [0, 1].
-        bins: how many.
 
     Returns:
         In [0, 1]; 0 is calibrated.
@@ -258,8 +255,8 @@ def expected_calibration_error(
     0.0
     """
     labels, probabilities = np.asarray(labels, float), np.asarray(probabilities, float)
-    place = np.minimum((probabilities * bins).astype(int), bins - 1)
-    gaps = np.bincount(place, labels - probabilities, minlength=bins)
+    place = np.minimum((probabilities * 10).astype(int), 9)
+    gaps = np.bincount(place, labels - probabilities)
     return float(np.abs(gaps).sum() / len(labels))
 
 

@@ -94,10 +94,10 @@ def predict_views(
         cache_dir=cache_dir,
         resize=resize,
     )
-    outputs, *weights = _said(model, batches)
+    outputs, *weights = model_outputs(model, batches)
     if mirrored:
         turned = batches.map(lambda images, *rest: (images[:, :, ::-1], *rest))
-        both = zip([outputs, *weights], _said(model, turned), strict=True)
+        both = zip([outputs, *weights], model_outputs(model, turned), strict=True)
         outputs, *weights = [(one + other) / 2 for one, other in both]
     _require_columns(outputs, weights, classes)
     more = {f"{CLASS_PREFIX}{name}": outputs[:, index] for index, name in enumerate(classes)}
@@ -117,8 +117,8 @@ def predict_views(
     )
 
 
-def _said(model: "keras.Model", batches: "tf.data.Dataset") -> list[np.ndarray]:
-    """The outputs of a model, in its order."""
+def model_outputs(model: "keras.Model", batches: "tf.data.Dataset") -> list[np.ndarray]:
+    """The outputs of a model, in its order, float64."""
     said = model.predict(batches, verbose=0)
     return [one.astype(float) for one in (said if isinstance(said, list) else [said])]
 

@@ -22,7 +22,6 @@ STAGE_NAMES = {
     "mura": "whole-data model",
     "type": "fine-tuned per study type",
 }
-SCORES = ["accuracy", "kappa", "auroc", "sensitivity", "specificity"]
 
 
 def system_key(table: pd.DataFrame) -> list[str]:
@@ -208,20 +207,18 @@ def score(
     for name, group in [*groups, (OVERALL, studies)]:
         labels, probabilities = group.label.to_numpy(), group.probability.to_numpy()
         point = weighted_scores(labels, probabilities, np.ones((1, len(group))))
-        row = {"study_type": name, "n": len(group)} | {key: point[key][0] for key in SCORES}
-        row["called_abnormal"] = int((probabilities > THRESHOLD).sum())
-        row["one_class"] = len(np.unique(labels)) == 1
-        if intervals:
-            blocks = bootstrap_blocks(group.patient, replicates, seed)
-            samples = [weighted_scores(labels, probabilities, weights) for weights in blocks]
-            for key in ("kappa", "auroc"):
+        blocks = bootstrap_blocks(group.patient, replicates, seed) if intervals else ()
+        samples = [weighted_scores(labels, probabilities, weights) for weights in blocks]
+        row = {"study_type": name, "n": len(group)}
+        for key, (value,) in point.items():
+            row[key] = value
+            if intervals and key in ("kappa", "auroc"):
                 values = np.concatenate([block[key] for block in samples])
                 row[f"{key}_low"], row[f"{key}_high"] = interval(values)
+        row["called_abnormal"] = int((probabilities > THRESHOLD).sum())
+        row["one_class"] = len(np.unique(labels)) == 1
         rows.append(row)
-    columns = ["study_type", "n", "accuracy", "kappa", "kappa_low", "kappa_high"]
-    columns += ["auroc", "auroc_low", "auroc_high", "sensitivity", "specificity"]
-    columns += ["called_abnormal", "one_class"]
-    return pd.DataFrame(rows)[[column for column in columns if column in rows[0]]]
+    return pd.DataFrame(rows)
 
 
 def score_systems(

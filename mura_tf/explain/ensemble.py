@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from mura_tf.data.cache import prepare
-from mura_tf.data.radiograph import padded_box
 from mura_tf.data.table import STUDY_KEY, VIEW_KEY, unsplit_key
 from mura_tf.data.tasks import ABNORMAL
 from mura_tf.data.views import load_views
@@ -81,7 +80,8 @@ class Ensemble:
         progress: bool = False,
     ):
         require_backend()
-        require_of(of)
+        if of not in OF:
+            raise ValueError(f"of must be one of {', '.join(OF)}. Received: {of!r}.")
         systems = systems_of(run_dirs)
         self.data_views = load_views(data, progress=progress)
         of_data = [one for one in systems if not _lacking(self.data_views, one.predictions).any()]
@@ -139,8 +139,7 @@ class Ensemble:
             for run in self.members(study_type):
                 run.require_pictures(views[rows], prepared.digests[rows])
         images = looked_up(prepared.images[prepared.rows], preprocessing_table(self.preprocessing))
-        frames = [padded_box(high, wide, self.side) for high, wide in prepared.sizes.tolist()]
-        return images, np.array(frames, int).reshape(-1, 4)
+        return images, prepared.frames
 
     def groups(self, views: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[Run], int | None]]:
         """The views by what is explained: their rows, the members for them, and the class.
@@ -251,12 +250,6 @@ class Ensemble:
         ranked = views.sort_values("rank", ascending=False, kind="stable").drop(columns="rank")
         studies = [rows.reset_index(drop=True) for _, rows in ranked.groupby(STUDY_KEY, sort=False)]
         return studies[:count]
-
-
-def require_of(of: str) -> None:
-    """ValueError where `of` is none of `OF`."""
-    if of not in OF:
-        raise ValueError(f"of must be one of {', '.join(OF)}. Received: {of!r}.")
 
 
 def require_order(order: str) -> None:

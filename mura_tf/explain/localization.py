@@ -93,7 +93,6 @@ def score_table(
     views: pd.DataFrame,
     *,
     replicates: int = 2000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """The means over views, with 95 % intervals of a bootstrap that resamples patients.
 
@@ -101,7 +100,7 @@ def score_table(
         values: method -> score -> float (n,), or (n, T) at T thresholds, of which the one with the
             best mean counts, in every bootstrap sample anew; with the method "centred_blob".
         views: the n views, `study_type` and `patient`.
-        replicates, seed: of the bootstrap.
+        replicates: number of bootstrap samples.
 
     Returns:
         A row per study type and "overall", method and score of `SCORES`: `study_type, views,
@@ -114,7 +113,7 @@ def score_table(
     of_type = views.reset_index(drop=True).groupby("study_type").groups
     for study_type, chosen in [*of_type.items(), (OVERALL, everything)]:
         patients = views.patient.to_numpy()[chosen]
-        weights = np.vstack([np.ones(len(chosen)), bootstrap_weights(patients, replicates, seed)])
+        weights = np.vstack([np.ones(len(chosen)), bootstrap_weights(patients, replicates, seed=0)])
         weights /= weights.sum(axis=1, keepdims=True)
         means = {
             (method, score): _best_mean(one[chosen], weights)

@@ -36,16 +36,6 @@ def _cam(model: keras.Model, images: np.ndarray, index: int, layer: str | None) 
     return maps @ kernel[:, index].astype(np.float32)
 
 
-def _grad_cam(model: keras.Model, images: np.ndarray, index: int, layer: str | None) -> np.ndarray:
-    return _gradient_cam("gradcam.Gradcam", model, images, index, layer)
-
-
-def _grad_cam_plus_plus(
-    model: keras.Model, images: np.ndarray, index: int, layer: str | None
-) -> np.ndarray:
-    return _gradient_cam("gradcam_plus_plus.GradcamPlusPlus", model, images, index, layer)
-
-
 def _gradient_cam(
     name: str, model: keras.Model, images: np.ndarray, index: int, layer: str | None
 ) -> np.ndarray:
@@ -247,9 +237,13 @@ class Method(NamedTuple):
 
 METHODS = {
     "cam": Method(_cam, "Zhou et al., 2016; exact, without gradients", native=True),
-    "grad_cam": Method(_grad_cam, "Selvaraju et al., 2017", takes_layer=True),
+    "grad_cam": Method(
+        partial(_gradient_cam, "gradcam.Gradcam"), "Selvaraju et al., 2017", takes_layer=True
+    ),
     "grad_cam_plus_plus": Method(
-        _grad_cam_plus_plus, "Chattopadhay et al., 2018", takes_layer=True
+        partial(_gradient_cam, "gradcam_plus_plus.GradcamPlusPlus"),
+        "Chattopadhay et al., 2018",
+        takes_layer=True,
     ),
     "score_cam": Method(
         _score_cam, f"Wang et al., 2020; the {SCORE_CAM_CHANNELS} channels that vary most", True

@@ -99,7 +99,6 @@ def score_heatmaps(
     *,
     layer: str | None = None,
     sanity: bool = False,
-    seed: int = 0,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Scores methods on the views of the reported split that have boxes.
@@ -113,7 +112,6 @@ def score_heatmaps(
         layer: see `explain.heatmaps`; for those of `methods` that take one.
         sanity: whether to add `deletion`, `insertion` and `randomized`; it takes several times as
             long.
-        seed: of the randomized weights and the bootstrap.
         progress: whether to show a progress bar.
 
     Returns:
@@ -153,9 +151,7 @@ def score_heatmaps(
             found = {method: box_scores(maps, masks, inside) for method, maps in known.items()}
             if sanity:
                 blank = [_blank(run, blanks) for run in runs]
-                for method, alike in _likeness_to_random(
-                    heat, blank, maps_of, inside, seed
-                ).items():
+                for method, alike in _likeness_to_random(heat, blank, maps_of, inside).items():
                     found[method]["randomized"] = alike
                 predict = partial(probabilities, members, of_class=of_class)
                 for method, maps in known.items():
@@ -167,7 +163,7 @@ def score_heatmaps(
                 for name, of_rows in by_name.items():
                     empty = np.zeros((len(views), *of_rows.shape[1:]))
                     values[method].setdefault(name, empty)[rows] = of_rows
-    return score_table(values, views, seed=seed)
+    return score_table(values, views)
 
 
 def _maps(
@@ -196,13 +192,12 @@ def _likeness_to_random(
     blank: list[keras.Model],
     maps_of: Callable[[list[keras.Model], str], np.ndarray],
     inside: np.ndarray,
-    seed: int,
 ) -> dict[str, np.ndarray]:
     """Method -> how like its maps are to those of random weights, the mean of `DRAWS`."""
     alike = {method: np.zeros(len(inside)) for method in heat}
     for draw in range(DRAWS):
         for number, model in enumerate(blank):
-            drawn = randomized(model, seed + draw * len(blank) + number)
+            drawn = randomized(model, draw * len(blank) + number)
             model.set_weights(drawn.get_weights())  # what was traced of it stays
         for method, maps in heat.items():
             correlations = rank_correlations(maps, maps_of(blank, method), inside)

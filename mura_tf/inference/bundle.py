@@ -21,7 +21,7 @@ from mura_tf.data.radiograph import (
     read_content,
     resize_with_pad,
 )
-from mura_tf.data.tasks import ABNORMAL
+from mura_tf.data.tasks import ABNORMAL, abnormality_of
 from mura_tf.evaluation.operating_points import Calibration, OperatingPoint
 from mura_tf.explain.maps import enlarged
 from mura_tf.inference.archive import hash_of, keras_file, open_member
@@ -287,14 +287,14 @@ class Bundle:
         said, heat, mapped = [], np.zeros(squares.shape, np.float32), 0
         for member in self.members_for(study_type):
             reading = read_all(member, squares, mirrored=mirrored)
-            abnormal = [name.startswith(ABNORMAL) for name in classes] if classes else [True]
-            probabilities = reading.outputs[:, abnormal].sum(axis=1).clip(0, 1)
+            probabilities = abnormality_of(reading.outputs, classes)
             weights = np.ones_like(probabilities) if reading.weights is None else reading.weights
             said.append(np.stack([probabilities, weights], axis=1))
             if reading.maps is not None:
                 shown = [True]
                 if classes and reading.maps.shape[-1] == len(classes):
                     named = [name == ABNORMAL + study_type for name in classes]
+                    abnormal = [name.startswith(ABNORMAL) for name in classes]
                     shown = named if any(named) else abnormal  # of an unknown study type
                 heat += enlarged(reading.maps[..., shown].sum(axis=-1), frames, side)
                 mapped += 1

@@ -140,20 +140,23 @@ class KerasMember:
         return Reading(said["probabilities"], maps, weights)
 
 
-def read_all(
-    member: Member, squares: np.ndarray, batch: int = 8, *, mirrored: bool = False
-) -> Reading:
+_BATCH = 8
+
+
+def read_all(member: Member, squares: np.ndarray, *, mirrored: bool = False) -> Reading:
     """`Member.read` batch by batch.
 
     Args:
         squares: uint8 (n, S, S).
         mirrored: whether outputs and weights are the mean of each square's and its mirror image's.
     """
-    parts = [member.read(squares[start : start + batch]) for start in range(0, len(squares), batch)]
+    parts = [
+        member.read(squares[start : start + _BATCH]) for start in range(0, len(squares), _BATCH)
+    ]
     outputs = np.concatenate([part.outputs for part in parts])
     weights = _joined([part.weights for part in parts])
     if mirrored:
-        turned = read_all(member, squares[:, :, ::-1], batch)
+        turned = read_all(member, squares[:, :, ::-1])
         outputs = (outputs + turned.outputs) / 2
         weights = None if weights is None else (weights + turned.weights) / 2
     return Reading(outputs, _joined([part.maps for part in parts]), weights)

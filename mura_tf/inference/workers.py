@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 
-from mura_tf.data.radiograph import padded_box
+from mura_tf.data.radiograph import unpadded
 from mura_tf.files import folder_aside
 from mura_tf.inference.findings import Finding, View
 
@@ -257,9 +257,7 @@ def _pictures(view: View) -> dict[str, bytes]:
         return {}
     pictures = {"radiograph": _png(view.radiograph)}
     if view.heat is not None:
-        high, wide = view.radiograph.shape
-        top, left, height, width = padded_box(high, wide, len(view.heat))
-        heat = view.heat[top : top + height, left : left + width]
+        heat = unpadded(view.heat, *view.radiograph.shape)
         pictures["heat"] = _png(np.round(255 * heat).astype(np.uint8))
     return pictures
 

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mura_tf.data.radiograph import fitted
 from mura_tf.files import written_whole
 from mura_tf.inference.findings import FINDING_COLUMNS, NOT_READ, VIEW_COLUMNS, Finding, View
 from mura_tf.reports.colours import COLOURS
 from mura_tf.reports.numbers import number_text
-from mura_tf.reports.overlay import overlaid
+from mura_tf.reports.overlay import plain_and_overlaid
 from mura_tf.reports.page import WARNING, escaped, inline_jpeg, write_page
 from mura_tf.reports.picture_names import PictureNames
 
@@ -139,7 +138,11 @@ def write_records(
 def study_picture(finding: Finding, facts: Mapping[str, Any]) -> Image.Image:
     """A study's views, each above its heatmap, below what is said of it."""
     views = [view for view in finding.views if view.radiograph is not None]
-    columns = [_pictures(view, SIDE) for view in views]
+    columns = [
+        plain_and_overlaid(view.radiograph, view.heat, SIDE)
+        for view in finding.views
+        if view.radiograph is not None
+    ]
     widths = [max(part.shape[1] for part in column) for column in columns]
     height = max(sum(part.shape[0] + GAP for part in column) for column in columns)
     sheet = Image.new("RGB", (max(sum(widths) + GAP * (len(views) + 1), 640), height + 112))
@@ -194,17 +197,6 @@ def _ending(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     return text
 
 
-def _pictures(view: View, side: int) -> list[np.ndarray]:
-    """The radiograph, if any, and if there is a heatmap the same with it; uint8 (h, w, 3) each."""
-    if view.radiograph is None:
-        return []
-    radiograph = fitted(view.radiograph, side)
-    plain = np.repeat(radiograph[..., None], 3, axis=2)
-    if view.heat is None:
-        return [plain]
-    return [plain, overlaid(radiograph, view.heat, view.radiograph.shape)]
-
-
 def _section(finding: Finding) -> str:
     figures = "".join(map(_figure, finding.views))
     warnings = "".join(f"<li>{escaped(text)}</li>" for text in finding.warnings)
@@ -221,10 +213,10 @@ def _figure(view: View) -> str:
     if view.radiograph is None:
         reason = escaped(f"{view.file}: {'; '.join(view.warnings)}")
         return f'<figure><p class="missing">{reason}</p></figure>'
-    pictures = zip(("radiograph", "heatmap of"), _pictures(view, THUMBNAIL), strict=False)
+    pictures = plain_and_overlaid(view.radiograph, view.heat, THUMBNAIL)
     images = "".join(
         f'<img alt="{kind} {escaped(view.file)}" src="{inline_jpeg(picture)}">'
-        for kind, picture in pictures
+        for kind, picture in zip(("radiograph", "heatmap of"), pictures, strict=False)
     )
     return (
         f"<figure>{images}<figcaption>{escaped(view.file)} <span>probability&nbsp;"

@@ -94,6 +94,8 @@ def build_model(
             said.append(lesion_map(extractor, name, int(values[0])))
         elif layer == "views":
             counted.append(_view_weights(features, name, regularizer, int(values[0])))
+        elif layer in _PLAIN:
+            features = _PLAIN[layer](*values, name=name)(features)
         else:
             features = _HEAD_BUILDERS[layer](features, name, regularizer, *values)
     if said:
@@ -195,20 +197,6 @@ def _pool(features: KerasTensor, name: str, regularizer: Regularizer | None) -> 
     return layers.GlobalAveragePooling2D(name="pool")(features)
 
 
-def _flatten(features: KerasTensor, name: str, regularizer: Regularizer | None) -> KerasTensor:
-    return layers.Flatten(name=name)(features)
-
-
-def _batch_norm(features: KerasTensor, name: str, regularizer: Regularizer | None) -> KerasTensor:
-    return layers.BatchNormalization(name=name)(features)
-
-
-def _dropout(
-    features: KerasTensor, name: str, regularizer: Regularizer | None, rate: float
-) -> KerasTensor:
-    return layers.Dropout(rate, name=name)(features)
-
-
 def _dense(
     features: KerasTensor,
     name: str,
@@ -283,11 +271,13 @@ def _view_weights(
     )(layers.Multiply(name=f"{name}_gated")([content, gate]))
 
 
+_PLAIN = {
+    "flatten": layers.Flatten,
+    "batch_norm": layers.BatchNormalization,
+    "dropout": layers.Dropout,
+}
 _HEAD_BUILDERS: dict[str, Callable[..., KerasTensor]] = {
     "pool": _pool,
-    "flatten": _flatten,
-    "batch_norm": _batch_norm,
-    "dropout": _dropout,
     "dense": _dense,
     "residual": _residual,
     "squeeze_excite": _squeeze_excite,

@@ -142,39 +142,30 @@ def parse_head(specs: tuple[str, ...]) -> list[HeadLayer]:
 
 def _parse_layer(spec: str) -> HeadLayer:
     name, *values = str(spec).split(":")
-    try:
+    with suppress(ValueError, IndexError):
         if name in ("pool", "flatten", "batch_norm") and not values:
             return name, ()
         if name == "dropout" and len(values) == 1:
-            return name, (_rate(values[0]),)
+            return name, (_number(values[0], below=1),)
         if name in ("squeeze_excite", "attention", "views") and len(values) == 1:
             return name, (_count(values[0]),)
         if name == "dense" and values[1:] in ([], ["relu"]):
             return name, (_count(values[0]), *values[1:])
         if name == "residual" and len(values) == 2:
-            return name, (_count(values[0]), _rate(values[1]))
+            return name, (_count(values[0]), _number(values[1], below=1))
         if name == "map" and len(values) == 2:
-            return name, (_count(values[0]), _weight(values[1]))
-    except (ValueError, IndexError):
-        pass
+            return name, (_count(values[0]), _number(values[1], below=float("inf")))
     raise ValueError(
         f"a layer of a head must be one of {', '.join(HEAD_LAYERS)}, with whole numbers from 1 up, "
         f"rates from 0 to below 1 and weights from 0 up. Received: {spec!r}."
     )
 
 
-def _rate(text: str) -> float:
-    rate = float(text)
-    if not 0 <= rate < 1:
+def _number(text: str, below: float) -> float:
+    number = float(text)
+    if not 0 <= number < below:
         raise ValueError
-    return rate
-
-
-def _weight(text: str) -> float:
-    weight = float(text)
-    if not 0 <= weight < float("inf"):
-        raise ValueError
-    return weight
+    return number
 
 
 def _count(text: str) -> int:

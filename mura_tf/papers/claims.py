@@ -254,11 +254,6 @@ def stage_ahead(stage: str, other: str) -> Statistic:
     return statistic
 
 
-def backbone_ahead(backbone: str, other: str) -> Statistic:
-    """Overall score of one backbone's ensembles minus that of another's."""
-    return backbones_ahead((backbone,), other)
-
-
 def backbones_ahead(group: tuple[str, ...], other: str) -> Statistic:
     """The least overall score of a group's ensembles minus that of another backbone's."""
 

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import pandas as pd
 
 from mura_tf.data.table import VIEW_COLUMNS, VIEW_KEY
-from mura_tf.evaluation.predictions import CLASS_PREFIX, predict_views, read_predictions
+from mura_tf.evaluation.predictions import CLASS_PREFIX, read_predictions
 from mura_tf.evaluation.scores import reported_split
 from mura_tf.files import written_whole
 from mura_tf.papers.documents import Comparison, System
-from mura_tf.training.run import Run, load_predictions
+from mura_tf.training.run import Run, load_predictions, predicted_by
 
 RECOGNISED = "recognised"
 """The column that says which study type a view was taken for."""
@@ -118,20 +118,7 @@ def route(
         tables.append(own)
         others = handed[handed.study_type != study_type]
         if len(others):
-            tables.append(
-                predict_views(
-                    run.model(),
-                    others,
-                    preprocessing=run.recipe.preprocessing_mode,
-                    mirrored=run.recipe.mirrored,
-                    cache_dir=cache_dir,
-                    resize=run.recipe.resize,
-                    backbone=run.recipe.backbone,
-                    stage=run.recipe.stage,
-                    repeat=run.recipe.repeat,
-                    member=run.recipe.member,
-                )
-            )
+            tables.append(predicted_by(run.recipe, run.model(), others, cache_dir=cache_dir))
     with written_whole(path) as part:
         # how much a view counts is told by each model beside its own others alone
         pd.concat(tables).drop(columns="weight", errors="ignore").to_csv(part, index=False)

@@ -44,8 +44,8 @@ def plot_confusion(confusion: pd.DataFrame) -> Figure:
     axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
     axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.tick_params(labelcolor=colour_of("ink"))
-    axes.set_xlabel("decision", color=colour_of("muted"), fontsize=10)
-    axes.set_ylabel("class", color=colour_of("muted"), fontsize=10)
+    axes.set_xlabel("decision")
+    axes.set_ylabel("class")
     return figure
 
 

@@ -42,7 +42,7 @@ def plot_learning_curves(histories: list[pd.DataFrame], best_epochs: list[int]) 
     """
     figure = Figure(figsize=(3.3, 2.9))
     figure.subplots_adjust(left=0.14, right=0.99, top=0.92, bottom=0.15, hspace=0.42)
-    loss, kappa = (calm_axes(axes) for axes in figure.subplots(2, sharex=True))
+    loss, kappa = (calm_axes(axes, grid="y") for axes in figure.subplots(2, sharex=True))
     for history, best_epoch in zip(histories, best_epochs, strict=True):
         chosen = history[history.epoch == best_epoch]
         trained = _loss(history)
@@ -62,14 +62,13 @@ def plot_learning_curves(histories: list[pd.DataFrame], best_epochs: list[int]) 
     loss.set_title("validation loss", loc="right", fontsize=9, color=colour_of("blue"))
     kappa.set_title("validation kappa", loc="right", fontsize=9, color=colour_of("blue"))
     for axes in (loss, kappa):
-        axes.grid(axis="y", color=colour_of("line"), linewidth=0.8)
         axes.yaxis.set_major_locator(MaxNLocator(4))
     loss.set_ylim(bottom=0)
     kappa.set_ylim(min(-0.05, kappa.get_ylim()[0]), 1.05)
     kappa.set_yticks([0, 0.5, 1])
     kappa.set_xlim(0.5, max(len(history) for history in histories) + 0.5)
     kappa.xaxis.set_major_locator(_epochs(6))
-    kappa.set_xlabel("epoch", color=colour_of("muted"), fontsize=9)
+    kappa.set_xlabel("epoch", fontsize=9)
     return figure
 
 
@@ -95,7 +94,7 @@ def plot_run_curves(runs: list[Run]) -> Figure:
     grid = figure.subplots(len(by_backbone), 2, sharex=True, sharey="col", squeeze=False)
     for row, (backbone, stages) in zip(grid, by_backbone.items(), strict=True):
         for column, axes in enumerate(row, start=1):
-            calm_axes(axes).grid(axis="y", color=colour_of("line"), linewidth=0.8)
+            calm_axes(axes, grid="y")
             for stage, members in stages.items():
                 _plot_histories(axes, column, members, STAGE_COLOURS[stage])
         row[0].set_title(backbone, loc="left", fontsize=10, color=colour_of("ink"))
@@ -110,7 +109,7 @@ def plot_run_curves(runs: list[Run]) -> Figure:
     for axes in grid[:-1].flat:
         axes.xaxis.set_visible(False)  # or Matplotlib lays its ticks out all the same
     for axes in grid[-1]:
-        axes.set_xlabel("epoch", color=colour_of("muted"), fontsize=10)
+        axes.set_xlabel("epoch")
     shown = dict.fromkeys(stage for found in by_backbone.values() for stage in found)
     lines = [Line2D([], [], color=colour_of(STAGE_COLOURS[stage])) for stage in shown]
     names = [STAGE_NAMES[stage] for stage in shown]
@@ -157,7 +156,7 @@ def plot_system_curves(
     grid = figure.subplots(len(curves), 2, sharex="row", squeeze=False)
     for row, (trained_on, group) in zip(grid, curves.items(), strict=True):
         for axes, name in zip(row, ("loss", "accuracy"), strict=True):
-            calm_axes(axes).grid(axis="y", color=colour_of("line"), linewidth=0.8)
+            calm_axes(axes, grid="y")
             axes.set_title(name, loc="right", fontsize=10, color=colour_of("muted"))
             axes.xaxis.set_major_locator(_epochs(6))
             for title, histories in group.items():
@@ -173,7 +172,7 @@ def plot_system_curves(
         row[0].set_ylim(bottom=0)
         row[1].set_ylim(top=1.02)
     for axes in grid[-1]:
-        axes.set_xlabel("epoch", color=colour_of("muted"), fontsize=10)
+        axes.set_xlabel("epoch")
     lines = [Line2D([], [], color=colour_of(colour)) for colour in colours.values()]
     lines += [Line2D([], [], color=colour_of("muted"), linestyle=style) for style in ("-", ":")]
     names = [*colours, "validation", "training"]
@@ -191,7 +190,7 @@ def plot_learning_rates(histories: list[pd.DataFrame]) -> Figure:
         A figure to save.
     """
     figure = Figure(figsize=(5.2, 2.4), layout="constrained")
-    axes = calm_axes(figure.add_subplot())
+    axes = calm_axes(figure.add_subplot(), grid="y")
     for history in histories:
         axes.step(
             history.epoch,
@@ -210,7 +209,6 @@ def plot_learning_rates(histories: list[pd.DataFrame]) -> Figure:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlim(0.5, max(len(history) for history in histories) + 0.5)
     axes.xaxis.set_major_locator(_epochs(8))
-    axes.grid(axis="y", color=colour_of("line"), linewidth=0.8)
-    axes.set_xlabel("epoch", color=colour_of("muted"), fontsize=10)
-    axes.set_ylabel("learning rate", color=colour_of("muted"), fontsize=10)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("learning rate")
     return figure

@@ -53,7 +53,7 @@ def write_data_study(study: DataStudy, out: str | os.PathLike[str]) -> Path:
             "64 bins (logarithmic), and mean (standard deviation)",
         ),
         "elbows": (
-            plot_elbows(study.curves, SHARE),
+            plot_elbows(study.curves),
             f"The share of the variance that the first components explain; a dot marks {SHARE:.0%}",
         ),
     }

@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
+from mura_tf.data.study import SHARE
 from mura_tf.data.tasks import type_and_label
 from mura_tf.reports.style import (
     LABEL_COLOURS,
@@ -38,12 +39,11 @@ def plot_distribution(counts: pd.DataFrame) -> Figure:
         for number, (colour, split) in enumerate(zip(SYSTEM_COLOURS, counts, strict=False)):
             y = np.arange(len(group)) - 0.4 + (number + 0.5) * thick
             axes.barh(y, shares[split], 0.85 * thick, color=colour_of(colour), label=split)
-        calm_axes(axes).set_ylim(len(group) - 0.5, -0.5)
+        calm_axes(axes, grid="x").set_ylim(len(group) - 0.5, -0.5)
         axes.set_yticks(range(len(group)), list(group.index), parse_math=False)
         axes.tick_params(axis="y", labelcolor=colour_of("ink"))
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.grid(axis="x", color=colour_of("line"), linewidth=0.8)
-    panels[-1].set_xlabel("share of the split's views", color=colour_of("muted"), fontsize=10)
+    panels[-1].set_xlabel("share of the split's views")
     handles = panels[0].get_legend_handles_labels()
     draw_legend(figure, *handles, columns=len(counts.columns))
     return figure
@@ -91,36 +91,34 @@ def plot_intensities(pixels: pd.DataFrame, histograms: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_elbows(curves: dict[tuple[str, int], np.ndarray], share: float) -> Figure:
+def plot_elbows(curves: dict[tuple[str, int], np.ndarray]) -> Figure:
     """The share of the variance against the number of components, a panel per images per class.
 
     Args:
         curves: (method, images per class) -> float (components,), the cumulative share.
-        share: of the variance that is asked for, a line; a dot marks where a curve reaches it.
 
     Returns:
-        A figure to save.
+        A figure to save; a line at the share that is asked for, a dot where a curve reaches it.
     """
     methods, sizes = (list(dict.fromkeys(part)) for part in zip(*curves, strict=True))
     figure = Figure(figsize=(2.9 * len(sizes), 3.0), layout="constrained")
     panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
     for size, axes in zip(sizes, panels, strict=True):
-        calm_axes(axes).axhline(share, color=colour_of("muted"), linewidth=0.8)
+        calm_axes(axes, grid="both").axhline(SHARE, color=colour_of("muted"), linewidth=0.8)
         for colour, method in zip(SYSTEM_COLOURS, methods, strict=False):
             curve = curves.get((method, size), np.empty(0))
             numbers = np.arange(1, len(curve) + 1)
             style = {"color": colour_of(colour), "linewidth": 1.4}
             axes.plot(numbers, curve, label=method, **style)
-            reached = np.flatnonzero(curve >= share)[:1]
+            reached = np.flatnonzero(curve >= SHARE)[:1]
             axes.plot(numbers[reached], curve[reached], "o", color=colour_of(colour), markersize=5)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.grid(color=colour_of("line"), linewidth=0.8)
         axes.set_title(f"{size:,} per class", loc="left", fontsize=10, color=colour_of("ink"))
     figure.supxlabel("components", color=colour_of("muted"), fontsize=10)
-    panels[0].set_ylabel("share of the variance", color=colour_of("muted"), fontsize=10)
+    panels[0].set_ylabel("share of the variance")
     handles = panels[0].get_legend_handles_labels()
     draw_legend(figure, *handles, columns=len(methods))
     return figure

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from mura_tf.data.radiograph import padded_box
+from mura_tf.data.radiograph import fitted, unpadded
 
 _HEAT = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_PLASMA).reshape(256, 3)[
     :, ::-1
@@ -28,10 +28,18 @@ def overlaid(
     Returns:
         uint8 (height, width, 3), RGB.
     """
-    height, width = size or radiograph.shape
-    top, left, inner_height, inner_width = padded_box(height, width, len(heat))
-    inner = heat[top : top + inner_height, left : left + inner_width]
+    inner = unpadded(heat, *(size or radiograph.shape))
     enlarged = cv2.resize(inner, radiograph.shape[::-1], interpolation=cv2.INTER_LINEAR)
     level = np.round(255 * enlarged).astype(int)
     blended = (1 - _OPACITY[level]) * radiograph[..., None] + _OPACITY[level] * _HEAT[level]
     return np.round(blended).astype(np.uint8)
+
+
+def plain_and_overlaid(
+    radiograph: np.ndarray, heat: np.ndarray | None, side: int
+) -> list[np.ndarray]:
+    """The radiograph at a longer side of `side` pixels, and, if there is a heatmap, the same with
+    it; uint8 (height, width, 3) each."""
+    shown = fitted(radiograph, side)
+    plain = np.repeat(shown[..., None], 3, axis=2)
+    return [plain] if heat is None else [plain, overlaid(shown, heat, radiograph.shape)]

@@ -39,7 +39,7 @@ def plot_kappa(scores: pd.DataFrame) -> Figure:
     figure = Figure(
         figsize=(4.4, 0.55 + 0.2 * len(systems) + row_height * len(place)), layout="constrained"
     )
-    axes = calm_axes(figure.add_subplot())
+    axes = calm_axes(figure.add_subplot(), grid="x")
     gap = 0.7 / len(systems)
     for index, rows in enumerate(systems):
         y = rows.study_type.map(place) + (index - (len(systems) - 1) / 2) * gap
@@ -52,11 +52,10 @@ def plot_kappa(scores: pd.DataFrame) -> Figure:
     axes.set_ylim(len(place) - 0.5, -0.5)
     axes.axhline(len(types) - 0.5, color=colour_of("muted"), linewidth=0.8)
     axes.axvline(0, color=colour_of("muted"), linewidth=0.8)
-    axes.grid(axis="x", color=colour_of("line"), linewidth=0.8)
     axes.set_yticks(range(len(place)), list(place), parse_math=False)
     axes.tick_params(axis="y", labelsize=12, labelcolor=colour_of("ink"))
     axes.get_yticklabels()[-1].set_fontweight("bold")
-    axes.set_xlabel("study-level kappa (0 is chance)", color=colour_of("muted"), fontsize=11)
+    axes.set_xlabel("study-level kappa (0 is chance)", fontsize=11)
     if len(systems) > 1:
         draw_legend(figure, columns=1, fontsize=11)
     return figure
@@ -85,7 +84,7 @@ def plot_parameters(overall: pd.DataFrame) -> Figure:
     """
     _require_colours(len(overall))
     figure = Figure(figsize=(5.2, 3.2 + 0.2 * len(overall)), layout="constrained")
-    axes = calm_axes(figure.add_subplot())
+    axes = calm_axes(figure.add_subplot(), grid="both")
     before: Counter[str] = Counter()
     for colour, (_, row) in zip(SYSTEM_COLOURS, overall.iterrows(), strict=False):
         colour = colour_of(colour)
@@ -100,19 +99,18 @@ def plot_parameters(overall: pd.DataFrame) -> Figure:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(x=0.1)
-    axes.grid(color=colour_of("line"), linewidth=0.8)
-    axes.set_xlabel("parameters, millions", color=colour_of("muted"), fontsize=10)
-    axes.set_ylabel("overall kappa", color=colour_of("muted"), fontsize=10)
+    axes.set_xlabel("parameters, millions")
+    axes.set_ylabel("overall kappa")
     draw_legend(figure)
     return figure
 
 
-def plot_reliability(studies: pd.DataFrame, bins: int = 10) -> Figure:
-    """The share of abnormal studies against their mean probability, in bins of equal count.
+def plot_reliability(studies: pd.DataFrame) -> Figure:
+    """The share of abnormal studies against their mean probability, in ten bins of equal count.
 
     Args:
-        studies: table of `study_probabilities`; repeats of a system are pooled.
-        bins: how many; a system with fewer distinct probabilities has fewer.
+        studies: table of `study_probabilities`; repeats of a system are pooled. One with fewer
+            distinct probabilities has fewer bins.
 
     Returns:
         A figure to save; on the diagonal a probability means what it says.
@@ -124,11 +122,11 @@ def plot_reliability(studies: pd.DataFrame, bins: int = 10) -> Figure:
     systems = studies.assign(repeat=0).groupby(system_key(studies), sort=False)
     _require_colours(systems.ngroups)
     figure = Figure(figsize=(5.2, 5.0 + 0.2 * systems.ngroups), layout="constrained")
-    axes = calm_axes(figure.add_subplot())
+    axes = calm_axes(figure.add_subplot(), grid="both")
     axes.plot([0, 1], [0, 1], color=colour_of("muted"), linewidth=0.8)
     for colour, (_, rows) in zip(SYSTEM_COLOURS, systems, strict=False):
         share, mean = calibration_curve(
-            rows.label, rows.probability, n_bins=bins, strategy="quantile"
+            rows.label, rows.probability, n_bins=10, strategy="quantile"
         )
         axes.plot(
             mean,
@@ -142,8 +140,7 @@ def plot_reliability(studies: pd.DataFrame, bins: int = 10) -> Figure:
     axes.set_aspect("equal")
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
-    axes.grid(color=colour_of("line"), linewidth=0.8)
-    axes.set_xlabel("mean probability", color=colour_of("muted"), fontsize=10)
-    axes.set_ylabel("share abnormal", color=colour_of("muted"), fontsize=10)
+    axes.set_xlabel("mean probability")
+    axes.set_ylabel("share abnormal")
     draw_legend(figure)
     return figure

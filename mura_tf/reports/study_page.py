@@ -13,14 +13,14 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from mura_tf.data.boxes import known_boxes
-from mura_tf.data.radiograph import fitted, read_radiograph
+from mura_tf.data.radiograph import read_radiograph
 from mura_tf.data.table import STUDY_KEY, VIEW_KEY
 from mura_tf.evaluation.metrics import THRESHOLD
 from mura_tf.evaluation.scores import view_probabilities
 from mura_tf.explain.ensemble import ORDERS, Ensemble
 from mura_tf.files import written_whole
 from mura_tf.reports.experiment_page import protocol
-from mura_tf.reports.overlay import SHOWN, overlaid
+from mura_tf.reports.overlay import SHOWN, plain_and_overlaid
 from mura_tf.reports.page import WARNING, escaped, inline_jpeg, write_page
 from mura_tf.reports.picture_names import PictureNames
 from mura_tf.reports.style import colour_of
@@ -272,13 +272,10 @@ def _pictures(
 ) -> Iterator[list[np.ndarray]]:
     """Of each view the radiograph and its overlay, uint8 (height, width, 3), with its boxes."""
     for (_, view), one in zip(views.iterrows(), heat, strict=True):
-        whole = read_radiograph(view.path)
-        radiograph = fitted(whole, VIEW_SIDE)
-        plain = np.repeat(radiograph[..., None], 3, axis=2)
-        pictures = [plain, overlaid(radiograph, one, whole.shape)]
+        pictures = plain_and_overlaid(read_radiograph(view.path), one, VIEW_SIDE)
         if boxes is not None:
             for box in boxes[(boxes[VIEW_KEY] == view[VIEW_KEY]).all(axis=1)].itertuples():
-                scale = np.array(radiograph.shape[::-1])
+                scale = np.array(pictures[0].shape[1::-1])
                 start = np.round(scale * (box.x, box.y)).astype(int)
                 end = np.round(scale * (box.x + box.width, box.y + box.height)).astype(int)
                 for picture in pictures:

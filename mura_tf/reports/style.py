@@ -28,7 +28,7 @@ def panel_grid(titles: list[str]) -> tuple[Figure, list[Axes]]:
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     panels = list(grid.flat)
     for axes, title in zip(panels, titles, strict=False):
-        calm_axes(axes).grid(color=colour_of("line"), linewidth=0.8)
+        calm_axes(axes, grid="both")
         shown = "\n".join(wrap(title, 24))
         axes.set_title(shown, loc="left", fontsize=10, color=colour_of("ink"), parse_math=False)
     for axes in panels[len(titles) :]:
@@ -84,10 +84,15 @@ def colour_of(name: str) -> str:
     return COLOURS[name][0]
 
 
-def calm_axes(axes: Axes) -> Axes:
+def calm_axes(axes: Axes, grid: Literal["x", "y", "both"] | None = None) -> Axes:
+    """Has no frame, grey labels, and faint lines at the ticks of the axes of `grid`."""
     axes.set_facecolor(colour_of("paper"))
     axes.figure.set_facecolor(colour_of("paper"))
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labelcolor=colour_of("muted"), labelsize=10)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set(color=colour_of("muted"), fontsize=10)
     axes.set_axisbelow(True)
+    if grid:
+        axes.grid(axis=grid, color=colour_of("line"), linewidth=0.8)
     return axes

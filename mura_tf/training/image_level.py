@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from mura_tf.data.table import STUDY_KEY
 from mura_tf.data.tasks import abnormality_of
 from mura_tf.evaluation.metrics import THRESHOLD
-from mura_tf.evaluation.predictions import CLASS_PREFIX
+from mura_tf.evaluation.predictions import CLASS_PREFIX, model_outputs
 from mura_tf.evaluation.scores import mean_probability, study_probabilities
 
 if TYPE_CHECKING:
@@ -46,11 +46,10 @@ class ValidationAuroc(keras.callbacks.Callback):
         self._weighed = weighed
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        outputs = self.model.predict(self._batches, verbose=0)
-        said = outputs if isinstance(outputs, list) else [outputs]
-        rows = self._views.assign(probability=abnormality_of(said[0].astype(float), self._classes))
+        outputs, *weights = model_outputs(self.model, self._batches)
+        rows = self._views.assign(probability=abnormality_of(outputs, self._classes))
         if self._weighed:
-            rows = rows.assign(weight=said[1][:, 0].astype(float))
+            rows = rows.assign(weight=weights[0][:, 0])
             studies = rows.groupby(STUDY_KEY, sort=False)[["label"]].first()
             rows = studies.assign(probability=mean_probability(rows, STUDY_KEY))
         logs["val_auroc"] = auroc(rows.label.to_numpy(), rows.probability.to_numpy())

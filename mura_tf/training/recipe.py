@@ -206,17 +206,6 @@ class Recipe:
         for name in ("label_smoothing", "averaging"):
             _require_number(self, name, "from 0 to below 1", lambda share: 0 <= share < 1)
         _require_number(self, "first_rate", "above 0 and up to 1", lambda share: 0 < share <= 1)
-        for name in (
-            "learning_rate",
-            "l1",
-            "l2",
-            "weight_decay",
-            "label_smoothing",
-            "first_rate",
-            "averaging",
-            "holdout",
-        ):  # 1 and 1.0 are one recipe, with one hash
-            object.__setattr__(self, name, float(getattr(self, name)))
         for name in ("mixed_precision", "mirrored"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(
@@ -230,13 +219,16 @@ class Recipe:
                 "study_types must be a tuple of names such as ('elbow', 'wrist'), or None for all. "
                 f"Received: {types!r}."
             )
-        if not isinstance(self.augment, tuple):
-            raise ValueError(
-                f"augment must be a tuple such as ('flip',). Received: {self.augment!r}."
-            )
+        for name, what in (
+            ("augment", "such as ('flip',)"),
+            ("head", "of specs"),
+            ("first_sizes", "such as ('256:3',)"),
+        ):
+            if not isinstance(getattr(self, name), tuple):
+                raise ValueError(
+                    f"{name} must be a tuple {what}. Received: {getattr(self, name)!r}."
+                )
         augmentations = parse_augmentations(self.augment)
-        if not isinstance(self.head, tuple):
-            raise ValueError(f"head must be a tuple of specs. Received: {self.head!r}.")
         parse_head(self.head)
         if "mixup" in augmentations and boxes_weight(self.head):
             raise ValueError(
@@ -289,10 +281,6 @@ class Recipe:
             )
 
     def _require_first_sizes(self) -> None:
-        if not isinstance(self.first_sizes, tuple):
-            raise ValueError(
-                f"first_sizes must be a tuple such as ('256:3',). Received: {self.first_sizes!r}."
-            )
         sizes = parse_sizes(self.first_sizes)
         sides = [side for side, _ in sizes] + [self.side]
         if any(side >= larger for side, larger in itertools.pairwise(sides)):
@@ -472,3 +460,4 @@ def _require_number(
             value = float(value)
     if not isinstance(value, float) or not fits(value):
         raise ValueError(f"{name} must be a number {range_text}. Received: {value!r}.")
+    object.__setattr__(recipe, name, float(value))  # 1 and 1.0 are one recipe, with one hash

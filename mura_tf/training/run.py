@@ -17,7 +17,7 @@ import pandas as pd
 from mura_tf.data.cache import picture_marks
 from mura_tf.data.findings import few
 from mura_tf.data.text import read_object, read_text
-from mura_tf.evaluation.predictions import PREDICT_AGAIN, read_predictions
+from mura_tf.evaluation.predictions import PREDICT_AGAIN, predict_views, read_predictions
 from mura_tf.files import walked
 from mura_tf.models.specs import weighs_views
 from mura_tf.training.recipe import Recipe
@@ -307,6 +307,29 @@ def load_predictions(run_dirs: RunFolders) -> pd.DataFrame:
             # all at once, because hundreds of small tables take seconds to parse
             return read_predictions(io.BytesIO(header + b"".join(rows)))
     return pd.concat([run.predictions for run in runs], ignore_index=True)
+
+
+def predicted_by(
+    recipe: Recipe,
+    model: "keras.Model",
+    views: pd.DataFrame,
+    classes: tuple[str, ...] = (),
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> pd.DataFrame:
+    """`predict_views` with a model that was trained as the recipe says."""
+    return predict_views(
+        model,
+        views,
+        preprocessing=recipe.preprocessing_mode,
+        mirrored=recipe.mirrored,
+        cache_dir=cache_dir,
+        resize=recipe.resize,
+        classes=classes,
+        backbone=recipe.backbone,
+        stage=recipe.stage,
+        repeat=recipe.repeat,
+        member=recipe.member,
+    )
 
 
 def folders_below(roots: RunFolders) -> list[Path]:

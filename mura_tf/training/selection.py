@@ -7,7 +7,7 @@ import pandas as pd
 from mura_tf.data.boxes import boxes_above
 from mura_tf.data.cache import data_fingerprint, picture_marks, prepare, prepare_readable
 from mura_tf.data.required import scoring_findings
-from mura_tf.data.splits import deal_views, require_class_parts, require_classes
+from mura_tf.data.splits import dealt
 from mura_tf.data.table import in_order, plain_views
 from mura_tf.models.specs import boxes_weight, parse_sizes
 from mura_tf.training.recipe import Recipe
@@ -48,7 +48,9 @@ def dealt_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     views = in_order(views)
     is_train = views.split == "train"
     if recipe.select_on == "holdout" and is_train.any():
-        return views.assign(split=views.split.mask(_held_out(views, is_train, recipe), "holdout"))
+        parts = {"train": 1 - recipe.holdout, "holdout": recipe.holdout}
+        split = dealt(views[is_train], parts, recipe.holdout_by, recipe.seed)
+        return views.assign(split=split.reindex(views.index).fillna(views.split))
     return views
 
 
@@ -122,15 +124,6 @@ def predicted_pictures(
     predicted = split_views(views, recipe)["predict"]
     prepared = prepare(predicted, recipe.side, cache_dir, resize=recipe.resize)
     return picture_marks(predicted, prepared.digests)
-
-
-def _held_out(views: pd.DataFrame, is_train: pd.Series, recipe: Recipe) -> pd.Series:
-    training, parts = views[is_train], (1 - recipe.holdout, recipe.holdout)
-    require_classes(training, recipe.holdout_by, parts=2)
-    held = deal_views(training, parts, recipe.holdout_by, recipe.seed) == 1
-    named = held.map({False: "train", True: "holdout"})
-    require_class_parts(training, named, recipe.holdout_by)
-    return held.reindex(views.index, fill_value=False)
 
 
 def _require_scorable(views: pd.DataFrame) -> None:

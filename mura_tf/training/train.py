@@ -17,7 +17,7 @@ import pandas as pd
 from mura_tf.data.counts import class_weights
 from mura_tf.data.pipeline import input_statistics, make_dataset
 from mura_tf.data.tasks import class_names, targets_of
-from mura_tf.evaluation.predictions import EVALUATION_BATCH, predict_views, write_predictions
+from mura_tf.evaluation.predictions import EVALUATION_BATCH, write_predictions
 from mura_tf.files import locked, remove_parts, write_json, written_whole
 from mura_tf.models.backend import require_backend
 from mura_tf.models.specs import parse_sizes, weighs_views
@@ -28,13 +28,15 @@ from mura_tf.training.failures import NonFiniteLossError, shortage_explained
 from mura_tf.training.image_level import ValidationAuroc, decided
 from mura_tf.training.model import compiled_model, save_model
 from mura_tf.training.recipe import Recipe
-from mura_tf.training.run import RESUME, Run
+from mura_tf.training.run import RESUME, Run, predicted_by
 from mura_tf.training.selection import (
     predicted_pictures,
     selected_views,
     split_views,
     usable_views,
 )
+
+_TIMED_STEPS = 5
 
 
 def train(
@@ -107,7 +109,7 @@ def train(
         if len(problems):
             with written_whole(run.path / "skipped.csv") as part:
                 problems.to_csv(part, index=False)
-        else:
+        elif not run.finished:
             (run.path / "skipped.csv").unlink(missing_ok=True)
         if not run.finished:
             info = run_facts(recipe, usable, fingerprint) | {
@@ -133,7 +135,7 @@ def train(
     return run
 
 
-def measure_step(recipe: Recipe, steps: int = 5) -> tuple[float, int]:
+def measure_step(recipe: Recipe) -> tuple[float, int]:
     """Images/s of the recipe's training step on this machine, on random images in memory.
 
     The first two steps, in which the graph is made, do not count. A task with classes is measured
@@ -153,9 +155,9 @@ def measure_step(recipe: Recipe, steps: int = 5) -> tuple[float, int]:
     for _ in range(2):
         model.train_on_batch(images, labels)
     started = time.perf_counter()
-    for _ in range(steps):
+    for _ in range(_TIMED_STEPS):
         model.train_on_batch(images, labels)
-    return steps * recipe.batch_size / (time.perf_counter() - started), model.count_params()
+    return _TIMED_STEPS * recipe.batch_size / (time.perf_counter() - started), model.count_params()
 
 
 def _earlier_places(run: Run, info: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -302,19 +304,9 @@ def _predict(
     cache_dir: str | os.PathLike[str] | None,
 ) -> pd.DataFrame:
     """Writes `predictions.csv`, and returns it."""
-    predictions = predict_views(
-        model,
-        split_views(views, recipe)["predict"],
-        preprocessing=recipe.preprocessing_mode,
-        mirrored=recipe.mirrored,
-        cache_dir=cache_dir,
-        resize=recipe.resize,
-        classes=class_names(views, recipe.task),
-        backbone=recipe.backbone,
-        stage=recipe.stage,
-        repeat=recipe.repeat,
-        member=recipe.member,
-    )
+    classes = class_names(views, recipe.task)
+    predicted = split_views(views, recipe)["predict"]
+    predictions = predicted_by(recipe, model, predicted, classes, cache_dir)
     write_predictions(predictions, run.path / "predictions.csv")
     return predictions
 

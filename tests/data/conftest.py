@@ -7,6 +7,7 @@ import pytest
 from batches import COUNT, SIZE, code
 
 from mura_tf.data.radiograph import decode_noted
+from mura_tf.data.table import VIEW_COLUMNS
 
 
 @pytest.fixture
@@ -51,5 +52,4 @@ def views(tmp_path_factory):
         study_type = ["elbow", "wrist"][number % 3 == 0]
         label = int(number % 4 == 0)
         rows.append(("train", study_type, f"p{number}", "study1", path.name, label, str(path)))
-    names = ["split", "study_type", "patient", "study", "view", "label", "path"]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(rows, columns=VIEW_COLUMNS)

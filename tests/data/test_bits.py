@@ -1,14 +1,13 @@
 """How many bits of a picture's values are in use, and what a picture looks like."""
 
 import io
-import struct
-import zlib
 
 import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from png_files import chunk
 
 from mura_tf.data.cache import prepare_readable
 from mura_tf.data.check import check_dataset
@@ -25,9 +24,8 @@ def png(values, significant=None):
     if significant is None:
         return content
     channels = 1 if values.ndim == 2 else values.shape[2]
-    body = b"sBIT" + bytes([significant] * channels)
-    chunk = struct.pack(">I", channels) + body + struct.pack(">I", zlib.crc32(body))
-    return content[:33] + chunk + content[33:]  # behind IHDR
+    sbit = chunk(b"sBIT", bytes([significant] * channels))
+    return content[:33] + sbit + content[33:]  # behind IHDR
 
 
 def values_of(bits, dtype=np.uint16, low=0):

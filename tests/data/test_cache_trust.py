@@ -40,11 +40,6 @@ def draw(path, number):
         file.write(content.ljust(400, b"\0"))  # behind its end, so that all have one size
 
 
-@pytest.fixture
-def cache(tmp_path):
-    return tmp_path / "cache"
-
-
 @pytest.fixture(autouse=True)
 def another_process(monkeypatch):
     """What other tests have read counts for nothing here."""

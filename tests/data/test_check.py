@@ -1,12 +1,11 @@
 import os
 import shutil
-import struct
-import zlib
 
 import cv2
 import pandas as pd
 import pytest
 from mura_folders import remove_csvs
+from png_files import png_of_size
 
 from mura_tf.data.check import check_dataset, check_views
 from mura_tf.data.views import load_fracatlas, load_mura, load_views
@@ -106,17 +105,6 @@ def test_a_views_csv_is_checked_as_a_table(mura, tmp_path):
     }
 
 
-def png_of_no_columns():
-    def chunk(kind, data):
-        crc = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + crc
-
-    header = struct.pack(">IIBBBBB", 0, 5, 8, 0, 0, 0, 0)
-    data = zlib.compress(b"\0" * 5)
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunks
-
-
 def test_bad_files(mura):
     image = mura / ELBOW / "image1.png"
     jpeg = cv2.imencode(".jpg", cv2.imread(str(image)))[1].tobytes()
@@ -125,7 +113,7 @@ def test_bad_files(mura):
         ELBOW + "image2.png": (b"", "the file is empty"),
         ELBOW + "image10.png": (b"once upon a time", "not a PNG, JPEG or DICOM image"),
         OTHER_ELBOW + "study1_negative/image1.png": (jpeg[:-9], "truncated JPEG"),
-        OTHER_ELBOW + "study2_positive/image1.png": (png_of_no_columns(), "PNG"),
+        OTHER_ELBOW + "study2_positive/image1.png": (png_of_size(0, 5), "PNG"),
     }
     for file, (content, _) in contents.items():
         (mura / file).write_bytes(content)

@@ -3,12 +3,12 @@
 import io
 import re
 import struct
-import zlib
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
+from png_files import chunk, png_of_size
 
 from mura_tf.data.radiograph import (
     BadRadiographError,
@@ -195,11 +195,6 @@ def xmp_turned(image, kind):
     return content
 
 
-def chunk(name, data, checksum=None):
-    checksum = checksum or struct.pack(">I", zlib.crc32(name + data))
-    return struct.pack(">I", len(data)) + name + data + checksum
-
-
 def png_with(optional):
     content = cv2.imencode(".png", SMOOTH)[1].tobytes()
     return content[:33] + optional + content[33:]
@@ -224,11 +219,6 @@ def test_what_is_no_exif_orientation_turns_neither_size_nor_pixels(case, tmp_pat
     image = read_radiograph(tmp_path / "image")
     assert image.shape == read_size(tmp_path / "image") == SMOOTH.shape
     assert np.abs(image.astype(int) - SMOOTH).max() <= 16
-
-
-def png_of_size(width, height):
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("size", [(13_500, 13_500), (70_000, 70_000), (2**31 - 1, 1), (1, 66_000)])

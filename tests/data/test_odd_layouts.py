@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from mura_folders import remove_csvs
 
 from mura_tf.data.cache import prepare_readable
 from mura_tf.data.check import check_dataset
@@ -16,11 +17,6 @@ from mura_tf.data.views import load_fracatlas, load_mura, load_views, read_views
 from mura_tf.terminal import Notice
 
 ELBOW = "train/XR_ELBOW/patient00001/study1_positive/"
-
-
-def remove_csvs(folder):
-    for csv in folder.glob("*.csv"):
-        csv.unlink()
 
 
 def without_paths(views):

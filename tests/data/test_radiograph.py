@@ -2,7 +2,6 @@ import io
 import os
 import pickle
 import struct
-import zlib
 
 import cv2
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
+from png_files import png_of_size
 
 from mura_tf.data.cache import BadViewsError
 from mura_tf.data.radiograph import (
@@ -35,19 +35,6 @@ def encoded(image, kind="PNG", **options):
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
-
-
-def png_of_size(width, height):
-    """A PNG that states this size and holds no pixel."""
-
-    def chunk(name, data):
-        return (
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def luminance(rgb):

@@ -24,11 +24,6 @@ from mura_tf.training.run import Run, load_predictions
 pytestmark = pytest.mark.usefixtures("eagerly")
 
 
-@pytest.fixture(scope="module")
-def ensemble(members, lesions):
-    return Ensemble(sorted(members.iterdir()), lesions)
-
-
 @pytest.fixture
 def copies(members, tmp_path):
     """The two run folders, to be changed."""

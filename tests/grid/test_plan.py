@@ -5,11 +5,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from run_folders import TYPES
 
 from mura_tf.grid.plan import SCHEMES, PlannedRun, _each_once, plan_runs, run_folder
 from mura_tf.training.recipe import Recipe
 
-TYPES = ["elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist"]
 RECIPE = Recipe(backbone="small_cnn", weights=None, image_size=32, max_epochs=1)
 
 

@@ -15,7 +15,6 @@ from mura_tf.papers.claims import (
     WIDE,
     Claim,
     answer_claims,
-    backbone_ahead,
     backbones_ahead,
     highest_in_types,
     order_by_top1,
@@ -76,7 +75,7 @@ def published_scores(experiment):
 def test_the_answer_is_the_whole_intervals(ours, spread, expected):
     scores = {("xception", "type"): {OVERALL: scored(ours, spread, seed=1)}}
     scores["densenet169", "type"] = {OVERALL: scored(0.6, spread, seed=2)}
-    row = answer(backbone_ahead("xception", "densenet169"), scores)
+    row = answer(backbones_ahead(("xception",), "densenet169"), scores)
     assert row.answer == expected
     assert row.value == pytest.approx(ours - 0.6)
     samples = scores["xception", "type"][OVERALL].drawn
@@ -88,8 +87,8 @@ def test_the_answer_is_the_whole_intervals(ours, spread, expected):
 @pytest.mark.parametrize(
     ("statistic", "systems"),
     [
-        (backbone_ahead("xception", "densenet169"), [("xception", "type")]),
-        (backbone_ahead("xception", "densenet169"), [("densenet169", "imagenet")]),
+        (backbones_ahead(("xception",), "densenet169"), [("xception", "type")]),
+        (backbones_ahead(("xception",), "densenet169"), [("densenet169", "imagenet")]),
         (stage_ahead("type", "imagenet"), [("xception", "type"), ("densenet169", "imagenet")]),
         (types_ahead("type", "imagenet"), [("xception", "type"), ("densenet169", "imagenet")]),
         (order_by_top1, [("xception", "type"), ("densenet169", "type")]),
@@ -108,7 +107,7 @@ def test_what_was_not_trained_is_no_answer(statistic, systems):
 @pytest.mark.parametrize(
     "statistic",
     [
-        backbone_ahead("xception", "densenet169"),
+        backbones_ahead(("xception",), "densenet169"),
         backbones_ahead(("xception", "mobilenet_v2"), "densenet169"),
         stage_ahead("type", "imagenet"),
         types_ahead("type", "imagenet"),

@@ -42,7 +42,7 @@ def test_elbows_have_a_dot_where_the_share_is_reached():
         ("incremental PCA", 10): np.array([0.5, 0.9]),
         ("incremental PCA", 1000): np.array([0.95]),
     }
-    figure = plot_elbows(curves, 0.95)
+    figure = plot_elbows(curves)
     few, many = figure.axes
     _, pca, dot, incremental, none = few.lines
     np.testing.assert_allclose(pca.get_xydata(), [(1, 0.5), (2, 0.96), (3, 1)])

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pages import Page
+from run_folders import TYPES
 from sklearn.metrics import accuracy_score, cohen_kappa_score, recall_score, roc_auc_score
 
 from mura_tf.data.table import VIEW_COLUMNS
@@ -16,8 +17,6 @@ from mura_tf.reports.experiment_page import write_report
 from mura_tf.reports.score_plots import plot_kappa
 from mura_tf.training.recipe import Recipe
 from mura_tf.training.run import Run, load_predictions
-
-TYPES = ("elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist")
 
 
 def make_views(folder, study_types=TYPES, studies=12, split="valid", seed=0):

@@ -12,16 +12,11 @@ from mura_tf.data.boxes import load_boxes
 from mura_tf.data.radiograph import fitted, padded_box, read_radiograph
 from mura_tf.data.views import load_mura
 from mura_tf.evaluation.predictions import predict_views
-from mura_tf.explain.ensemble import Ensemble
 from mura_tf.models.build import build_model
-from mura_tf.reports.study_page import BOX_COLOUR, explain_studies, overlaid, plot_study
+from mura_tf.reports.overlay import overlaid
+from mura_tf.reports.study_page import BOX_COLOUR, explain_studies, plot_study
 
 pytestmark = pytest.mark.usefixtures("eagerly")
-
-
-@pytest.fixture(scope="module")
-def ensemble(members, lesions):
-    return Ensemble(sorted(members.iterdir()), lesions)
 
 
 def test_no_heat_shows_the_radiograph():
