@@ -23,7 +23,8 @@ def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
             views have one label, or study types to be told apart that are one.
     """
     views = plain_views(views)
-    _require_labels(views, {"train"})  # of all types, from which a holdout is drawn
+    if recipe.select_on == "holdout":  # which is drawn from all types
+        _require_labels(views, {"train"})
     views = dealt_views(views, recipe)
     known = sorted(views.study_type.unique())
     unknown = sorted(set(recipe.study_types or ()) - set(known))
@@ -33,7 +34,7 @@ def selected_views(views: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
             f"Received: {', '.join(unknown)}."
         )
     chosen = views[views.study_type.isin(recipe.study_types or known)].reset_index(drop=True)
-    _require_labels(chosen, {recipe.select_on})
+    _require_labels(chosen, {"train", recipe.select_on})
     _require_scorable(chosen)
     _require_trainable(chosen, recipe)
     return chosen

@@ -81,11 +81,15 @@ def test_one_study_type_cannot_be_told_apart(views):
 
 
 def test_labels_are_needed_of_the_recipes_own_study_types(views):
-    elbow = (views.split == "valid") & (views.study_type == "elbow")
-    views = views.assign(label=views.label.astype("Int64").mask(elbow))
-    assert set(selected_views(views, Recipe(study_types=("wrist",))).study_type) == {"wrist"}
-    with pytest.raises(ValueError, match=r"needs a label, 0 or 1. Received: 70 views .* in valid"):
-        selected_views(views, Recipe())
+    views = views.assign(label=views.label.astype("Int64").mask(views.study_type == "elbow"))
+    wrist = Recipe(study_types=("wrist",))
+    assert set(selected_views(views, wrist).study_type) == {"wrist"}
+    for recipe, splits in (
+        (Recipe(), "train and valid"),
+        (wrist.changed({"select_on": "holdout"}), "train"),  # which is drawn from all
+    ):
+        with pytest.raises(ValueError, match=rf"needs a label, .* views without, in {splits}, the"):
+            selected_views(views, recipe)
 
 
 @pytest.mark.parametrize("name", ["val", "Valid", "holdout"])
