@@ -324,7 +324,7 @@ def _require_pixels(dataset: "Dataset") -> None:
 
 def _require_decoder(dataset: "Dataset") -> None:
     """ImportError where the extra lacks that unpacks these pixels."""
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     with suppress(NotImplementedError):  # of a syntax that pydicom does not know, as it says then
         if not get_decoder(dataset.file_meta.TransferSyntaxUID).is_available:

@@ -159,8 +159,9 @@ def _parts(comparison: Comparison, runs: Runs) -> dict[System, tuple[list[Run], 
     by_name = {system.name: found for system, found in runs.items()}
     parts = {}
     for system in comparison.systems:
-        needed = (system.specialists, system.recognised_by, *system.beside)
-        if system.specialists and all(name in by_name for name in needed):
+        if not (system.specialists and system.recognised_by):
+            continue
+        if {system.specialists, system.recognised_by, *system.beside} <= by_name.keys():
             router, specialists = by_name[system.recognised_by], by_name[system.specialists]
             lacking = set(router[0].info["classes"])
             lacking -= {run.trained_on for run in specialists}

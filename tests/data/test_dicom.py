@@ -116,7 +116,8 @@ def test_a_body_part_names_the_study_type(part, study_type):
 
 
 def test_pixels_that_no_decoder_is_there_for_are_no_damage(monkeypatch):
-    monkeypatch.setattr("pydicom.pixels.get_decoder", lambda _: SimpleNamespace(is_available=False))
+    lacking = SimpleNamespace(is_available=False)
+    monkeypatch.setattr("pydicom.pixels.decoders.base.get_decoder", lambda _: lacking)
     with pytest.raises(ImportError, match=r"need decoders. Install the extra: .*\[dicom\]"):
         decode_radiograph(radiograph(RAMP), "x")
 
