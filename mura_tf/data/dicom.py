@@ -7,7 +7,8 @@ import io
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
@@ -323,15 +324,28 @@ def _require_pixels(dataset: "Dataset") -> None:
 
 
 def _require_decoder(dataset: "Dataset") -> None:
-    """ImportError where the extra lacks that unpacks these pixels."""
+    """ImportError where what the extra brings is needed to unpack these pixels, and is not there.
+
+    Pillow is, which pydicom takes for enough where it is not.
+    """
+    from pydicom import uid
     from pydicom.pixels.decoders.base import get_decoder
 
-    with suppress(NotImplementedError):  # of a syntax that pydicom does not know, as it says then
-        if not get_decoder(dataset.file_meta.TransferSyntaxUID).is_available:
-            raise ImportError(
-                "packed DICOM pixels, which need decoders. Install the extra: pip install "
-                "'mura-tf[dicom]'."
-            )
+    syntax = dataset.file_meta.TransferSyntaxUID
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:  # pydicom does not know it, and says so when it reads
+        return
+    lacking = not decoder.is_available
+    if syntax in uid.JPEG2000TransferSyntaxes:
+        lacking = find_spec("openjpeg") is None
+    elif syntax == uid.JPEGExtended12Bit and dataset.BitsStored > 8:
+        lacking = set(decoder.available_plugins) <= {"pillow"}
+    if lacking:
+        raise ImportError(
+            "packed DICOM pixels, which need decoders. Install the extra: pip install "
+            "'mura-tf[dicom]'."
+        )
 
 
 def _require_packed_size(dataset: "Dataset") -> None:

@@ -257,10 +257,8 @@ class Bundle:
             if self._one_for_all:
                 finding.warnings.append("unknown study type: read by the model of all types")
                 return ""
-            return (
-                f"its study type is unknown; expected one of {known}. Give it (--type), or pack "
-                "the bundle with a recogniser"
-            )
+            mend = "" if self.facts.get("recogniser") else ", or pack the bundle with a recogniser"
+            return f"its study type is unknown; expected one of {known}. Give it (--type){mend}"
         if finding.study_type not in self.study_types:
             said = {"dicom": "its DICOM header says", "recognised": "it is recognised as"}.get(
                 finding.type_from, "it is said to be"

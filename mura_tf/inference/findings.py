@@ -107,9 +107,22 @@ FINDING_COLUMNS = list(Finding("").row)
 VIEW_COLUMNS = ["study", "file", "view", "probability", "warnings", "heatmap"]
 
 
+class _Column(pd.Series):
+    """Of `FindingsTable`, without its `attrs`."""
+
+    def __finalize__(
+        self, other: object, method: str | None = None, **settings: object
+    ) -> "_Column":
+        return self
+
+
 class FindingsTable(pd.DataFrame):
-    """Findings, whose `attrs["views"]` is the table of their views; several tables that are put
-    together have none, where pandas would compare these and raise."""
+    """Findings, whose `attrs["views"]` is the table of their views; several tables or columns that
+    are put together have none, where pandas would compare these and raise."""
+
+    @property
+    def _constructor_sliced(self) -> type[_Column]:
+        return _Column
 
     @property
     def _constructor(self) -> type["FindingsTable"]:

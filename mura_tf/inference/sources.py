@@ -114,11 +114,13 @@ def find_studies(
 
 def require_apart(sources: Iterable[Source], out: Path) -> None:
     """ValueError where what is found would be written into a folder of what is read."""
+    out = out.resolve()
+    holds_originals = out.is_dir() and any(files for _, files in radiographs(out))
     for source in sources:
         if isinstance(source, np.ndarray):
             continue
-        folder = Path(source) if os.path.isdir(source) else Path(source).parent
-        if folder.resolve() == out.resolve():
+        folder = (Path(source) if os.path.isdir(source) else Path(source).parent).resolve()
+        if folder == out or (holds_originals and folder in out.parents):
             raise ValueError(
                 f"what is found must lie beside no originals. Received: {out} for the results, and "
                 f"{source} to be read. Give another folder for the results (--out)."
@@ -292,8 +294,8 @@ class _Found:
         called, anywhere = told
         is_dicom = holds_dicom(path)
         header = _header(path) if is_dicom else None
-        if is_dicom and header is None and not as_keyed:  # a CT's slice, say, is no view of others
-            key, name = (whole_path(path),), anywhere
+        if is_dicom and header is None and key != (whole_path(path),) and not as_keyed:
+            key, name = (whole_path(path),), f"{name}/{called}"  # a slice of a CT, say
         if header is not None:
             if header.study and not as_keyed:
                 copies = self._instances.setdefault((header.study, header.instance), [])

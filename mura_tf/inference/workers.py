@@ -237,8 +237,10 @@ def _read(bundle: "Bundle", order: _Order, pipe: Connection) -> None:
         for finding in bundle.findings_of(studies, study_type=order.study_type, point=order.point):
             report = _report(bundle, finding, order.point)
             yield finding
-            pictures = [_pictures(view) if sent < KEPT_BYTES else {} for view in finding.views]
-            sent += sum(len(one) for pair in pictures for one in pair.values())
+            pictures = []
+            for view in finding.views:
+                pictures.append(_pictures(view) if sent < KEPT_BYTES else {})
+                sent += sum(map(len, pictures[-1].values()))
             answer = Answer(finding.row, finding.view_rows, pictures, report)
             pipe.send(("study", (answer, len(studies))))
 

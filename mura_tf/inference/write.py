@@ -76,14 +76,21 @@ def recorded(
 
 
 def require_own_tables(out: Path) -> None:
-    """ValueError where a table in `out`, which another takes the place of, is none of findings."""
+    """ValueError where what findings take the place of in `out` is none of an earlier call."""
     for name, columns in (("findings.csv", FINDING_COLUMNS), ("views.csv", VIEW_COLUMNS)):
-        path = out / name
-        if path.exists() and path.read_bytes().splitlines()[:1] != [",".join(columns).encode()]:
-            raise ValueError(
-                f"{path} must be of an earlier call, whose findings these take the place of. "
-                "Received: another table. Give another folder for the results (--out)."
-            )
+        if (out / name).exists():
+            with open(out / name, "rb") as file:
+                if file.readline().rstrip(b"\r\n") != ",".join(columns).encode():
+                    raise _not_own(out / name)
+    if (out / "index.html").exists() and not (out / "findings.csv").exists():  # written before
+        raise _not_own(out / "index.html")
+
+
+def _not_own(path: Path) -> ValueError:
+    return ValueError(
+        f"{path} must be of an earlier call, whose findings these take the place of. Received: "
+        "another's. Give another folder for the results (--out)."
+    )
 
 
 def write_findings(

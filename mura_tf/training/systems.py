@@ -191,15 +191,19 @@ def _data_sets(runs: list[Run]) -> dict[Path, Hashable]:
         prints: dict[Hashable, set[str | None]] = {}
         for run in group:
             prints.setdefault(_views_used(run), set()).add(_fingerprint(run))
+        tested: dict[Hashable, bool] = {}  # members predict the same views
         for run in group:
+            same = _views_used(run), _fingerprint(run)
+            if same not in tested:
+                tested[same] = _is_tested(run)
             changed = len(prints[_views_used(run)] - {None}) > 1
-            marks[run.path] = number, _is_tested(run), _fingerprint(run) if changed else None
+            marks[run.path] = number, tested[same], _fingerprint(run) if changed else None
     return marks
 
 
 def _is_tested(run: Run) -> bool:
     """Whether it is reported on test, as all runs on one data set are, or none."""
-    there = "test" in run.info.get("views", {})  # only then are tables read one by one
+    there = "test" in run.info.get("views", {})
     return there and reported_split(run.predictions) == "test"
 
 

@@ -117,9 +117,17 @@ def test_a_body_part_names_the_study_type(part, study_type):
 
 def test_pixels_that_no_decoder_is_there_for_are_no_damage(monkeypatch):
     lacking = SimpleNamespace(is_available=False)
-    monkeypatch.setattr("pydicom.pixels.decoders.base.get_decoder", lambda _: lacking)
-    with pytest.raises(ImportError, match=r"need decoders. Install the extra: .*\[dicom\]"):
-        decode_radiograph(radiograph(RAMP), "x")
+    with monkeypatch.context() as without:
+        without.setattr("pydicom.pixels.decoders.base.get_decoder", lambda _: lacking)
+        with pytest.raises(ImportError, match=r"need decoders. Install the extra: .*\[dicom\]"):
+            decode_radiograph(radiograph(RAMP), "x")
+    dataset, packed = parsed(radiograph(RAMP), "x"), io.BytesIO()
+    dataset.compress("1.2.840.10008.1.2.4.90")
+    dataset.save_as(packed, enforce_file_format=True)
+    assert decode_radiograph(packed.getvalue(), "x").shape == RAMP.shape
+    monkeypatch.setattr(dicom, "find_spec", lambda name: None)  # Pillow alone is not enough
+    with pytest.raises(ImportError, match="need decoders"):
+        decode_radiograph(packed.getvalue(), "x")
 
 
 def test_a_window_without_a_centre_is_none():

@@ -161,14 +161,13 @@ def test_pictures_are_forgotten_in_time_and_by_size(client, lesions, monkeypatch
 def test_a_request_keeps_no_more_pictures_than_fit(bundle, lesions, monkeypatch):
     """What a process sends for one, which is answered with all its findings."""
     sent = []
-    uploads = [(path.name, path) for path in sorted((lesions / "valid/XR_WRIST").rglob("*.png"))]
-    order = workers._Order(uploads[:3], "wrist", False, None, None)
+    paths = sorted((lesions / "valid/XR_WRIST").rglob("*.png"))[:3]
+    uploads = [(f"visit/{number}.png", path) for number, path in enumerate(paths)]
+    order = workers._Order(uploads, "wrist", False, None, None)
     monkeypatch.setattr(workers, "KEPT_BYTES", 1)
     workers._read(bundle, order, SimpleNamespace(send=sent.append))
     answers = [answer for kind, (answer, _) in sent]
-    assert [[bool(one) for one in answer.pictures] for answer in answers] == [
-        [True], [False], [False],
-    ]  # fmt: skip
+    assert [[bool(one) for one in answer.pictures] for answer in answers] == [[True, False, False]]
     assert all(answer.row["decision"] != "not read" for answer in answers)
 
 

@@ -93,8 +93,8 @@ def test_shards_say_what_read_says(bundle, lesions, tmp_path, small):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["views.csv", "findings.csv"])
-def test_a_table_of_somebody_else_is_not_replaced(bundle, lesions, tmp_path, name):
+@pytest.mark.parametrize("name", ["views.csv", "findings.csv", "index.html"])
+def test_a_file_of_somebody_else_is_not_replaced(bundle, lesions, tmp_path, name):
     (tmp_path / name).write_text("study,path\ns,1.png\n")
     with pytest.raises(ValueError, match=rf"{name} must be of an earlier call.* another folder"):
         read_into(bundle, [lesions / "valid"], tmp_path)

@@ -232,8 +232,11 @@ def test_slices_of_a_ct_are_no_views_of_the_radiographs_beside_them(tmp_path):
     uids = {"StudyInstanceUID": "1.2.3"}
     put(tmp_path / "cd", ["1.dcm"], radiograph(pixels, **uids))
     put(tmp_path / "cd", ["2.dcm", "3.dcm"], radiograph(pixels, Modality="CT", **uids))
-    names = [("1.2.3", 1), (f"{tmp_path}/cd/2.dcm", 1), (f"{tmp_path}/cd/3.dcm", 1)]
+    names = [("1.2.3", 1), ("cd/2.dcm", 1), ("cd/3.dcm", 1)]
     assert [(name, len(files)) for name, _, files in told(tmp_path / "cd")] == names
+    uploads = [(f"cd/{path.name}", path) for path in sorted((tmp_path / "cd").iterdir())]
+    assert [(one.name, 1) for one in sources.studies_of_uploads(uploads, TYPES)] == names
+    assert [name for name, *_ in told(tmp_path / "cd/2.dcm")] == ["2.dcm"]
 
 
 @pytest.mark.parametrize("unsaid", ["", "EXTREMITY", "Upper Extremity"])
@@ -562,7 +565,10 @@ def test_results_do_not_go_beside_originals(tmp_path, png):
         sources.require_apart([tmp_path / "s"], tmp_path / "a/../s")
     with pytest.raises(ValueError, match=r"beside no originals.*1\.png to be read"):
         sources.require_apart([tmp_path / "s/1.png"], tmp_path / "s")
-    sources.require_apart([tmp_path / "s/1.png"], tmp_path)
+    with pytest.raises(ValueError, match="beside no originals"):  # which would not be read
+        sources.require_apart([tmp_path], tmp_path / "s")
+    (tmp_path / "out").mkdir()
+    sources.require_apart([tmp_path / "s/1.png", tmp_path], tmp_path / "out")
 
 
 def test_one_dicom_file_in_two_folders_is_one_view(tmp_path):
