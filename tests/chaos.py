@@ -161,9 +161,11 @@ def paused(scene: Scene, one: random.Random) -> str | None:
     if not pids:
         return None
     pid = one.choice(pids)
-    said = _signalled(pid, signal.SIGSTOP)
-    time.sleep(seconds)
-    _signalled(pid, signal.SIGCONT)
+    try:
+        said = _signalled(pid, signal.SIGSTOP)
+        time.sleep(seconds)
+    finally:
+        _signalled(pid, signal.SIGCONT)
     return said and f"{said} for {seconds:.1f} s"
 
 
@@ -172,11 +174,13 @@ def disk_filled(scene: Scene, one: random.Random) -> str | None:
     if not scene.mounted:
         return None
     seconds, ballast = one.uniform(1, 4), scene.disk / "ballast"
-    with contextlib.suppress(OSError), open(ballast, "wb", buffering=0) as file:
-        while file.write(bytes(2**16)):
-            pass
-    time.sleep(seconds)
-    ballast.unlink(missing_ok=True)
+    try:
+        with contextlib.suppress(OSError), open(ballast, "wb", buffering=0) as file:
+            while file.write(bytes(2**16)):
+                pass
+        time.sleep(seconds)
+    finally:
+        ballast.unlink(missing_ok=True)
     return f"for {seconds:.1f} s"
 
 
@@ -213,17 +217,21 @@ def _signalled(pid: int, number: int) -> str | None:
 def _read_only(scene: Scene) -> Iterator[None]:
     if scene.mounted:
         _mount("--bind", scene.disk, scene.disk)
-        _mount("-o", "remount,bind,ro", scene.disk)
-        yield
-        subprocess.run(["umount", "--lazy", scene.disk], check=True)
+        try:
+            _mount("-o", "remount,bind,ro", scene.disk)
+            yield
+        finally:
+            subprocess.run(["umount", "--lazy", scene.disk], check=True)
         return
     folders = [scene.disk, *filter(Path.is_dir, scene.disk.rglob("*"))]
     modes = {folder: folder.stat().st_mode for folder in folders}
-    for folder in folders:
-        folder.chmod(modes[folder] & ~0o222)
-    yield
-    for folder in folders:
-        folder.chmod(modes[folder])
+    try:
+        for folder in folders:
+            folder.chmod(modes[folder] & ~0o222)
+        yield
+    finally:
+        for folder in folders:
+            folder.chmod(modes[folder])
 
 
 def _mount(*arguments: object) -> None:

@@ -12,6 +12,10 @@ import pytest
 from eager import run_eagerly
 from mura_folders import study_folders
 
+for _name in ("GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "NO_COLOR", "COLUMNS"):
+    os.environ.pop(_name, None)  # by which rich and typer print otherwise
+os.environ["TERM"] = "xterm"
+
 
 def pytest_terminal_summary(terminalreporter, config):
     """Names the order of tests that failed, which `-q` keeps to itself."""

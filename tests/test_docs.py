@@ -112,10 +112,10 @@ def test_its_commands_parse(page):
 
 
 def test_every_command_has_a_section(made):
-    told = re.findall(r"^## `mura-tf ([\w-]+)`$", made.MADE["commands"](), flags=re.MULTILINE)
-    assert told == list(COMMANDS)
+    text = made.MADE["commands"]()
+    assert re.findall(r"^## `mura-tf ([\w-]+)`$", text, flags=re.MULTILINE) == list(COMMANDS)
     for name, command in COMMANDS.items():
-        section = made.MADE["commands"]().split(f"## `mura-tf {name}`")[1].split("\n## ")[0]
+        section = text.split(f"## `mura-tf {name}`")[1].split("\n## ")[0]
         for parameter in command.params:
             assert parameter.opts[0] in section, (name, parameter.opts)
 

@@ -19,10 +19,13 @@ def test_the_line_says_nothing_on_standard_error(lesions, tmp_path):
     out = tmp_path / "out"
     train = ["train", lesions, out, "--scheme", "whole", *SMALL, "--preprocessing", "native"]
     line = [train, ["evaluate", out], ["explain", out, "--data", lesions, "--top", "confident:1"]]
+    scores = []
     for arguments in line:
         process = run(*arguments)
         assert (process.returncode, process.stderr) == (0, "")
         assert "\u2501 " not in process.stdout  # no bar, either
+        scores.append((out / "scores.csv").read_bytes())
+    assert len(set(scores)) == 1
 
     process = run(*line[-1], "--verbose")  # behind the command as well
     assert process.returncode == 0

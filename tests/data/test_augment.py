@@ -243,7 +243,7 @@ def test_what_stands_beside_the_grey_values_is_warped_alone():
     seed = tf.constant([3, 4])
     changed, beside = np.moveaxis(everything(both, seed).numpy(), -1, 0)
     expected = warps(tf.constant(grey), seed).numpy()[..., 0]
-    np.testing.assert_array_equal(beside, expected)
+    np.testing.assert_allclose(beside, expected, atol=1e-2)
     assert np.abs(changed - expected).max() > 10
 
 

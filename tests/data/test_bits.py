@@ -1,6 +1,7 @@
 """How many bits of a picture's values are in use, and what a picture looks like."""
 
 import io
+import sys
 
 import cv2
 import numpy as np
@@ -16,6 +17,12 @@ from mura_tf.data.radiograph import decode_noted
 from mura_tf.data.views import load_mura
 
 RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def seeded(monkeypatch):
+    """Each test draws the same, whatever ran before."""
+    monkeypatch.setattr(sys.modules[__name__], "RNG", np.random.default_rng(0))
 
 
 def png(values, significant=None):

@@ -365,7 +365,7 @@ def test_a_data_set_that_is_gone_lets_its_file_go(views):
     iterator = iter(dataset(views))  # whose data set nothing else keeps
     assert len(list(iterator)) == len(list(batches)) and mapped() > before
     del iterator, batches, first
-    assert mapped() == before
+    assert mapped() <= before  # of which other tests' may go meanwhile
 
 
 def test_a_process_that_ends_waits_for_what_its_data_sets_call(monkeypatch):

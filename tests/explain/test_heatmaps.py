@@ -122,7 +122,7 @@ def test_an_ensemble_is_the_mean_of_its_members(small):
     other = built(seed=2)
     images = images_of(32)
     expected = (cam(small, images) + cam(other, images)) / 2
-    np.testing.assert_allclose(cam([small, other], images), expected)
+    np.testing.assert_allclose(cam([small, other], images), expected, atol=1e-5)
     expected = (small.predict_on_batch(images) + other.predict_on_batch(images))[:, 0] / 2
     np.testing.assert_allclose(probabilities([small, other], images), expected, rtol=1e-5)
 

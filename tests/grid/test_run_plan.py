@@ -406,7 +406,7 @@ run_plan(plan_runs(recipe, out, [], scheme="whole", members=1), load_mura(data),
 
 @pytest.mark.parametrize("how", ["ctrl-c", pytest.param("killed", marks=pytest.mark.slow)])
 def test_a_stopped_plan_leaves_no_process_and_goes_on_exactly(views, mura, tmp_path, how):
-    recipe = dataclasses.replace(RECIPE, max_epochs=12, patience=12)
+    recipe = dataclasses.replace(RECIPE, max_epochs=40, patience=40)
     (undisturbed,) = plan_runs(recipe, tmp_path / "a", [], scheme="whole", members=1)
     assert run_plan([undisturbed], views, tmp_path / "a", verbose=False) == {}
 

@@ -30,7 +30,7 @@ from mura_tf.training.train import train
 
 @pytest.fixture(scope="module")
 def study(lesions):
-    return next((lesions / "valid/XR_WRIST").glob("*/study1_positive"))
+    return min((lesions / "valid/XR_WRIST").glob("*/study1_positive"))
 
 
 def test_plain_files_get_the_probabilities_of_the_predictions_table(bundle, members, lesions):

@@ -208,7 +208,7 @@ def test_a_zip_whose_removal_was_begun_is_read_whole(bundle, lesions, tmp_path, 
 
 
 def test_studies_of_one_name_keep_their_pictures(bundle, lesions, tmp_path, small):
-    study = next((lesions / "valid/XR_WRIST").glob("*/study1_positive"))
+    study = min((lesions / "valid/XR_WRIST").glob("*/study1_positive"))
     for patient in "abc":
         shutil.copytree(study, tmp_path / patient / "wrist")
     read_into(bundle, [tmp_path / patient / "wrist" for patient in "abc"], tmp_path / "out")
@@ -220,7 +220,7 @@ def test_studies_of_one_name_keep_their_pictures(bundle, lesions, tmp_path, smal
 
 
 def test_pictures_of_an_earlier_call_go_with_its_tables(bundle, lesions, tmp_path, small):
-    study = next((lesions / "valid/XR_WRIST").glob("*/study1_positive"))
+    study = min((lesions / "valid/XR_WRIST").glob("*/study1_positive"))
     for name in "ab":
         shutil.copytree(study, tmp_path / name)
     out = tmp_path / "out"
@@ -320,7 +320,7 @@ def kill_while_it_reads(cluster, node):
 
 @pytest.mark.parametrize("name", ["NA", "None", "nan"])
 def test_a_study_may_be_called_as_pandas_calls_nothing(bundle, lesions, tmp_path, small, name):
-    study = next((lesions / "valid/XR_WRIST").glob("*/study1_positive"))
+    study = min((lesions / "valid/XR_WRIST").glob("*/study1_positive"))
     shutil.copytree(study, tmp_path / name)
     for _ in range(2):
         read_into(bundle, [tmp_path / name], tmp_path / "out")
@@ -328,7 +328,7 @@ def test_a_study_may_be_called_as_pandas_calls_nothing(bundle, lesions, tmp_path
 
 
 def test_what_an_earlier_call_says_of_a_study_does_not_stay(bundle, lesions, tmp_path, small):
-    study = next((lesions / "valid/XR_WRIST").glob("*/study1_positive"))
+    study = min((lesions / "valid/XR_WRIST").glob("*/study1_positive"))
     shutil.copytree(study, tmp_path / "a")
     out = tmp_path / "out"
     read_into(bundle, [tmp_path / "a"], out)
@@ -344,7 +344,7 @@ def test_what_an_earlier_call_says_of_a_study_does_not_stay(bundle, lesions, tmp
 def test_pictures_go_where_a_call_was_killed_behind_its_tables(
     bundle, lesions, tmp_path, small, monkeypatch
 ):
-    study = next((lesions / "valid/XR_WRIST").glob("*/study1_positive"))
+    study = min((lesions / "valid/XR_WRIST").glob("*/study1_positive"))
     for name in "ab":
         shutil.copytree(study, tmp_path / name)
     out = tmp_path / "out"

@@ -108,13 +108,14 @@ def test_every_setting_is_compared():
         "backbone", "initial", "study_types", "seed", "stage", "repeat", "member",  # of each run
         "max_epochs", "holdout", "holdout_by",  # a choice, and with select_on
     }  # fmt: skip
+    as_it_is = deviations([TYPE], PAPER)
     for field in fields(Recipe):
         if field.name not in told:
             recipe, value = replace(TYPE), getattr(TYPE, field.name)
             object.__setattr__(recipe, field.name, f"{value}1" if value != "all" else "none")
             if field.name == "image_size":
                 object.__setattr__(recipe, field.name, 64)
-            assert len(deviations([recipe], PAPER)) >= 3, field.name
+            assert deviations([recipe], PAPER) != as_it_is, field.name
     assert set(LABELS) | set(CHOICES) <= {field.name for field in fields(Recipe)}
 
 

@@ -13,6 +13,7 @@ from mura_tf.training import train as training
 from mura_tf.training.checkpoint import Checkpoint
 from mura_tf.training.image_level import auroc
 from mura_tf.training.recipe import Recipe
+from mura_tf.training.run import Run
 from mura_tf.training.selection import selected_views, split_views
 from mura_tf.training.train import train
 
@@ -96,8 +97,8 @@ def test_the_epoch_of_the_highest_auroc_is_chosen_and_goes_on_exactly(
     assert_same(train(recipe, views, folder, verbose=0), run)
 
 
-def test_auroc_costs_nothing_where_it_selects_nothing(views, tmp_path, eagerly):
-    assert "val_auroc" not in train(SHORT, views, tmp_path, verbose=0).history
+def test_auroc_costs_nothing_where_it_selects_nothing(members):
+    assert "val_auroc" not in Run(members / "member0").history
 
 
 def test_auroc_of_one_label_cannot_select(views, tmp_path):
@@ -185,9 +186,8 @@ def test_the_history_has_the_loss_of_the_data_where_there_is_a_penalty(
         assert history.val_data_loss == pytest.approx(weighed.mean(), rel=1e-4)
 
 
-def test_without_a_penalty_the_loss_stands_alone(views, tmp_path, eagerly):
-    history = train(SHORT, views, tmp_path, verbose=0).history
-    assert not {"data_loss", "val_data_loss"} & set(history)
+def test_without_a_penalty_the_loss_stands_alone(members):
+    assert not {"data_loss", "val_data_loss"} & set(Run(members / "member0").history)
 
 
 # PyTorch's optimizers

@@ -244,6 +244,7 @@ def test_a_map_beside_it_and_a_bundle_that_reads_as_the_run_predicted(lesions, t
 
 
 def test_an_exported_graph_has_the_weights(weighed, tmp_path):
+    pytest.importorskip("tf2onnx", reason="needs the extra onnx")
     exported = export_member(weighed.model_path, "caffe", "onnx", tmp_path, "member0")
     squares = np.random.default_rng(3).integers(0, 256, (3, 32, 32), np.uint8)
     expected = read_all(KerasMember(weighed.model_path, "caffe"), squares, mirrored=True)
