@@ -144,7 +144,6 @@ def begin_from(trained: Path, recipe: Recipe, folder: Path) -> None:
         before = Run(folder).recipe.to_dict()
         Run(folder).require_recipe(recipe.changed({name: before[name] for name in PREDICTED}))
     (folder / "predictions.csv").unlink(missing_ok=True)
-    said = {"recipe_hash": recipe.hash, "constant": None, "auroc": None}  # of its predictions
     shutil.copytree(
         trained,
         folder,
@@ -152,7 +151,7 @@ def begin_from(trained: Path, recipe: Recipe, folder: Path) -> None:
         dirs_exist_ok=True,
     )
     recipe.save(folder / "recipe.json")
-    write_json(folder / "run.json", run.info | said)
+    write_json(folder / "run.json", run.info | {"recipe_hash": recipe.hash})
 
 
 def scored(runs: Sequence[Run], split: str) -> dict[str, object]:

@@ -142,6 +142,9 @@ def test_what_predicts_otherwise_alone_is_not_trained_again(members, lesions, tm
     before, after = first.predictions.probability, run.predictions.probability
     assert not np.allclose(before, after)
     assert before.corr(after) > 0.9
+    valid = run.predictions[run.predictions.split == "valid"]
+    assert run.info["auroc"] == pytest.approx(roc_auc_score(valid.label, valid.probability))
+    assert run.info["constant"] in (True, False)
 
 
 def test_a_try_is_left_until_it_has_its_line(members, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from mura_tf.models.backend import require_backend
 from mura_tf.models.graph import (
     affine_head,
     attention_maps,
+    in_float32,
     lesion_logits,
     part_of,
     require_flat,
@@ -248,7 +249,7 @@ def _opened(
 
 @lru_cache(maxsize=8)
 def _loaded(folder: Path, changed: int) -> keras.Model:
-    return Run(folder).model()
+    return in_float32(Run(folder).model())  # float16 has no gradients this small
 
 
 def _class_index(of_class: int | str | None, count: int, classes: tuple[str, ...]) -> int:

@@ -4,13 +4,14 @@
 const at = (id) => document.getElementById(id);
 const RANK = { abnormal: 0, doubtful: 1, normal: 2, "not read": 3 };
 const MOST_FILES = 1000; // of a request, which the server's form parser takes
-const state = { studies: [], views: [], study: -1, view: 0, zoom: 1, x: 0, y: 0, plain: null, heat: null, missing: "", asked: 0, uploads: [] };
+const state = { studies: [], views: [], study: -1, view: 0, zoom: 1, x: 0, y: 0, plain: null, heat: null, missing: "", asked: 0, uploads: [], bundle: "" };
 
 // ---------------------------------------------------------------------------------------------
 // The model
 
 async function begin() {
   const health = await (await fetch("/api/health")).json();
+  state.bundle = health.bundle;
   at("model").textContent = `${health.name} ${health.version}: ${health.study_types.join(", ")}`;
   for (const type of health.study_types) at("type").append(new Option(type, type));
   const names = health.operating_points.map((point) => point.point);
@@ -34,7 +35,10 @@ async function entryFiles(entry, path, found) {
   for (;;) {
     const some = await new Promise((yes, no) => reader.readEntries(yes, no));
     if (!some.length) return;
-    for (const one of some) await entryFiles(one, `${path}${entry.name}/`, found);
+    for (const one of some) {
+      await entryFiles(one, `${path}${entry.name}/`, found);
+      if (found.length > MOST_FILES) return; // more than can be sent
+    }
   }
 }
 
@@ -43,12 +47,18 @@ async function dropped(event) {
   at("drop").classList.remove("over");
   const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry && item.webkitGetAsEntry());
   const found = [];
-  if (entries.some(Boolean)) {
-    for (const entry of entries.filter(Boolean)) await entryFiles(entry, "", found);
-  } else {
-    for (const file of event.dataTransfer.files) found.push([file.name, file]);
+  try {
+    if (entries.some(Boolean)) {
+      tell("Looking through what was dropped …");
+      for (const entry of entries.filter(Boolean)) await entryFiles(entry, "", found);
+    } else {
+      for (const file of event.dataTransfer.files) found.push([file.name, file]);
+    }
+  } catch (error) {
+    fail(`Not read: ${error.message}`);
+    return;
   }
-  await send(found);
+  send(found);
 }
 
 function chosen(event) {
@@ -57,10 +67,17 @@ function chosen(event) {
 }
 
 function send(found) {
+  if (!state.uploads.length) { // what failed before is known by now
+    tell("");
+    at("failures").replaceChildren();
+  }
   found = found.filter(([name]) => !name.split("/").pop().startsWith("."));
-  if (!found.length) return;
+  if (!found.length) {
+    fail("Not read: there is no file in what was given.");
+    return;
+  }
   if (found.length > MOST_FILES) {
-    tell(`Not read: ${found.length} files, and an upload has ${MOST_FILES} at most. Give a zip of the folder.`);
+    fail(`Not read: an upload has ${MOST_FILES} files at most. Give a zip of the folder.`);
     return;
   }
   const token = crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slice(2);
@@ -70,8 +87,9 @@ function send(found) {
   form.append("each_file", at("each").checked);
   form.append("point", at("point").value);
   form.append("token", token);
+  form.append("bundle", state.bundle);
   const decidedBy = at("point").selectedOptions[0].textContent;
-  state.uploads.push({ token, form, decidedBy, count: found.length });
+  state.uploads.push({ token, form, decidedBy, count: found.length, name: found[0][0] });
   if (state.uploads.length === 1) readUploads();
 }
 
@@ -83,20 +101,22 @@ async function readUploads() {
   }
 }
 
-async function readUpload({ token, form, decidedBy, count }) {
+async function readUpload({ token, form, decidedBy, count, name }) {
   let answered = false;
   at("progress").hidden = false;
   at("progress").removeAttribute("value");
   tell(`Reading ${count} file${count === 1 ? "" : "s"} …`);
   const watch = setInterval(async () => {
-    const done = await (await fetch(`/api/progress/${token}`)).json();
+    const done = await fetch(`/api/progress/${token}`).then((answer) => answer.json()).catch(() => ({}));
     if (done.of && !answered) {
       at("progress").value = done.studies / done.of;
       tell(`${done.studies} of ${done.of} studies read`);
     }
   }, 400);
   try {
-    const answer = await fetch("/api/read", { method: "POST", body: form });
+    const answer = await fetch("/api/read", { method: "POST", body: form }).catch(() => {
+      throw new Error("the server does not answer, or a file has changed. Start it again, or give the files anew");
+    });
     const isJson = (answer.headers.get("content-type") || "").includes("json");
     const content = isJson ? await answer.json() : {};
     answered = true;
@@ -104,26 +124,43 @@ async function readUpload({ token, form, decidedBy, count }) {
     arrived(content, decidedBy);
   } catch (error) {
     answered = true;
-    tell(`Not read: ${error.message}`);
+    tell("");
+    fail(`Not read: ${name}${count > 1 ? ` and ${count - 1} more` : ""}: ${error.message}`);
   } finally {
     clearInterval(watch);
     at("progress").hidden = true;
   }
 }
 
+/* Progress, of which the last word counts; failures stay. */
 function tell(text) { at("status").textContent = text; }
+
+function fail(text) {
+  const item = document.createElement("li");
+  item.textContent = text;
+  at("failures").append(item);
+}
 
 function arrived(content, decidedBy) {
   const first = state.studies.length;
-  const firstView = state.views.length;
-  state.studies.push(...content.studies.map((study, place) => ({ ...study, number: first + place, decidedBy })));
+  for (const [place, study] of content.studies.entries()) {
+    const name = unlikeOthers(study.study);
+    state.studies.push({ ...study, study: name, number: first + place, decided_by: decidedBy });
+  }
   state.views.push(...content.views.map((view) => ({ ...view, study_number: first + view.study_number })));
   const said = content.studies.reduce((counts, { decision }) => ({ ...counts, [decision]: (counts[decision] || 0) + 1 }), {});
-  tell(Object.entries(said).map(([decision, count]) => `${count} ${decision}`).join(", ") || "No radiograph among these files.");
-  if (state.views.length === firstView && !content.studies.length) return;
+  tell(Object.entries(said).map(([decision, count]) => `${count} ${decision}`).join(", "));
   at("room").hidden = false;
   listStudies();
   show(order().find((study) => study.number >= first).number);
+}
+
+/* The server tells the studies of one upload apart; here are several. */
+function unlikeOthers(name) {
+  const taken = new Set(state.studies.map((study) => study.study));
+  let told = name;
+  for (let times = 2; taken.has(told); times += 1) told = `${name} (${times})`;
+  return told;
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -135,6 +172,7 @@ function order() {
 }
 
 function listStudies() {
+  const focused = at("worklist").contains(document.activeElement) ? document.activeElement.dataset.number : null;
   at("worklist").replaceChildren(...order().map((study) => {
     const item = document.createElement("li");
     const button = document.createElement("button");
@@ -150,6 +188,7 @@ function listStudies() {
     item.append(button);
     return item;
   }));
+  if (focused) at("worklist").querySelector(`[data-number="${focused}"]`).focus();
 }
 
 function step(by) {
@@ -177,7 +216,7 @@ function show(number) {
     "Study type": study.study_type ? `${study.study_type}${study.type_from ? ` (${study.type_from})` : ""}` : "unknown",
     Probability: number3(study.probability),
     Calibrated: number3(study.calibrated),
-    "Decided by": study.decidedBy,
+    "Decided by": study.decided_by,
     "Members' deviation": number3(study.disagreement),
   };
   at("numbers").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => {
@@ -195,10 +234,10 @@ function show(number) {
   at("report").hidden = !study.report;
   if (study.report) at("report").href = study.report;
   const views = viewsOf(number);
+  const focused = at("views").contains(document.activeElement);
   at("views").replaceChildren(...views.map((view, place) => {
     const button = document.createElement("button");
     button.type = "button";
-    button.role = "tab";
     const value = view.probability === null ? "not read" : view.probability.toFixed(2);
     button.textContent = `${view.file} ${value}`;
     button.onclick = () => look(place);
@@ -206,13 +245,14 @@ function show(number) {
   }));
   const best = views.reduce((top, view, place) => ((view.probability ?? -1) > (views[top].probability ?? -1) ? place : top), 0);
   look(best);
+  if (focused) at("views").children[best].focus();
 }
 
 function viewsOf(number) { return state.views.filter((view) => view.study_number === number); }
 
 async function look(place) {
   state.view = place;
-  [...at("views").children].forEach((button, index) => button.setAttribute("aria-selected", index === place));
+  [...at("views").children].forEach((button, index) => button.setAttribute("aria-current", index === place));
   const view = viewsOf(state.study)[place];
   const asked = state.asked += 1;
   const unread = view?.probability == null;
@@ -233,7 +273,6 @@ async function look(place) {
   }
   if (asked !== state.asked) return; // another was asked for meanwhile
   put();
-  if (missing) tell(missing);
 }
 
 function loaded(address) {
@@ -263,6 +302,14 @@ function colour(level) {
   const place = (level / 255) * (PLASMA.length - 1);
   const low = Math.min(Math.floor(place), PLASMA.length - 2);
   return PLASMA[low].map((from, index) => from + (place - low) * (PLASMA[low + 1][index] - from));
+}
+
+/* What was made of the same things last is not made again: panning and zooming change none of it. */
+const made = {};
+function once(name, things, make) {
+  const last = made[name];
+  if (!last || last.things.some((thing, place) => thing !== things[place])) made[name] = { things, value: make() };
+  return made[name].value;
 }
 
 function shown() {
@@ -342,12 +389,8 @@ function draw() {
   const context = canvas.getContext("2d");
   context.fillStyle = "#000";
   context.fillRect(0, 0, canvas.width, canvas.height);
-  if (!state.plain) {
-    context.fillStyle = "#97a3af";
-    context.font = `${16 * ratio}px system-ui`;
-    context.fillText(state.missing, 20 * ratio, 36 * ratio);
-    return;
-  }
+  at("missing").textContent = state.missing;
+  if (!state.plain) return;
   paint(context, canvas.width, canvas.height, state.zoom, state.x * ratio, state.y * ratio);
 }
 
@@ -356,14 +399,17 @@ function paint(context, width, height, zoom, x, y) {
   const scale = Math.min(width / naturalWidth, height / naturalHeight) * zoom;
   const box = [(width - naturalWidth * scale) / 2 + x, (height - naturalHeight * scale) / 2 + y, naturalWidth * scale, naturalHeight * scale];
   context.imageSmoothingQuality = "high";
-  context.drawImage(shown(), ...box);
-  if (state.heat && Number(at("opacity").value) > 0) context.drawImage(overlay(), ...box);
+  const levels = [state.plain, at("level").value, at("window").value, at("invert").checked];
+  context.drawImage(once("shown", levels, shown), ...box);
+  if (state.heat && Number(at("opacity").value) > 0) {
+    context.drawImage(once("overlay", [state.heat, at("opacity").value], overlay), ...box);
+  }
   if (state.heat && at("boxes").checked) {
     context.strokeStyle = "#5cb8ec";
     context.lineWidth = Math.max(2, width / 500);
     const across = box[2] / state.heat.width;
     const down = box[3] / state.heat.height;
-    for (const [left, top, right, bottom] of boxes()) {
+    for (const [left, top, right, bottom] of once("boxes", [state.heat], boxes)) {
       context.strokeRect(box[0] + left * across, box[1] + top * down, (right - left) * across, (bottom - top) * down);
     }
   }
@@ -401,10 +447,12 @@ function flip(id) {
 
 let dragged = null;
 at("picture").onpointerdown = (event) => {
+  if (event.button || !event.isPrimary) return;
   dragged = [event.clientX, event.clientY];
   at("picture").setPointerCapture(event.pointerId);
 };
 at("picture").onpointermove = (event) => {
+  if (!event.isPrimary || !event.buttons) dragged = null;
   if (!dragged) return;
   const [dx, dy] = [event.clientX - dragged[0], event.clientY - dragged[1]];
   dragged = [event.clientX, event.clientY];
@@ -417,10 +465,10 @@ at("picture").onpointermove = (event) => {
   }
   draw();
 };
-at("picture").onpointerup = () => { dragged = null; };
+at("picture").onlostpointercapture = () => { dragged = null; };
 at("picture").onwheel = (event) => {
   event.preventDefault();
-  zoom(event.deltaY < 0 ? 1.15 : 1 / 1.15);
+  if (event.deltaY) zoom(event.deltaY < 0 ? 1.15 : 1 / 1.15);
 };
 
 // ---------------------------------------------------------------------------------------------
@@ -441,7 +489,7 @@ function cell(value) {
 }
 
 at("csv").onclick = () => {
-  const columns = ["study", "study_type", "type_from", "views", "probability", "calibrated", "decision", "disagreement", "warnings", "files"];
+  const columns = ["study", "study_type", "type_from", "views", "probability", "calibrated", "decision", "disagreement", "warnings", "files", "decided_by"];
   const lines = [columns, ...order().map((study) => columns.map((name) => study[name]))];
   save(new Blob([lines.map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n"], { type: "text/csv" }), "findings.csv");
 };
@@ -509,4 +557,4 @@ for (const kind of ["dragenter", "dragover"]) {
 document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) at("drop").classList.remove("over"); });
 document.addEventListener("drop", dropped);
 window.addEventListener("resize", () => { if (state.study >= 0) draw(); });
-begin();
+begin().catch(() => fail("The server does not answer. Start it again, and reload the page."));

@@ -20,10 +20,17 @@ from typing import Annotated, Any
 import numpy as np
 
 from mura_tf.inference.bundle import Bundle
-from mura_tf.inference.workers import KEPT_BYTES, Answer, ReadingFailedError, Workers
+from mura_tf.inference.workers import (
+    KEPT_BYTES,
+    Answer,
+    DiskFullError,
+    ReadingFailedError,
+    Workers,
+)
 
 try:
     from fastapi import FastAPI, Form, HTTPException, Request, UploadFile
+    from fastapi.exception_handlers import http_exception_handler
     from fastapi.responses import JSONResponse, Response
 except ImportError:
     raise ImportError(
@@ -33,9 +40,8 @@ except ImportError:
 
 MOST_BYTES = 512 * 2**20
 """Of one request."""
-KEPT_READINGS = 20
-"""Whose pictures can still be asked for; older ones are forgotten."""
 KEPT_SECONDS = 3600
+"""For which pictures can be asked for."""
 FORGETTING_SECONDS = 60
 """Between two looks for what is too old, though nobody asks."""
 POLICY = (
@@ -100,6 +106,13 @@ def create_app(
     app.state.readings = readings
     app.state.pool = pool
 
+    @app.exception_handler(HTTPException)
+    async def told(request: Request, error: HTTPException) -> Response:
+        """What an upload raises while it is parsed is a 400 to FastAPI, whatever it was."""
+        if isinstance(error.__cause__, OSError):
+            error = _not_kept(error.__cause__.strerror)
+        return await http_exception_handler(request, error)
+
     @app.middleware("http")
     async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
         if refusal := _refusal(request, hosts):
@@ -120,6 +133,7 @@ def create_app(
         facts = bundle.facts
         return {
             "status": "ok",
+            "bundle": pool.hash,
             "name": facts["name"],
             "version": facts["version"],
             "made_by": facts["made_by"],
@@ -135,33 +149,36 @@ def create_app(
         each_file: Annotated[bool, Form()] = False,
         point: Annotated[str, Form()] = "",
         token: Annotated[str, Form()] = "",
+        bundle: Annotated[str, Form()] = "",
     ) -> dict[str, Any]:
         """Reads radiographs: PNG, JPEG, DICOM, or zips of them, in the form's field `files`.
 
         A file's name may have folders: those of one folder are a study, unless `each_file` is true.
         An upload has 1,000 files at most, a zip more. `study_type` is said of all, `point` names
-        the operating point that decides, and `token` the request for `/api/progress`. The answer
-        has `studies` and `views`, with the fields of `findings.csv` and `views.csv`; a view's
-        pictures are at `radiograph` and `heat`.
+        the operating point that decides, `token` the request for `/api/progress`, and `bundle` the
+        one that is to read, as `/api/health` names it. The answer has `studies` and `views`, with
+        the fields of `findings.csv` and `views.csv`; a view's pictures are at `radiograph` and
+        `heat`.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            uploads = []
-            try:
+        if bundle not in ("", pool.hash):
+            raise HTTPException(409, "another model is served by now: reload the page")
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                uploads = []
                 for number, upload in enumerate(files):
                     path = Path(folder, str(number))
                     with open(path, "wb") as target:
                         shutil.copyfileobj(upload.file, target)
                     uploads.append((upload.filename or "file", path))
-            except OSError as error:
-                raise HTTPException(
-                    507, f"the upload could not be kept while it is read: {error.strerror}"
-                ) from None
-            try:
                 found = pool.read(
                     uploads, study_type or None, each_file, point or None, token=token, keep=keep
                 )
-            except ReadingFailedError as error:
-                raise HTTPException(422, str(error)) from None
+        except DiskFullError as error:
+            raise _not_kept(str(error)) from None
+        except ReadingFailedError as error:
+            raise HTTPException(422, str(error)) from None
+        except OSError as error:
+            raise _not_kept(error.strerror) from None
         return _answer(found, readings)
 
     @app.get("/api/progress/{token}")
@@ -182,7 +199,9 @@ def create_app(
         """A DICOM study's structured report."""
         content = readings.content(reading, f"{number}.dcm")
         if content is None:
-            raise HTTPException(404, "there is no such report: the study came as no DICOM")
+            raise HTTPException(
+                404, "there is no such report: the study came as no DICOM, or it is forgotten"
+            )
         name = f'attachment; filename="report-{number}.dcm"'
         return Response(
             content,
@@ -191,6 +210,10 @@ def create_app(
         )
 
     return app
+
+
+def _not_kept(reason: str) -> HTTPException:
+    return HTTPException(507, f"the upload could not be kept while it is read: {reason}")
 
 
 class _Readings:
@@ -218,7 +241,7 @@ class _Readings:
 
     def _oldest_goes(self) -> bool:
         since, _ = next(iter(self._kept.values()))
-        if time.monotonic() - since > KEPT_SECONDS or len(self._kept) > KEPT_READINGS:
+        if time.monotonic() - since > KEPT_SECONDS:
             return True
         size = sum(len(one) for _, contents in self._kept.values() for one in contents.values())
         return len(self._kept) > 1 and size > KEPT_BYTES  # the last one's are asked for next

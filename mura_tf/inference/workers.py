@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from mura_tf.data.radiograph import unpadded
-from mura_tf.files import folder_aside
+from mura_tf.files import FULL, folder_aside
 from mura_tf.inference.findings import Finding, View
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ KEPT_BYTES = 2**30
 
 class ReadingFailedError(RuntimeError):
     """An upload could not be read; the message is for the one who sent it."""
+
+
+class DiskFullError(ReadingFailedError):
+    """The server's disk is, where an upload is read or what is found is kept."""
 
 
 class Answer(NamedTuple):
@@ -58,6 +62,9 @@ class Workers:
         count: of processes.
         seconds: without an answer, after which a request is given up and its process ended.
 
+    Attributes:
+        hash: of the bundle, see `Bundle.hash`.
+
     Raises:
         ValueError: a process cannot open the bundle.
     """
@@ -74,7 +81,7 @@ class Workers:
         try:
             for worker in list(self._idle.queue):
                 worker.wait()
-            self._hash = worker.hash
+            self.hash = worker.hash
         except ReadingFailedError as error:
             self.close()
             raise ValueError(str(error)) from None
@@ -98,7 +105,7 @@ class Workers:
         worker = self._idle.get()
         try:
             worker.wait()
-            if worker.hash != self._hash:
+            if worker.hash != self.hash:
                 worker.kill()
                 raise ReadingFailedError(
                     f"{self._model} is another one than when the server was started. Start it "
@@ -129,6 +136,8 @@ class Workers:
                     "fewer or smaller files."
                 )
             kind, content = worker.pipe.recv()
+            if kind == "full":
+                raise DiskFullError(content)
             if kind == "failed":
                 raise ReadingFailedError(content)
             if kind == "done":
@@ -220,7 +229,8 @@ def _serve(model: str, pipe: Connection) -> None:
             _read(bundle, order, pipe)
             pipe.send(("done", None))
         except (ValueError, OSError, ImportError) as error:
-            pipe.send(("failed", str(error)))
+            full = isinstance(error, OSError) and error.errno in FULL
+            pipe.send(("full", error.strerror) if full else ("failed", str(error)))
 
 
 def _read(bundle: "Bundle", order: _Order, pipe: Connection) -> None:

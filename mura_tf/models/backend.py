@@ -93,10 +93,10 @@ def accelerator() -> str:
     if backend == "torch":
         import torch
 
-        kind = keras.ops.convert_to_tensor(0).device.type  # where Keras puts what it computes with
-        if kind == "cuda":
-            return torch.cuda.get_device_name()
-        return "" if kind == "cpu" else kind
+        device = keras.ops.convert_to_tensor(0).device  # where Keras puts what it computes with
+        if device.type == "cuda":
+            return torch.cuda.get_device_name(device)
+        return "" if device.type == "cpu" else device.type
     if backend == "tensorflow":
         import tensorflow as tf
 

@@ -59,7 +59,8 @@ def study_logits(logits: KerasTensor, weights: KerasTensor, studies: KerasTensor
     """The logit of each view's study, of the views that are there: float (B, 1).
 
     That of the weighed mean of the views' probabilities, but computed from logits, so that a study
-    that is wrong beyond doubt still has a gradient.
+    that is wrong beyond doubt still has a gradient: on TensorFlow, where Keras' cross entropy finds
+    them again; JAX and torch clip its probability at 1e-7.
 
     Args:
         logits, weights: of the views, (B, 1).

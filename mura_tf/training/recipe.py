@@ -104,7 +104,8 @@ class Recipe:
             reading.
         monitor: what selects the epoch and stops the run: "val_kappa", "val_loss", "val_accuracy",
             "val_f1" (macro F1, of a task with classes) or "val_auroc" (abnormal against normal), at
-            image level; where the head weighs views, each view has its study's probability.
+            image level; where the head weighs views, each view has its study's probability, and
+            "val_auroc" is of studies, each once.
         patience: epochs without a better `monitor` that are tolerated; one more ends the run.
         max_epochs: the run ends here if it did not before. The paper has no such limit.
         mirrored: whether a view's probability is the mean of its own and its mirror image's.

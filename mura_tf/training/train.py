@@ -121,10 +121,11 @@ def train(
                 run.require_backend(info["backend"])
                 info |= _earlier_places(run, info)
             if run.info.get("finished") and best.is_file():
-                _predict(run, run.model(), recipe, usable, cache_dir)
-                if "earlier" in info:
-                    here = {name: info[name] for name in ("device", "versions", "earlier")}
-                    write_json(run.path / "run.json", run.info | here)
+                found = _predict(run, run.model(), recipe, usable, cache_dir)
+                here = ("device", "versions", "earlier") if "earlier" in info else ()
+                said = {name: info[name] for name in here}
+                said |= decided(found[found.split == recipe.select_on])
+                write_json(run.path / "run.json", run.info | said)
             else:
                 _train_and_predict(
                     run, recipe, usable, boxes, info, cache_dir, tensorboard, verbose

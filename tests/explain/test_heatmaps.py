@@ -14,7 +14,15 @@ from explained import assert_maps_equal, built, images_of
 from keras import layers
 
 from mura_tf.data.radiograph import resize_with_pad
-from mura_tf.explain.heatmaps import cam, frames_of, heatmaps, methods_for, probabilities, raw_cam
+from mura_tf.explain.heatmaps import (
+    cam,
+    frames_of,
+    heatmaps,
+    methods_for,
+    model_of,
+    probabilities,
+    raw_cam,
+)
 from mura_tf.explain.methods import METHODS
 from mura_tf.models import graph
 from mura_tf.models.build import build_model
@@ -306,3 +314,17 @@ def test_a_run_folder_that_was_trained_anew_is_loaded_anew(run, small):
     small.save(run.path / "best.keras")
     shutil.copystat(__file__, run.path / "best.keras")  # another time of change
     assert_maps_equal(cam(run, USUAL), cam(small, USUAL))
+
+
+def test_a_run_of_float16_is_differentiated_in_float32(members, tmp_path):
+    folder = shutil.copytree(members / "member0", tmp_path / "run")
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = build_model("small_cnn", None, image_size=32)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    model.save(folder / "best.keras")
+    opened = model_of(Run(folder))
+    assert {layer.compute_dtype for layer in opened.layers} == {"float32"}
+    np.testing.assert_array_equal(opened.get_weights()[0], model.get_weights()[0])

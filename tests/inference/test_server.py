@@ -134,14 +134,6 @@ def test_every_answer_has_the_policy_and_pages_load_nothing_from_elsewhere(clien
     assert client.get("/api/openapi.json").json()["paths"]["/api/read"]
 
 
-def test_old_pictures_are_forgotten(client, lesions, monkeypatch):
-    monkeypatch.setattr(server, "KEPT_READINGS", 2)
-    files = uploads(lesions / "valid/XR_WRIST")[:1]
-    answers = [client.post("/api/read", files=files).json() for _ in range(3)]
-    found = [client.get(answer["views"][0]["radiograph"]).status_code for answer in answers]
-    assert found == [404, 200, 200]
-
-
 def test_pictures_are_forgotten_in_time_and_by_size(client, lesions, monkeypatch):
     files = uploads(lesions / "valid/XR_WRIST")[:1]
 
@@ -230,6 +222,38 @@ def test_a_full_disk_is_told(client, lesions, monkeypatch):
     answer = client.post("/api/read", files=[("files", ("a.png", image))])
     assert answer.status_code == 507
     assert answer.json()["detail"].endswith("while it is read: No space left on device")
+
+
+def test_a_full_disk_while_an_upload_arrives_is_told(client, lesions, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("starlette.datastructures.UploadFile.write", full)
+    image = next(lesions.rglob("*.png")).read_bytes()
+    answer = client.post("/api/read", files=[("files", ("a.png", image))])
+    assert answer.status_code == 507 and "No space left on device" in answer.json()["detail"]
+
+
+def test_a_full_disk_of_the_process_that_reads_is_told(bundle, lesions, monkeypatch):
+    sent = []
+    pipe = SimpleNamespace(recv=iter([None]).__next__, send=sent.append)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(workers, "_read", full)
+    monkeypatch.setattr(workers.signal, "signal", lambda *_: None)
+    with pytest.raises(StopIteration):
+        workers._serve(bundle.path, pipe)
+    assert sent[-1] == ("full", "No space left on device")
+
+
+def test_a_page_of_another_model_is_told(client, lesions):
+    files = uploads(lesions / "valid/XR_WRIST")[:1]
+    bundle = client.get("/api/health").json()["bundle"]
+    assert client.post("/api/read", files=files, data={"bundle": bundle}).status_code == 200
+    other = client.post("/api/read", files=files, data={"bundle": "0" * 12})
+    assert other.status_code == 409 and "reload the page" in other.json()["detail"]
 
 
 def test_a_worker_that_dies_is_replaced(bundle, lesions):
