@@ -32,6 +32,7 @@ try:
     from fastapi import FastAPI, Form, HTTPException, Request, UploadFile
     from fastapi.exception_handlers import http_exception_handler
     from fastapi.responses import JSONResponse, Response
+    from starlette.exceptions import HTTPException as PlainHTTPException  # of which FastAPI's is
 except ImportError:
     raise ImportError(
         "the reading room needs FastAPI, which is not installed. Install the extra: "
@@ -106,11 +107,11 @@ def create_app(
     app.state.readings = readings
     app.state.pool = pool
 
-    @app.exception_handler(HTTPException)
-    async def told(request: Request, error: HTTPException) -> Response:
+    @app.exception_handler(PlainHTTPException)
+    async def told(request: Request, error: PlainHTTPException) -> Response:
         """What an upload raises while it is parsed is a 400 to FastAPI, whatever it was."""
         if isinstance(error.__cause__, OSError):
-            error = _not_kept(error.__cause__.strerror)
+            error = _not_kept(error.__cause__)
         return await http_exception_handler(request, error)
 
     @app.middleware("http")
@@ -174,11 +175,11 @@ def create_app(
                     uploads, study_type or None, each_file, point or None, token=token, keep=keep
                 )
         except DiskFullError as error:
-            raise _not_kept(str(error)) from None
+            raise _not_kept(error) from None
         except ReadingFailedError as error:
             raise HTTPException(422, str(error)) from None
         except OSError as error:
-            raise _not_kept(error.strerror) from None
+            raise _not_kept(error) from None
         return _answer(found, readings)
 
     @app.get("/api/progress/{token}")
@@ -212,7 +213,8 @@ def create_app(
     return app
 
 
-def _not_kept(reason: str) -> HTTPException:
+def _not_kept(error: Exception) -> HTTPException:
+    reason = error.strerror if isinstance(error, OSError) else error
     return HTTPException(507, f"the upload could not be kept while it is read: {reason}")
 
 

@@ -229,8 +229,10 @@ def _serve(model: str, pipe: Connection) -> None:
             _read(bundle, order, pipe)
             pipe.send(("done", None))
         except (ValueError, OSError, ImportError) as error:
-            full = isinstance(error, OSError) and error.errno in FULL
-            pipe.send(("full", error.strerror) if full else ("failed", str(error)))
+            if isinstance(error, OSError) and error.errno in FULL:
+                pipe.send(("full", error.strerror))
+            else:
+                pipe.send(("failed", str(error)))
 
 
 def _read(bundle: "Bundle", order: _Order, pipe: Connection) -> None:

@@ -144,7 +144,7 @@ def test_drop_look_change_download(page, lesions, bundle):
     page.focus("#picture")
     page.keyboard.press("+")
     page.keyboard.press("ArrowLeft")
-    assert page.evaluate("[state.zoom, state.x]") == [1.25, -40]
+    assert page.evaluate("[state.zoom, state.x]") == [1.25, 40]
     before = page.inner_text("#name")
     page.keyboard.press("n")
     playwright.expect(page.locator("#name")).not_to_have_text(before)
