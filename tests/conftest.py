@@ -12,7 +12,10 @@ import pytest
 from eager import run_eagerly
 from mura_folders import study_folders
 
-for _name in ("GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "NO_COLOR", "COLUMNS"):
+for _name in (
+    *("GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "NO_COLOR", "COLUMNS", "TERMINAL_WIDTH"),
+    *("TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+):
     os.environ.pop(_name, None)  # by which rich and typer print otherwise
 os.environ["TERM"] = "xterm"
 

@@ -338,9 +338,9 @@ def _require_decoder(dataset: "Dataset") -> None:
         return
     lacking = not decoder.is_available
     if syntax in uid.JPEG2000TransferSyntaxes:
-        lacking = find_spec("openjpeg") is None
+        lacking = lacking or find_spec("openjpeg") is None
     elif syntax == uid.JPEGExtended12Bit and dataset.BitsStored > 8:
-        lacking = set(decoder.available_plugins) <= {"pillow"}
+        lacking = lacking or set(decoder.available_plugins) <= {"pillow"}
     if lacking:
         raise ImportError(
             "packed DICOM pixels, which need decoders. Install the extra: pip install "

@@ -131,7 +131,7 @@ class FindingsTable(pd.DataFrame):
     def __finalize__(
         self, other: object, method: str | None = None, **settings: object
     ) -> "FindingsTable":
-        if method in ("concat", "merge"):
+        if not isinstance(other, pd.DataFrame):  # but several
             return self
         return super().__finalize__(other, method, **settings)
 

@@ -4,7 +4,7 @@
 const at = (id) => document.getElementById(id);
 const RANK = { abnormal: 0, doubtful: 1, normal: 2, "not read": 3 };
 const MOST_FILES = 1000; // of a request, which the server's form parser takes
-const state = { studies: [], views: [], study: -1, view: 0, zoom: 1, x: 0, y: 0, plain: null, heat: null, missing: "", asked: 0, uploads: [], bundle: "" };
+const state = { studies: [], views: [], study: -1, view: 0, zoom: 1, x: 0, y: 0, plain: null, heat: null, asked: 0, uploads: [], bundle: "" };
 
 // ---------------------------------------------------------------------------------------------
 // The model
@@ -26,6 +26,7 @@ async function begin() {
 // Files in
 
 async function entryFiles(entry, path, found) {
+  if (entry.name.startsWith(".")) return; // as a Mac leaves beside each file
   if (entry.isFile) {
     const file = await new Promise((yes, no) => entry.file(yes, no));
     found.push([path + file.name, file]);
@@ -55,6 +56,7 @@ async function dropped(event) {
       for (const file of event.dataTransfer.files) found.push([file.name, file]);
     }
   } catch (error) {
+    tell("");
     fail(`Not read: ${error.message}`);
     return;
   }
@@ -67,6 +69,7 @@ function chosen(event) {
 }
 
 function send(found) {
+  if (!state.bundle) return; // the server has not answered, which is told
   if (!state.uploads.length) { // what failed before is known by now
     tell("");
     at("failures").replaceChildren();
@@ -143,8 +146,10 @@ function fail(text) {
 
 function arrived(content, decidedBy) {
   const first = state.studies.length;
+  const taken = new Set(state.studies.map((study) => study.study));
   for (const [place, study] of content.studies.entries()) {
-    const name = unlikeOthers(study.study);
+    const name = unlike(taken, study.study);
+    taken.add(name);
     state.studies.push({ ...study, study: name, number: first + place, decided_by: decidedBy });
   }
   state.views.push(...content.views.map((view) => ({ ...view, study_number: first + view.study_number })));
@@ -156,8 +161,7 @@ function arrived(content, decidedBy) {
 }
 
 /* The server tells the studies of one upload apart; here are several. */
-function unlikeOthers(name) {
-  const taken = new Set(state.studies.map((study) => study.study));
+function unlike(taken, name) {
   let told = name;
   for (let times = 2; taken.has(told); times += 1) told = `${name} (${times})`;
   return told;
@@ -259,7 +263,8 @@ async function look(place) {
   const why = unread ? "This file could not be read." : "There were too many pictures to keep this one: give its study alone.";
   let [plain, heat, missing] = [null, null, view?.radiograph ? "" : why];
   const put = () => {
-    Object.assign(state, { plain, heat, missing, zoom: 1, x: 0, y: 0 });
+    Object.assign(state, { plain, heat, zoom: 1, x: 0, y: 0 });
+    at("missing").textContent = missing;
     at("png").disabled = !plain;
     draw();
   };
@@ -389,7 +394,6 @@ function draw() {
   const context = canvas.getContext("2d");
   context.fillStyle = "#000";
   context.fillRect(0, 0, canvas.width, canvas.height);
-  at("missing").textContent = state.missing;
   if (!state.plain) return;
   paint(context, canvas.width, canvas.height, state.zoom, state.x * ratio, state.y * ratio);
 }
@@ -452,8 +456,7 @@ at("picture").onpointerdown = (event) => {
   at("picture").setPointerCapture(event.pointerId);
 };
 at("picture").onpointermove = (event) => {
-  if (!event.isPrimary || !event.buttons) dragged = null;
-  if (!dragged) return;
+  if (!dragged || !event.isPrimary) return;
   const [dx, dy] = [event.clientX - dragged[0], event.clientY - dragged[1]];
   dragged = [event.clientX, event.clientY];
   if (event.shiftKey) {

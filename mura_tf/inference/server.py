@@ -214,8 +214,7 @@ def create_app(
 
 
 def _not_kept(error: Exception) -> HTTPException:
-    reason = error.strerror if isinstance(error, OSError) else error
-    return HTTPException(507, f"the upload could not be kept while it is read: {reason}")
+    return HTTPException(507, f"the upload, or what was found in it, could not be kept: {error}")
 
 
 class _Readings:
@@ -236,7 +235,7 @@ class _Readings:
             return self._kept.get(reading, (0.0, {}))[1].get(name)
 
     def forget(self) -> None:
-        """Drops what is too old, and the oldest of what is too many or too much."""
+        """Drops what is too old, and the oldest of what is too much."""
         with self._lock:
             while self._kept and self._oldest_goes():
                 del self._kept[next(iter(self._kept))]

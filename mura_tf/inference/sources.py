@@ -115,12 +115,13 @@ def find_studies(
 def require_apart(sources: Iterable[Source], out: Path) -> None:
     """ValueError where what is found would be written into a folder of what is read."""
     out = out.resolve()
-    holds_originals = out.is_dir() and any(files for _, files in radiographs(out))
     for source in sources:
         if isinstance(source, np.ndarray):
             continue
-        folder = (Path(source) if os.path.isdir(source) else Path(source).parent).resolve()
-        if folder == out or (holds_originals and folder in out.parents):
+        is_folder = os.path.isdir(source)
+        folder = (Path(source) if is_folder else Path(source).parent).resolve()
+        inside = is_folder and folder in out.parents and out.is_dir()
+        if folder == out or (inside and any(files for _, files in radiographs(out))):
             raise ValueError(
                 f"what is found must lie beside no originals. Received: {out} for the results, and "
                 f"{source} to be read. Give another folder for the results (--out)."
@@ -142,10 +143,10 @@ def studies_of_uploads(
         ValueError: no radiograph, or see `find_studies`.
     """
     found = _Found(study_types, each_file)
-    named = [(_parts(name), name, path) for name, path in uploads]
-    names = {tuple(parts) for parts, *_ in named}
+    named = [(_parts(name), path) for name, path in uploads]
+    names = {tuple(parts) for parts, _ in named}
     held = 0, 0
-    for (*folders, file), name, path in named:
+    for (*folders, file), path in named:
         if not folders and starts_with(path, SIGNATURE):
             folder = path.with_name(f"{path.name}-unpacked")
             folder.mkdir()
@@ -156,7 +157,7 @@ def studies_of_uploads(
         if folders and is_passed_over([*folders, file], path, names):
             continue
         alone = each_file or not folders
-        key = (name, str(path)) if alone else ("/".join(folders), "")
+        key = None if alone else ("/".join(folders), "")
         shown = "/".join([*folders, file]) if alone else "/".join(folders)
         found.add_file(path, shown, key, folders, (file, file))
     studies = found.visits()

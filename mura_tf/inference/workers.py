@@ -230,7 +230,7 @@ def _serve(model: str, pipe: Connection) -> None:
             pipe.send(("done", None))
         except (ValueError, OSError, ImportError) as error:
             if isinstance(error, OSError) and error.errno in FULL:
-                pipe.send(("full", error.strerror))
+                pipe.send(("full", str(error)))
             else:
                 pipe.send(("failed", str(error)))
 

@@ -30,6 +30,8 @@ MOST_SHOWN = 200
 """Studies on the page; the tables have all."""
 RANK = {"abnormal": 0, "doubtful": 1, "normal": 2, NOT_READ: 3}
 """What the page shows first."""
+KIND = "mura_tf findings"
+"""By which the page is known."""
 CAPTION = "Research software, not a medical device. The colours tell where, not how abnormal."
 
 
@@ -82,8 +84,9 @@ def require_own_tables(out: Path) -> None:
             with open(out / name, "rb") as file:
                 if file.readline().rstrip(b"\r\n") != ",".join(columns).encode():
                     raise _not_own(out / name)
-    if (out / "index.html").exists() and not (out / "findings.csv").exists():  # written before
-        raise _not_own(out / "index.html")
+    page = out / "index.html"
+    if page.exists() and KIND.encode() not in page.read_bytes():
+        raise _not_own(page)
 
 
 def _not_own(path: Path) -> ValueError:
@@ -239,7 +242,7 @@ def _write_page(
     more = ""
     if total > len(sections):
         more = f" The first {len(sections)} are shown; findings.csv has all."
-    header = f"""<header><p class="kind">mura_tf findings</p>
+    header = f"""<header><p class="kind">{KIND}</p>
 <h1>{total:,} stud{"y" if total == 1 else "ies"}</h1>
 <p class="lead">{escaped(told)}.{more}</p>
 <p>By {escaped(facts["name"])}, version {escaped(facts["version"])}. Abnormal and doubtful first;

@@ -189,15 +189,15 @@ def _data_sets(runs: list[Run]) -> dict[Path, Hashable]:
     marks: dict[Path, Hashable] = {}
     for number, group in enumerate(groups):
         prints: dict[Hashable, set[str | None]] = {}
-        for run in group:
-            prints.setdefault(_views_used(run), set()).add(_fingerprint(run))
+        signs = [(run, _views_used(run), _fingerprint(run)) for run in group]
+        for _, used, mark in signs:
+            prints.setdefault(used, set()).add(mark)
         tested: dict[Hashable, bool] = {}  # members predict the same views
-        for run in group:
-            same = _views_used(run), _fingerprint(run)
-            if same not in tested:
-                tested[same] = _is_tested(run)
-            changed = len(prints[_views_used(run)] - {None}) > 1
-            marks[run.path] = number, tested[same], _fingerprint(run) if changed else None
+        for run, used, mark in signs:
+            if (used, mark) not in tested:
+                tested[used, mark] = _is_tested(run)
+            changed = len(prints[used] - {None}) > 1
+            marks[run.path] = number, tested[used, mark], mark if changed else None
     return marks
 
 

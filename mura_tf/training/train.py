@@ -121,17 +121,18 @@ def train(
                 run.require_backend(info["backend"])
                 info |= _earlier_places(run, info)
             if run.info.get("finished") and best.is_file():
-                found = _predict(run, run.model(), recipe, usable, cache_dir)
-                here = ("device", "versions", "earlier") if "earlier" in info else ()
-                said = {name: info[name] for name in here}
-                said |= decided(found[found.split == recipe.select_on])
+                found = _predicted(run.model(), recipe, usable, cache_dir)
+                said: dict[str, Any] = decided(found[found.split == recipe.select_on])
+                if "earlier" in info:
+                    said |= {name: info[name] for name in ("device", "versions", "earlier")}
                 write_json(run.path / "run.json", run.info | said)
+                write_predictions(found, run.path / "predictions.csv")  # last: it is finished then
             else:
                 _train_and_predict(
                     run, recipe, usable, boxes, info, cache_dir, tensorboard, verbose
                 )
-                if run.warning:
-                    warnings.warn(run.warning, Notice, stacklevel=2)
+            if run.warning:
+                warnings.warn(run.warning, Notice, stacklevel=2)
         (run.path / RESUME).unlink(missing_ok=True)
     return run
 
@@ -286,7 +287,8 @@ def _train_and_predict(
     with full_disk_explained(run.path):
         with written_whole(run.path / "best.keras") as part:
             save_model(model, part)
-        predictions = _predict(run, model, recipe, views, cache_dir)
+        predictions = _predicted(model, recipe, views, cache_dir)
+        write_predictions(predictions, run.path / "predictions.csv")
         checkpoint.write_history()
         seconds = {
             "best_epoch": checkpoint.stopping.best_epoch + 1,
@@ -297,19 +299,15 @@ def _train_and_predict(
         write_json(run.path / "run.json", {"finished": True} | info | seconds | said)
 
 
-def _predict(
-    run: Run,
+def _predicted(
     model: keras.Model,
     recipe: Recipe,
     views: pd.DataFrame,
     cache_dir: str | os.PathLike[str] | None,
 ) -> pd.DataFrame:
-    """Writes `predictions.csv`, and returns it."""
-    classes = class_names(views, recipe.task)
+    """The predictions table of a run."""
     predicted = split_views(views, recipe)["predict"]
-    predictions = predicted_by(recipe, model, predicted, classes, cache_dir)
-    write_predictions(predictions, run.path / "predictions.csv")
-    return predictions
+    return predicted_by(recipe, model, predicted, class_names(views, recipe.task), cache_dir)
 
 
 class _StopOnNonFiniteLoss(keras.callbacks.Callback):

@@ -4,7 +4,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import typer
 from command_line import assert_sentence, call
 from typer.main import get_command
 
@@ -37,10 +36,11 @@ def reached(monkeypatch):
     return place
 
 
-def told(name, arguments, options):
-    """Calls a command with its options; all that it has must be among them."""
-    has = {one.opts[0] for one in COMMANDS[name].params if isinstance(one, typer.core.TyperOption)}
-    assert has and has <= options.keys(), "an option has no test"
+def told(name, arguments, options, elsewhere=()):
+    """Calls a command with its options; all that it has must be among them, but those that have
+    tests elsewhere."""
+    has = {one.opts[0] for one in COMMANDS[name].params if one.opts[0].startswith("--")}
+    assert has and has <= options.keys() | {*elsewhere}, "an option has no test"
     words = [word for pair in options.items() for word in pair if word is not None]
     assert_sentence(call(name, *arguments, *words), "reached")
 
@@ -74,8 +74,6 @@ REPRODUCE = SETTINGS | SKIPPING | {
     "--systems": "a,b", "--types": "elbow,wrist", "--members": 2, "--repeats": 3,
     "--split": "document", "--split-by": "image", "--recipe": "fracatlas_frozen",
 }  # fmt: skip
-ELSEWHERE = {"--list": None, "--dry-run": None, "--report-only": None}
-"""Which have tests of their own."""
 
 
 @pytest.mark.parametrize(
@@ -93,8 +91,9 @@ def test_reproduce(reached, monkeypatch, tmp_path, options, engine):
     recipe = tmp_path / "recipe.json"
     recipe.write_text('{"l2": 0.5}')
     options = REPRODUCE | {"--recipe": recipe} | options
-    words = [word for pair in options.items() for word in pair if word is not None]
-    assert_sentence(call("reproduce", "fourteen_classes", *words), "reached")
+    elsewhere = {"--list", "--dry-run", "--report-only"}
+    elsewhere |= {*RAY, "--jobs", "--cpus-per-run", "--gpus-per-run"}  # of this machine, or of Ray
+    told("reproduce", ["fourteen_classes"], options, elsewhere)
     experiment, out, data = reproduce.given
     assert (experiment.name, out, data) == ("fourteen_classes", Path("out"), Path("data"))
     assert reproduce.settings == {
@@ -103,12 +102,6 @@ def test_reproduce(reached, monkeypatch, tmp_path, options, engine):
         "backbones": ("small_cnn",), "members": 2, "repeats": 3, "split": "document",
         "split_by": "image",
     }  # fmt: skip
-
-
-def test_reproduce_has_no_other_option():
-    engines = {*RAY, "--jobs", "--cpus-per-run", "--gpus-per-run"}
-    has = {one.opts[0] for one in COMMANDS["reproduce"].params if one.opts[0].startswith("--")}
-    assert has == {*REPRODUCE, *ELSEWHERE, *engines}
 
 
 def test_predict(reached, monkeypatch, bundle):
@@ -161,6 +154,10 @@ def test_evaluate(reached, members):
     assert report_runs.given == ([members / "member0"], Path("out"))
 
 
+OF_OTHERS = {"--study", "--top", "--of", "--score", "--sanity"}
+"""Which exclude each other, or go with one of these."""
+
+
 @pytest.mark.parametrize("scored", [True, False])
 def test_explain(reached, monkeypatch, members, scored):
     opened = {}
@@ -180,8 +177,7 @@ def test_explain(reached, monkeypatch, members, scored):
     }  # fmt: skip
     options |= {"--score": None, "--sanity": None} if scored else {}
     options |= {} if scored else {"--of": "predicted", "--top": "confident:3"}
-    words = [word for pair in options.items() for word in pair if word is not None]
-    assert_sentence(call("explain", members / "member0", *words), "reached")
+    told("explain", [members / "member0"], options, OF_OTHERS)
     assert opened["given"] == ([members / "member0"], Path("data"), Path("cache"))
     assert opened["of"] == ("abnormal" if scored else "predicted")
     if scored:
@@ -195,16 +191,21 @@ def test_explain(reached, monkeypatch, members, scored):
         assert explain_studies.settings == order
 
 
-def test_study(reached, mura):
-    study_data = reached("mura_tf.data.study.study_data")
+def test_study(reached, monkeypatch, mura):
+    studied = {}
+    monkeypatch.setattr(
+        "mura_tf.data.study.study_data", lambda views, **settings: studied.update(settings) or 7
+    )
+    write = reached("mura_tf.reports.data_page.write_data_study")
     options = SKIPPING | {
         "--out": "out", "--image-size": 32, "--per-class": "2,3", "--cache-dir": "cache",
     }  # fmt: skip
     told("study", [mura], options)
-    assert study_data.settings == {
+    assert studied == {
         "image_size": 32, "per_class": [2, 3], "skip_bad": 0.1, "cache_dir": Path("cache"),
         "progress": True,
     }  # fmt: skip
+    assert write.given == (7, Path("out"))
 
 
 def test_prepare(reached, monkeypatch, mura):
@@ -230,3 +231,8 @@ def test_synthesize(reached):
     write = reached("mura_tf.write_synthetic_mura")
     told("synthesize", ["out"], {"--studies-per-type": 9, "--seed": 4})
     assert write.given == (Path("out"), 9, 4)
+
+
+def test_every_command_is_here_or_has_no_options_of_that_kind():
+    here = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert set(COMMANDS) - here == {"demo", "check"}

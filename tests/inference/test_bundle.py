@@ -74,6 +74,7 @@ def test_findings_of_several_calls_are_put_together(bundle, study):
     first, second = bundle.read(study), bundle.read(study)
     assert pd.concat([first, second]).study.tolist() == [*first.study, *second.study]
     assert len(first.merge(second, on="study")) == 1
+    assert len(pd.merge_ordered(first, second, on="study")) == 1
     assert pd.concat([first.probability, second.probability]).notna().all()
     means = first.groupby("study_type").agg({"probability": "mean", "views": "sum"})
     assert means.probability.tolist() == pytest.approx(first.probability.tolist())

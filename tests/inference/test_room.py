@@ -236,9 +236,8 @@ def test_failures_stay_while_others_are_read_and_names_are_told_apart(page, lesi
     broken = ["x.zip", base64.b64encode(b"PK\x03\x04broken").decode()]
     page.select_option("#type", "wrist")
     one = as_dropped(radiographs(lesions / "valid/XR_WRIST")[:1])
-    page.evaluate(DROP, ["#drop", [broken]])
-    page.evaluate(DROP, ["#drop", one])
-    page.evaluate(DROP, ["#drop", one])
+    together = f"(drops) => drops.forEach((one) => ({DROP})(['#drop', one]))"
+    page.evaluate(together, [[broken], one, one])
     playwright.expect(page.locator("#worklist li")).to_have_count(2)
     playwright.expect(page.locator("#failures li")).to_have_count(1)
     named = page.evaluate("order().map((study) => study.study)")
@@ -246,6 +245,20 @@ def test_failures_stay_while_others_are_read_and_names_are_told_apart(page, lesi
     page.evaluate(DROP, ["#drop", []])
     playwright.expect(page.locator("#failures")).to_contain_text("there is no file in what")
     page.problems.clear()  # the browser logs the answer's status 422 itself
+
+
+def test_what_a_mac_leaves_beside_each_file_does_not_count(page):
+    """Of a dropped folder; also not to the limit."""
+    names = page.evaluate("""async () => {
+        const leaf = (name) => ({ name, isFile: true, file: (yes) => yes(new File([], name)) });
+        const files = Array.from({ length: 700 }, (_, n) => [leaf(`._${n}.png`), leaf(`${n}.png`)]);
+        let batches = [files.flat(), []];
+        const reader = { readEntries: (yes) => yes(batches.shift()) };
+        const found = [];
+        await entryFiles({ name: "visit", createReader: () => reader }, "", found);
+        return found.map(([name]) => name);
+    }""")
+    assert names == [f"visit/{number}.png" for number in range(700)]
 
 
 def test_too_many_files_another_model_and_no_server_are_told(page, lesions):

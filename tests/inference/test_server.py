@@ -221,7 +221,7 @@ def test_a_full_disk_is_told(client, lesions, monkeypatch):
     image = next(lesions.rglob("*.png")).read_bytes()
     answer = client.post("/api/read", files=[("files", ("a.png", image))])
     assert answer.status_code == 507
-    assert answer.json()["detail"].endswith("while it is read: No space left on device")
+    assert answer.json()["detail"].endswith("not be kept: [Errno 28] No space left on device")
 
 
 def test_a_full_disk_while_an_upload_arrives_is_told(client, lesions, monkeypatch):
@@ -245,7 +245,7 @@ def test_a_full_disk_of_the_process_that_reads_is_told(bundle, lesions, monkeypa
     monkeypatch.setattr(workers.signal, "signal", lambda *_: None)
     with pytest.raises(StopIteration):
         workers._serve(bundle.path, pipe)
-    assert sent[-1] == ("full", "No space left on device")
+    assert sent[-1] == ("full", "[Errno 28] No space left on device")
 
 
 def test_a_page_of_another_model_is_told(client, lesions):

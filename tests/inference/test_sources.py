@@ -237,6 +237,8 @@ def test_slices_of_a_ct_are_no_views_of_the_radiographs_beside_them(tmp_path):
     uploads = [(f"cd/{path.name}", path) for path in sorted((tmp_path / "cd").iterdir())]
     assert [(one.name, 1) for one in sources.studies_of_uploads(uploads, TYPES)] == names
     assert [name for name, *_ in told(tmp_path / "cd/2.dcm")] == ["2.dcm"]
+    (alone,) = sources.studies_of_uploads([("2.dcm", tmp_path / "cd/2.dcm")], TYPES)
+    assert alone.name == "2.dcm"
 
 
 @pytest.mark.parametrize("unsaid", ["", "EXTREMITY", "Upper Extremity"])
