@@ -189,11 +189,11 @@ def _data_sets(runs: list[Run]) -> dict[Path, Hashable]:
     marks: dict[Path, Hashable] = {}
     for number, group in enumerate(groups):
         prints: dict[Hashable, set[str | None]] = {}
-        signs = [(run, _views_used(run), _fingerprint(run)) for run in group]
-        for _, used, mark in signs:
+        same = [(run, _views_used(run), _fingerprint(run)) for run in group]
+        for _, used, mark in same:
             prints.setdefault(used, set()).add(mark)
         tested: dict[Hashable, bool] = {}  # members predict the same views
-        for run, used, mark in signs:
+        for run, used, mark in same:
             if (used, mark) not in tested:
                 tested[used, mark] = _is_tested(run)
             changed = len(prints[used] - {None}) > 1
