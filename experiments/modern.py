@@ -374,10 +374,10 @@ def main() -> None:
         if models:
             row |= located(folders, data, split)
         rows.append(row)
-        with locked(RESULTS):
-            if models and name == ENSEMBLE:
-                write_scores(explained(folders, data, split), data, RESULTS, METHODS)
-            if not arguments.test:
+        if models and name == ENSEMBLE:
+            write_scores(explained(folders, data, split), data, RESULTS, METHODS)
+        if not arguments.test:
+            with locked(RESULTS):
                 write_tries([row], path)
     if arguments.test:
         write_tries(rows, path)

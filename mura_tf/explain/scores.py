@@ -88,7 +88,7 @@ def write_scores(
             table = pd.concat([before[~again], table], ignore_index=True)
         with written_whole(path) as part:
             table.to_csv(part, index=False)
-    write_facts(ensemble.runs, Path(out))
+        write_facts(ensemble.runs, Path(out))
     return overview(scores)
 
 

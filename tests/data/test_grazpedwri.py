@@ -114,7 +114,7 @@ def test_boxes_of_another_picture_are_refused(graz):
 def test_no_boxes(graz):
     shutil.rmtree(graz / "folder_structure")
     assert known_boxes(graz, load_grazpedwri(graz)) is None
-    with pytest.raises(FileNotFoundError, match=r"there is no .*pascalvoc.* GRAZPEDWRI-DX with"):
+    with pytest.raises(FileNotFoundError, match=r"there are none in .* GRAZPEDWRI-DX with"):
         load_boxes(graz, load_grazpedwri(graz))
 
 
