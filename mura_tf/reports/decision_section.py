@@ -5,7 +5,7 @@ import pandas as pd
 from mura_tf.evaluation.operating_points import Decisions, decide
 from mura_tf.evaluation.scores import SYSTEM_KEY, study_probabilities, system_name
 from mura_tf.reports.numbers import number_text, with_interval
-from mura_tf.reports.page import escaped, text_table
+from mura_tf.reports.section import Section
 from mura_tf.training.systems import System
 
 POINTS = {
@@ -48,7 +48,6 @@ def decision_table(systems: list[System], decisions: dict[str, Decisions]) -> pd
 
 def decision_section(system: pd.Series, found: Decisions) -> str:
     """HTML: the operating points of a system beside 0.5, and its calibration."""
-    title = f"<h2>Operating points of {escaped(system_name(system))}</h2>"
     where = (
         "the split that is reported" if found.chosen_on == found.reported_on else "another split"
     )
@@ -57,10 +56,8 @@ def decision_section(system: pd.Series, found: Decisions) -> str:
         "counts abnormal studies that are not called normal, specificity normal ones that are not "
         "called abnormal; kappa leaves doubtful ones out. "
     )
-    return (
-        f"<section>{title}{text_table(HEADERS, point_rows(found.table))}"
-        f'<p class="note">{escaped(note + calibration_text(found))}</p></section>'
-    )
+    heading, rows = f"Operating points of {system_name(system)}", point_rows(found.table)
+    return Section(heading, "", HEADERS, rows, below=[note + calibration_text(found)]).html
 
 
 def point_rows(table: pd.DataFrame) -> list[list[str]]:

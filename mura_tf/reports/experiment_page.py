@@ -43,10 +43,10 @@ from mura_tf.reports.page import (
     score_cell,
     svg,
     table,
-    text_table,
     write_page,
 )
 from mura_tf.reports.score_plots import plot_kappa
+from mura_tf.reports.section import Section
 from mura_tf.reports.style import SYSTEM_COLOURS
 from mura_tf.training.facts import views_of_trained_patients
 from mura_tf.training.recipe import Recipe, setting_text
@@ -257,10 +257,7 @@ def _reference_section(systems: list[pd.DataFrame]) -> str:
     scores = pd.concat(systems)
     titled = scores.assign(title=scores.apply(system_name, axis=1), studies=scores.n)
     heading, note, headers, rows = kappa_section(titled, mura_kappas())
-    listed = text_table(headers, rows)
-    return (
-        f"<section><h2>{escaped(heading)}</h2>{listed}<p class='note'>{escaped(note)}</p></section>"
-    )
+    return Section(heading, "", headers, rows, below=[note]).html
 
 
 def _marked(row: pd.Series) -> str:
